@@ -1,0 +1,1 @@
+"""From a file to a Batch: parsing, prompt text, token positions, batching."""

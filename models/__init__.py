@@ -1,0 +1,1 @@
+"""Frozen LM, soft prompts, retriever, and the losses that train them."""

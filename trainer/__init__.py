@@ -1,0 +1,1 @@
+"""Training, decoding, chat and scoring: the floor that drives models over data."""

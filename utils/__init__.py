@@ -1,0 +1,1 @@
+"""The ground floor: helpers that know nothing of dialogues, models or training."""

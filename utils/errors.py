@@ -1,0 +1,53 @@
+"""How the project fails: one clear line for the user, never a traceback for the user's mistake."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The message names the file, line or key and what to do."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """A hint for a misspelt `word`: "; did you mean 'x'?", or the valid choices when none is near."""
+    choices = sorted(valid)
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"; did you mean '{match[0]}'?" if match else f"; valid: {', '.join(choices)}"
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """`path` as a Path when it is a readable, non-empty file.
+
+    Raises:
+        UserError: the file is missing, is a folder, or is empty.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{what} not found: {path}")
+    if path.is_dir():
+        raise UserError(f"{what} is a folder, a file is needed: {path}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{what} is empty: {path}")
+    return path
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and end the process with an honest exit status.
+
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141.
+    Anything else is a defect of the project and keeps its traceback.
+    """
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
