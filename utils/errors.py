@@ -14,8 +14,9 @@ class UserError(Exception):
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt `word`: "; did you mean 'x'?", or the valid choices when none is near."""
     choices = sorted(valid)
-    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"; did you mean '{match[0]}'?" if match else f"; valid: {', '.join(choices)}"
+    by_lower = {choice.lower(): choice for choice in choices}
+    match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[match[0]]}'?" if match else f"; valid: {', '.join(choices)}"
 
 
 def existing_file(path: str | Path, what: str) -> Path:

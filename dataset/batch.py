@@ -1,0 +1,183 @@
+"""The contract between dataset/ and models/: rows (texts for the LM) and examples (responses) counted apart.
+
+R rows of at most S tokens carry B examples with N target tokens in all. With `rows: example` R equals B;
+with `rows: dialogue` an example whose text is a prefix of another's has no row of its own: the LM is causal,
+so the longer row gives its target logits too.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.encoding import EncodedExample
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the retriever reads of each example."""
+
+    ids: Tensor  # [B, Q] int64
+    mask: Tensor  # [B, Q] bool: True where the token counts
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch. Right-padded and causal, so real tokens never see padding and need no mask."""
+
+    input_ids: Tensor  # [R, S] int64
+    target_rows: Tensor  # [N] int64: the row that a target token is predicted in
+    target_positions: Tensor  # [N] int64: the position in the row whose hidden state predicts it
+    target_ids: Tensor  # [N] int64: the token to predict; eos where the row goes on with the next turn
+    target_examples: Tensor  # [N] int64, ascending: the example that it belongs to
+    query: Query
+    alike: Tensor  # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
+    indices: Tensor  # [B] int64: places of the examples in their file
+
+    @property
+    def num_examples(self) -> int:
+        """B."""
+        return self.indices.shape[0]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceBatch:
+    """One decoding batch, left-padded."""
+
+    input_ids: Tensor  # [B, S] int64
+    attention_mask: Tensor  # [B, S] int64
+    query: Query
+    indices: Tensor  # [B] int64
+
+    def to(self, device: torch.device | str) -> "InferenceBatch":
+        """The same batch on another device."""
+        return _to(self, device)
+
+
+def _to(item, device):  # noqa: ANN001, ANN202 (generic over the classes above)
+    moved = {
+        field.name: _to(value, device)
+        if dataclasses.is_dataclass(value := getattr(item, field.name))
+        else value.to(device, non_blocking=True)
+        for field in dataclasses.fields(item)
+    }
+    return type(item)(**moved)
+
+
+def assign_rows(examples: Sequence[EncodedExample], share: bool) -> tuple[list[int], list[int]]:
+    """Which row each example is read from, and the example whose text each row holds.
+
+    Args:
+        examples: the batch, in its order.
+        share: let an example use the row of a longer example that begins with the same tokens.
+
+    Returns:
+        row of each example [B], example of each row [R].
+    """
+    row_of = [0] * len(examples)
+    holders: list[int] = []
+    for position in sorted(range(len(examples)), key=lambda i: -len(examples[i].ids)):
+        text = examples[position].ids[:-1]  # without eos, which the longer text does not have there
+        shared = (
+            row
+            for row, holder in enumerate(holders)
+            if share
+            and examples[holder].dialogue == examples[position].dialogue
+            and np.array_equal(examples[holder].ids[: len(text)], text)
+        )
+        row = next(shared, None)
+        if row is None:
+            row = len(holders)
+            holders.append(position)
+        row_of[position] = row
+    return row_of, holders
+
+
+def _pad(sequences: Sequence[np.ndarray], fill: int, left: bool = False, width: int = 0) -> tuple[Tensor, Tensor]:
+    """Stack ids into [B, width] int64 and a bool mask of the real tokens."""
+    width = max([width, *(len(sequence) for sequence in sequences)])
+    ids = np.full((len(sequences), width), fill, dtype=np.int64)
+    mask = np.zeros((len(sequences), width), dtype=bool)
+    for row, sequence in enumerate(sequences):
+        place = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+        ids[row, place] = sequence
+        mask[row, place] = True
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Makes batches of encoded examples; picklable, so that worker processes can use it.
+
+    Args:
+        pad_id: fills the rows.
+        share_rows: `rows: dialogue`.
+        released: the retriever reads as in the authors' release, padding included (spec, section 10).
+        max_tokens: width that the release pads training texts to.
+        hide_id: a token that the release's mask by pad id hides from the loss, when pad is eos.
+        alike: gives +1 or -1 per pair of personas; None when no loss asks for it.
+    """
+
+    pad_id: int
+    share_rows: bool = False
+    released: bool = False
+    max_tokens: int = 0
+    hide_id: int | None = None
+    alike: "PairLabels | None" = None
+
+    def train(self, examples: Sequence[EncodedExample]) -> Batch:
+        """A training batch of examples that were encoded with their responses."""
+        row_of, holders = assign_rows(examples, self.share_rows)
+        # the last token of a row predicts nothing, so it is not run
+        input_ids, _ = _pad([examples[holder].ids[:-1] for holder in holders], self.pad_id)
+        rows, positions, tokens, owners = [], [], [], []
+        for number, example in enumerate(examples):
+            places = np.concatenate([np.arange(*span) for span in example.targets])
+            places = places[example.ids[places] != self.hide_id] if self.hide_id is not None else places
+            positions.append(places - 1)
+            tokens.append(example.ids[places].astype(np.int64))
+            rows.append(np.full(len(places), row_of[number]))
+            owners.append(np.full(len(places), number))
+        personas = [example.persona for example in examples]
+        return Batch(
+            input_ids=input_ids,
+            target_rows=torch.from_numpy(np.concatenate(rows)),
+            target_positions=torch.from_numpy(np.concatenate(positions)),
+            target_ids=torch.from_numpy(np.concatenate(tokens)),
+            target_examples=torch.from_numpy(np.concatenate(owners)),
+            query=self._query(examples, training=True),
+            alike=torch.tensor(self.alike(personas) if self.alike else [], dtype=torch.float32),
+            indices=torch.tensor([example.index for example in examples]),
+        )
+
+    def inference(self, examples: Sequence[EncodedExample]) -> InferenceBatch:
+        """A decoding batch of examples that were encoded without their responses."""
+        input_ids, mask = _pad([example.ids for example in examples], self.pad_id, left=True)
+        return InferenceBatch(
+            input_ids=input_ids,
+            attention_mask=mask.long(),
+            query=self._query(examples, training=False),
+            indices=torch.tensor([example.index for example in examples]),
+        )
+
+    def _query(self, examples: Sequence[EncodedExample], training: bool) -> Query:
+        if not self.released:
+            return Query(*_pad([example.ids[: example.query_end] for example in examples], self.pad_id))
+        width = self.max_tokens if training else 0
+        ids, mask = _pad([example.ids for example in examples], self.pad_id, left=not training, width=width)
+        return Query(ids, torch.ones_like(mask))
+
+
+class PairLabels:
+    """Protocol of `Collator.alike`: personas [B] to one label per pair i < j (see dataset/similarity.py)."""
+
+    def __call__(self, personas: Sequence[str]) -> list[float]:
+        """+1.0 for pairs that are alike, -1.0 for the others."""
+        raise NotImplementedError

@@ -1,0 +1,131 @@
+"""From text to token ids with positions: which tokens are target, which are the retriever's query.
+
+Every border comes from the character positions of dataset/text.py, never from searching decoded text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Encoding
+from transformers import PreTrainedTokenizerBase
+
+from dataset.dialogue import Example
+from dataset.text import PromptText, label_turns, prompt_text
+from utils.errors import UserError
+from utils.schema import Config
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """The token ids of one example and the borders between its parts."""
+
+    ids: np.ndarray  # int32 [S]: bos, text, and in training eos
+    query_end: int
+    """ids[:query_end] is the retriever's query: bos to the end of the last turn"""
+    targets: tuple[tuple[int, int], ...]
+    """half-open ranges of the positions whose tokens are predicted; empty at inference"""
+    persona: str
+    """persona lines as one text, for the contrastive pairs"""
+    dialogue: int
+    index: int
+    """place in the file"""
+
+
+class ExampleEncoder:
+    """Turns examples into ids for one tokenizer and one configuration.
+
+    Raises:
+        UserError: the tokenizer has no eos token, no offsets, or an example cannot fit.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Config, max_tokens: int | None = None) -> None:
+        if not tokenizer.is_fast:
+            raise UserError(f"{tokenizer.name_or_path}: a fast tokenizer is needed (it gives token positions)")
+        if tokenizer.eos_token_id is None:
+            raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with")
+        self.tokenizer = tokenizer.backend_tokenizer
+        # data cannot smuggle in special tokens: "</s>" in an utterance stays text
+        self.tokenizer.encode_special_tokens = True
+        self.eos = int(tokenizer.eos_token_id)
+        self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+        self.pad = self.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        self.max_tokens = min(config.dataset.max_token_length, max_tokens or config.dataset.max_token_length)
+        self.max_turns = config.dataset.max_context_turns
+        self.released = config.model.fidelity == "released_code"
+        self.freeze_persona = config.training.freeze_persona
+        self.freeze_context = config.training.freeze_context
+
+    def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
+        """Encode examples in their order; with_response=False gives the inference text."""
+        texts = [self._text(example, with_response) for example in examples]
+        encodings = self.tokenizer.encode_batch([text.body for text in texts], add_special_tokens=False)
+        return [
+            self._finish(index, example, text, encoding, with_response)
+            for index, (example, text, encoding) in enumerate(zip(examples, texts, encodings, strict=True))
+        ]
+
+    def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
+        turns = label_turns(example.context)
+        if self.max_turns >= 0:
+            turns = turns[-max(self.max_turns, 1) :]  # the partner's last turn always stays
+        return prompt_text(
+            example.persona, turns[drop:], example.response if with_response else None, self.released
+        )
+
+    def _finish(
+        self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
+    ) -> EncodedExample:
+        drop = 0
+        while not self.released and self._length(encoding, with_response) > self.max_tokens:
+            drop += 1  # the oldest whole turn goes; the persona stays (spec, section 10)
+            if drop >= len(example.context):
+                raise UserError(
+                    f"{example.where}: persona and last turn alone are {self._length(encoding, with_response)} "
+                    f"tokens, more than the {self.max_tokens} that fit; raise dataset.max_token_length, or "
+                    "shorten the line"
+                )
+            text = self._text(example, with_response, drop)
+            encoding = self.tokenizer.encode(text.body, add_special_tokens=False)
+        return self._encoded(index, example, text, encoding, with_response)
+
+    def _length(self, encoding: Encoding, with_response: bool) -> int:
+        return len(self.bos) + len(encoding) + int(with_response)
+
+    def _encoded(
+        self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
+    ) -> EncodedExample:
+        first = len(self.bos)
+        cue_start = len(text.persona) + len(text.context)
+        context_start = first + _token_at(encoding, len(text.persona))
+        query_end = first + _token_at(encoding, cue_start + 1)  # the letter after the cue's space
+        response_start = first + _token_at(encoding, cue_start + len(text.cue) - 1) + 1
+        ids = np.array([*self.bos, *encoding.ids, *([self.eos] if with_response else [])], dtype=np.int32)
+        spans: list[tuple[int, int]] = []
+        if with_response:
+            # position 0 has nothing before it that could predict it
+            spans = [] if self.freeze_persona else [(1, context_start)]
+            spans += [] if self.freeze_context else [(context_start, response_start)]
+            spans += [(response_start, len(ids))]
+        if self.released and len(ids) > self.max_tokens:
+            ids, query_end, spans = self._cut_as_released(ids, query_end, spans, with_response)
+        persona = " ".join(example.persona)
+        return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index)
+
+    def _cut_as_released(
+        self, ids: np.ndarray, query_end: int, spans: list[tuple[int, int]], with_response: bool
+    ) -> tuple[np.ndarray, int, list[tuple[int, int]]]:
+        """The release cuts a long text on the left in training and on the right at inference."""
+        if not with_response:
+            return ids[: self.max_tokens], min(query_end, self.max_tokens), spans
+        lost = len(ids) - self.max_tokens
+        kept = [(max(start - lost, 1), end - lost) for start, end in spans if end - lost > 1]
+        return ids[lost:], max(query_end - lost, 1), kept
+
+
+def _token_at(encoding: Encoding, char: int) -> int:
+    """Index of the token that holds character `char` of the text."""
+    token = encoding.char_to_token(char)
+    if token is None:
+        raise UserError(f"the tokenizer drops character {char} of the prompt's template; use another tokenizer")
+    return token

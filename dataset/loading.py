@@ -1,0 +1,116 @@
+"""From a configuration to batches: read, take the share asked for, encode, collate, load."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from dataset.batch import Batch, Collator
+from dataset.dialogue import Example, examples_of
+from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.readers import read_dialogues
+from dataset.sampler import BatchSampler
+from dataset.similarity import BleuPairs
+from utils.errors import UserError
+from utils.schema import Config
+
+
+class EncodedDataset(Dataset[EncodedExample]):
+    """Encoded examples by number."""
+
+    def __init__(self, examples: Sequence[EncodedExample]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, number: int) -> EncodedExample:
+        return self.examples[number]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among the processes of a run."""
+
+    rank: int = 0
+    world_size: int = 1
+
+
+def read_examples(path: str, config: Config, ratio: float = 1.0, only_longest: bool = False) -> list[Example]:
+    """The examples of a dialogue file.
+
+    Args:
+        path: the file.
+        config: gives the format.
+        ratio: share of the dialogues that is kept, from the start of the file.
+        only_longest: keep the last turn of each dialogue only.
+    """
+    dialogues = read_dialogues(path, config.dataset.format)
+    kept = dialogues[: max(1, round(len(dialogues) * ratio))]
+    return examples_of(kept, only_longest)
+
+
+def make_collator(encoder: ExampleEncoder, config: Config) -> Collator:
+    """The collator that a configuration asks for."""
+    training = config.training
+    contrastive = training.contrastive and training.contrastive_metric == "bleu" and not training.only_nll
+    released = config.model.fidelity == "released_code"
+    return Collator(
+        pad_id=encoder.pad,
+        share_rows=training.rows == "dialogue",
+        released=released,
+        max_tokens=encoder.max_tokens,
+        hide_id=encoder.pad if released else None,
+        alike=BleuPairs(training.contrastive_threshold) if contrastive else None,
+    )
+
+
+def make_loader(
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    train: bool,
+    ranks: Ranks | None = None,
+    max_tokens: int | None = None,
+) -> DataLoader[Batch]:
+    """Batches of a dialogue file with responses, for training or for the validation loss.
+
+    Args:
+        path: the file.
+        tokenizer: the base LM's.
+        config: the configuration.
+        train: shuffle, and apply training_ratio and only_longest.
+        ranks: this process among all; the default is one process.
+        max_tokens: what the LM's positions leave for the text; a tighter limit than max_token_length wins.
+
+    Raises:
+        UserError: what is wrong with the file or an example, by line.
+    """
+    ranks = ranks or Ranks()
+    training = config.training
+    examples = read_examples(
+        path, config, training.training_ratio if train else 1.0, training.only_longest
+    )
+    encoder = ExampleEncoder(tokenizer, config, max_tokens)
+    encoded = encoder.encode(examples, with_response=True)
+    if train and len(encoded) < ranks.world_size:
+        raise UserError(f"{path}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
+    sampler = BatchSampler(
+        lengths=[len(example.ids) for example in encoded],
+        dialogues=[example.dialogue for example in encoded],
+        batch_size=training.batch_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        seed=training.seed,
+        shuffle=train and training.shuffle_train,
+        whole_dialogues=training.rows == "dialogue",
+    )
+    return DataLoader(
+        EncodedDataset(encoded),
+        batch_sampler=sampler,
+        collate_fn=make_collator(encoder, config).train,
+        num_workers=training.num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,154 @@
+"""What every model_type is to the trainer and to the decoder: losses of a batch, a choice of prompt, a state.
+
+The trainer asks only for `forward`; the decoder only for `choose`, `prompts_for` and `target_losses`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from dataset.batch import Batch, Query
+from models.language_model import LanguageModel
+from models.linear_cross_entropy import linear_cross_entropy
+from utils.errors import UserError
+from utils.schema import Config
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What one batch gives: the loss to minimise, each loss apart (unweighted), and what to watch."""
+
+    total: Tensor  # scalar
+    losses: dict[str, Tensor]  # scalars
+    watch: dict[str, Tensor] = field(default_factory=dict)  # prompt_counts [K], agreement scalar
+
+
+class ConversationModel(nn.Module, ABC):
+    """A causal LM with something in front of it.
+
+    Args:
+        lm: the base LM.
+        tokenizer: its tokenizer.
+        config: the configuration that the model was made from.
+    """
+
+    def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+        super().__init__()
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.config = config
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
+        """Losses of a batch; `progress` is the share of the training that is done, 0 to 1."""
+
+    num_prompts: int = 0
+    """K; 0 where there is no soft prompt"""
+    num_virtual_tokens: int = 0
+    """V, positions of the LM that the prompt takes"""
+
+    def choose(self, query: Query) -> Tensor | None:
+        """Scores [K, B] to choose the prompt by, or None where there is nothing to choose."""
+        return None
+
+    def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor | None:
+        """Soft prompts [B, V, D] in front of each row, or None.
+
+        Args:
+            choice: [B] index of each row's prompt, or None where there is nothing to choose.
+            num_rows: B.
+        """
+        return None
+
+    def hidden_at_targets(self, batch: Batch, embeddings: Tensor, num_virtual: int) -> Tensor:
+        """Hidden states [M, N, H] that predict the target tokens, for M copies of the rows.
+
+        Args:
+            batch: gives rows and positions.
+            embeddings: [M * R, V + S, D], copy by copy.
+            num_virtual: V, positions in front of each row.
+        """
+        hidden = self.lm.hidden(embeddings)  # [M * R, V + S, H]
+        copies = hidden.unflatten(0, (-1, batch.input_ids.shape[0]))  # [M, R, V + S, H]
+        return copies[:, batch.target_rows, num_virtual + batch.target_positions]
+
+    def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropies [M, N] (nats, float32) of the targets, from hidden states [M, N, H]."""
+        copies = hidden.shape[0]
+        flat = linear_cross_entropy(hidden.flatten(0, 1), self.lm.head_weight, batch.target_ids.repeat(copies))
+        return flat.unflatten(0, (copies, -1))
+
+    @torch.no_grad()
+    def target_losses(self, batch: Batch, choice: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Teacher-forced cross-entropy of each example with its chosen prompt.
+
+        Args:
+            batch: one row per example, in the same order.
+            choice: [B] as in `prompts_for`.
+
+        Returns:
+            Sums over the target tokens [B] in nats, and their numbers [B].
+        """
+        embeddings = self.lm.embed(batch.input_ids)
+        prompts = self.prompts_for(choice, batch.num_examples)
+        num_virtual = 0
+        if prompts is not None:
+            rows = torch.empty_like(batch.indices)
+            rows[batch.target_rows] = batch.target_examples  # row of the batch -> its example
+            embeddings = torch.cat([prompts[rows].to(embeddings.dtype), embeddings], dim=1)
+            num_virtual = prompts.shape[1]
+        losses = self.token_losses(self.hidden_at_targets(batch, embeddings, num_virtual), batch)[0]
+        sums = losses.new_zeros(batch.num_examples).index_add(0, batch.target_examples, losses)
+        return sums, torch.bincount(batch.target_examples, minlength=batch.num_examples)
+
+    def text_limit(self, new_tokens: int) -> int | None:
+        """Tokens of text that the LM's positions leave beside the prompt and the new tokens; None: no limit.
+
+        Raises:
+            UserError: nothing is left.
+        """
+        if self.lm.max_positions is None:
+            return None
+        left = self.lm.max_positions - self.num_virtual_tokens - new_tokens
+        if left < 1:
+            raise UserError(
+                f"the LM has {self.lm.max_positions} positions; {self.num_virtual_tokens} virtual tokens and "
+                f"{new_tokens} new tokens leave no room for a text"
+            )
+        return left
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The trained parameters by name, on the CPU."""
+        return {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_trained_state(self, state: dict[str, Tensor], source: str) -> None:
+        """Take over trained parameters.
+
+        Args:
+            state: as `trained_state` gives it; more names are an error, and so are fewer.
+            source: where it came from, for the message.
+
+        Raises:
+            UserError: a name or a shape does not fit this configuration.
+        """
+        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        for name in sorted(own.keys() | state.keys()):
+            if name not in state:
+                raise UserError(f"{source}: '{name}' is missing; the checkpoint is of another configuration")
+            if name not in own:
+                raise UserError(f"{source}: '{name}' has no place in this configuration's model")
+            if own[name].shape != state[name].shape:
+                raise UserError(
+                    f"{source}: '{name}' has shape {list(state[name].shape)}, the configuration asks for "
+                    f"{list(own[name].shape)}"
+                )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])

@@ -1,0 +1,124 @@
+"""The causal LM: loading, freezing, and the two halves that a step needs (hidden states, head)."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from utils.errors import UserError
+from utils.schema import ModelConfig
+
+DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
+
+
+class LanguageModel(nn.Module):
+    """A Hugging Face causal LM with logits computed where they are asked for, and nowhere else.
+
+    Args:
+        model: any decoder whose head is linear without bias (OPT, Llama, GPT-2 and their like).
+        frozen: no parameter is trained, and dropout stays off.
+
+    Raises:
+        UserError: the head has a bias.
+    """
+
+    def __init__(self, model: PreTrainedModel, frozen: bool = True) -> None:
+        super().__init__()
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear) or head.bias is not None:
+            raise UserError(f"{model.config.model_type}: only LMs with a linear head without bias are supported")
+        self.model = model
+        self.frozen = frozen
+        model.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "LanguageModel":
+        """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from."""
+        return super().train(mode and not self.frozen)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest input in tokens, or None when the LM sets no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[Vocab, H]."""
+        return self.model.get_output_embeddings().weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings [*, D] of ids [*]."""
+        return self.model.get_input_embeddings()(ids)
+
+    def hidden(self, embeddings: Tensor) -> Tensor:
+        """Last hidden states [R, S, H] of embeddings [R, S, D].
+
+        No attention mask: rows are padded on the right, and causal attention never looks there. Without a
+        mask the fast attention kernels apply.
+        """
+        return self.model.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The base LM's tokenizer.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    source = _resolve(config.model_name)
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise _cannot_load("tokenizer", config.model_name, error) from None
+
+
+def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageModel:
+    """The base LM in the configured precision.
+
+    Raises:
+        UserError: it cannot be loaded, with the model's name and how to give a local folder.
+    """
+    source = _resolve(config.model_name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[config.load_bit])
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise _cannot_load("base LM", config.model_name, error) from None
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return LanguageModel(model, frozen)
+
+
+def base_lm_folder(run: str | Path) -> Path:
+    """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
+    return Path(run) / "model"
+
+
+def _resolve(name: str) -> str:
+    """A run folder of a trained base LM stands for the LM inside it."""
+    inside = base_lm_folder(name)
+    return str(inside) if (inside / "config.json").is_file() else name
+
+
+def _cannot_load(what: str, name: str, error: Exception) -> UserError:
+    if Path(name).is_dir():
+        return UserError(f"{what} in folder {name} cannot be read: {_first_line(error)}")
+    return UserError(
+        f"{what} '{name}' is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
+        f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__

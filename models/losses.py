@@ -1,0 +1,108 @@
+"""The four losses of SPT as pure functions of tensors (paper, section 3; spec, section 4).
+
+K soft prompts, B examples, N target tokens of all examples together, P pairs of examples.
+No tokenizer, engine, configuration or device is known here.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def llm_loss(token_losses: Tensor, weights: Tensor | None = None) -> Tensor:
+    """L_LLM: mean cross-entropy over all prompts and target tokens.
+
+    Args:
+        token_losses: [K, N], nats.
+        weights: [K, N] weights of the token losses (annealing), or None.
+    """
+    return (token_losses if weights is None else token_losses * weights).mean()
+
+
+def example_losses(token_losses: Tensor, owners: Tensor, num_examples: int) -> Tensor:
+    """Mean target cross-entropy of each example under each prompt.
+
+    Args:
+        token_losses: [K, N], nats.
+        owners: [N], the example of each token.
+        num_examples: B.
+
+    Returns:
+        [K, B]. An example without target tokens has loss 0.
+    """
+    sums = token_losses.new_zeros(token_losses.shape[0], num_examples).index_add(1, owners, token_losses)
+    counts = torch.bincount(owners, minlength=num_examples).clamp(min=1)
+    return sums / counts
+
+
+def selection_loss(
+    scores: Tensor, losses: Tensor, tau_gold: float = 1.0, tau_sim: float = 1.0, noise: Tensor | None = None
+) -> Tensor:
+    """L_selection: KL(gold || r), gold = softmax(-losses / tau_gold), r = softmax(scores / tau_sim), over K.
+
+    With one prompt both are constant and the loss is 0.
+
+    Args:
+        scores: [K, B] scores of the retriever; the gradient flows here only.
+        losses: [K, B] mean target cross-entropies; detached.
+        tau_gold: temperature of the LM's preference.
+        tau_sim: temperature of the scores.
+        noise: [K, B] added to gold (`adding_noise`). Where gold becomes negative its own entropy counts
+            as 0: it is a constant, and so the gradient is that of the plain formula.
+
+    Returns:
+        The sum over prompts, averaged over examples.
+    """
+    gold = F.softmax(-losses.detach() / tau_gold, dim=0)
+    if noise is not None:
+        gold = gold + noise
+    log_r = F.log_softmax(scores / tau_sim, dim=0)
+    positive = gold.clamp(min=0)
+    return (torch.xlogy(positive, positive) - gold * log_r).sum() / scores.shape[1]
+
+
+def fusion_loss(token_losses: Tensor, owners: Tensor, num_examples: int) -> Tensor:
+    """L_fusion: mean within each example, then over examples, of the fused logits' cross-entropy.
+
+    Args:
+        token_losses: [N] cross-entropies of sum over k of scores[k, b] * logits[k, n], nats.
+        owners: [N], the example of each token.
+        num_examples: B.
+    """
+    return example_losses(token_losses[None], owners, num_examples).mean()
+
+
+def contrastive_loss(scores: Tensor, alike: Tensor) -> Tensor:
+    """L_contrastive: cosine embedding loss (margin 0) of the score vectors of all pairs i < j.
+
+    Args:
+        scores: [K, B].
+        alike: [P] +1 where the personas of the pair are alike, else -1; pairs (0, 1), (0, 2), .. (1, 2), ..
+
+    Returns:
+        The mean over pairs; 0 when there is no pair.
+    """
+    first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1, device=scores.device)
+    if first.numel() == 0:
+        return scores.sum() * 0
+    columns = scores.T  # [B, K]
+    return F.cosine_embedding_loss(columns[first], columns[second], alike.to(scores.dtype))
+
+
+def annealing_weights(
+    scores: Tensor, progress: float, scalar: float, minimum: float, maximum: float
+) -> Tensor:
+    """Weights of `annealing_nll`: clamp(scalar * (1 - progress) * softmax over k of scores), detached.
+
+    Args:
+        scores: [K, B].
+        progress: share of the training that is done, 0 to 1.
+        scalar: scale.
+        minimum: lower end of the clamp.
+        maximum: upper end of the clamp.
+
+    Returns:
+        [K, B].
+    """
+    weights = scalar * (1 - progress) * F.softmax(scores.detach(), dim=0)
+    return weights.clamp(minimum, maximum)

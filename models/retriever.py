@@ -1,0 +1,77 @@
+"""The dense retriever: scores the K soft prompts against each example's context (paper, section 3.2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.schema import ModelConfig
+
+_ACTIVATIONS = {
+    "softplus": lambda cosine: F.softplus(cosine, beta=10, threshold=1),
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+}
+
+
+class Retriever(nn.Module):
+    """s[k, b] = act(cos(e_k, e_ctx_b)), from means of embeddings through one shared Linear(D, D).
+
+    Args:
+        width: D, the LM's embedding width.
+        config: `normalizer`, `normalizer_on`, `score_activation`, `retriever`, `fidelity`.
+
+    Raises:
+        UserError: the transformer encoder's heads do not divide D.
+    """
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width) if config.normalizer == "linear" else None
+        self.linear_on = set(config.normalizer_on)
+        self.activation = _ACTIVATIONS[config.score_activation]
+        self.encoder, self.encoder_on = None, set(config.retriever.retriever_on)
+        # the release forgot batch_first, so its encoder attends across the batch (spec, section 10)
+        self.across_batch = config.fidelity == "released_code"
+        if config.retriever.retriever_type == "transformer_encoder":
+            if width % config.retriever.n_head:
+                raise UserError(
+                    f"model.retriever.n_head = {config.retriever.n_head} does not divide the LM's embedding "
+                    f"width {width}"
+                )
+            layer = nn.TransformerEncoderLayer(
+                width, config.retriever.n_head, batch_first=not self.across_batch, dropout=0.0
+            )
+            self.encoder = nn.TransformerEncoder(
+                layer, config.retriever.num_layers, enable_nested_tensor=False
+            )
+
+    def forward(self, prompts: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """Scores of all prompts for all examples.
+
+        Args:
+            prompts: [K, V, D].
+            context: [B, Q, D] token embeddings of the query.
+            mask: [B, Q] bool, True where the token counts.
+
+        Returns:
+            [K, B] float32.
+        """
+        everything = torch.ones(prompts.shape[:2], dtype=torch.bool, device=prompts.device)
+        of_prompts = self._vectors(prompts, everything, "extra", "prompt")  # [K, D]
+        of_context = self._vectors(context, mask, "lm", "lm")  # [B, D]
+        cosine = F.cosine_similarity(of_prompts[:, None].float(), of_context[None].float(), dim=-1)
+        return self.activation(cosine)
+
+    def _vectors(self, embeddings: Tensor, mask: Tensor, encoder_name: str, linear_name: str) -> Tensor:
+        """Mean over the real positions, through the encoder and the linear layer where they apply: [*, D]."""
+        dtype = next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)
+        embeddings = embeddings.to(dtype)
+        if self.encoder is not None and encoder_name in self.encoder_on:
+            padding = None if self.across_batch else ~mask
+            embeddings = self.encoder(embeddings, src_key_padding_mask=padding)
+        weights = mask.to(torch.float32)[..., None]
+        mean = (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        if self.linear is None or linear_name not in self.linear_on:
+            return mean
+        return self.linear(mean.to(dtype))

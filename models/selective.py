@@ -1,0 +1,123 @@
+"""SPT: frozen LM, soft prompts and retriever composed (paper, section 3)."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from dataset.batch import Batch, Query
+from models import losses as L
+from models.conversation import ConversationModel, StepOutput
+from models.language_model import LanguageModel, load_language_model
+from models.retriever import Retriever
+from models.soft_prompts import SoftPrompts
+from utils.errors import UserError
+from utils.schema import Config
+
+
+class SelectivePromptTuning(ConversationModel):
+    """K soft prompts in front of one LM, and the retriever that learns to choose among them."""
+
+    def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+        super().__init__(lm, tokenizer, config)
+        self.num_prompts = config.model.K
+        self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
+        self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
+        self._start_prompts()
+        self.retriever = None if config.training.skip_retrieval else Retriever(lm.width, config.model)
+
+    def _start_prompts(self) -> None:
+        """`prompt_init`: leave N(0, 1), or start from token embeddings."""
+        kind = self.config.model.prompt_init
+        if kind == "random":
+            return
+        shape = (self.num_prompts, self.num_virtual_tokens)
+        if kind == "vocab":
+            ids = torch.randint(len(self.tokenizer), shape)
+        else:
+            text = self.tokenizer(self.config.model.prompt_init_text, add_special_tokens=False).input_ids
+            if not text:
+                raise UserError("model.prompt_init_text has no token")
+            one = torch.tensor(text).repeat(-(-shape[1] // len(text)))[: shape[1]]
+            ids = one.expand(shape)
+        self.soft_prompts.start_from(self.lm.model.get_input_embeddings().weight, ids)
+
+    def scores(self, query: Query) -> Tensor:
+        """Retriever scores [K, B]; without a retriever all prompts are alike."""
+        if self.retriever is None:
+            return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
+        return self.retriever(self.soft_prompts.weight, self.lm.embed(query.ids), query.mask)
+
+    @torch.no_grad()
+    def choose(self, query: Query) -> Tensor:
+        """Scores [K, B] to choose the prompt by; random ones with `skip_retrieval`."""
+        if self.retriever is None:
+            return torch.rand(self.num_prompts, query.ids.shape[0]).to(query.ids.device)
+        return self.scores(query)
+
+    def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor:
+        """The chosen soft prompts [B, V, D]."""
+        return self.soft_prompts.weight[choice]
+
+    def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
+        """The four losses of spec, section 4. All K prompts go through the LM as one batch."""
+        settings = self.config.training
+        embeddings = self.soft_prompts.in_front_of(self.lm.embed(batch.input_ids))  # [K * R, V + S, D]
+        hidden = self.hidden_at_targets(batch, embeddings, self.num_virtual_tokens)  # [K, N, H]
+        token_losses = self.token_losses(hidden, batch)  # [K, N]
+        per_example = L.example_losses(token_losses.detach(), batch.target_examples, batch.num_examples)
+        scores = self.scores(batch.query)  # [K, B]
+
+        weights = None
+        if settings.annealing_nll:
+            limits = settings.annealing_scalar, settings.annealing_min, settings.annealing_max
+            weights = L.annealing_weights(scores, progress, *limits)[:, batch.target_examples]  # [K, N]
+        parts = {"llm": L.llm_loss(token_losses, weights)}
+        total = 0.0 if settings.disable_nll else parts["llm"]
+        if self.retriever is not None and not settings.only_nll:
+            parts |= self._retriever_losses(batch, scores, per_example, hidden)
+            total = total + settings.selective_loss_weight * parts.get("selection", 0.0)
+            total = total + parts.get("fusion", 0.0)
+            total = total + settings.contrastive_weight * parts.get("contrastive", 0.0)
+        if not torch.is_tensor(total):
+            raise UserError(
+                "no loss is left: disable_nll is set and selective_loss, ensemble, contrastive are off"
+            )
+        return StepOutput(total, parts, _watch(scores.detach(), per_example))
+
+    def _retriever_losses(
+        self, batch: Batch, scores: Tensor, per_example: Tensor, hidden: Tensor
+    ) -> dict[str, Tensor]:
+        settings = self.config.training
+        parts = {}
+        if settings.selective_loss:
+            noise = None
+            if settings.adding_noise and self.training:
+                noise = settings.adding_noise * torch.randn_like(scores)
+            parts["selection"] = L.selection_loss(
+                scores, per_example, settings.tau_gold, settings.tau_sim, noise
+            )
+        if settings.ensemble:
+            # the head is linear: the score-weighted sum of logits is the head of the weighted sum of hiddens
+            owners = batch.target_examples
+            fused = torch.einsum("kn,knh->nh", scores[:, owners].to(hidden.dtype), hidden)
+            parts["fusion"] = L.fusion_loss(
+                self.token_losses(fused[None], batch)[0], owners, batch.num_examples
+            )
+        if settings.contrastive and settings.contrastive_metric:
+            parts["contrastive"] = L.contrastive_loss(scores, batch.alike)
+        return parts
+
+
+def _watch(scores: Tensor, per_example: Tensor) -> dict[str, Tensor]:
+    """How often each prompt is chosen [K], and how often the choice is the LM's own (a count)."""
+    chosen, best = scores.argmax(dim=0), per_example.argmin(dim=0)
+    return {
+        "prompt_counts": torch.bincount(chosen, minlength=scores.shape[0]),
+        "agreements": (chosen == best).sum(),
+    }
+
+
+def build_selective(config: Config, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:
+    """SPT on the configured base LM."""
+    lm = load_language_model(config.model, frozen=not config.training.all_tunable)
+    return SelectivePromptTuning(lm, tokenizer, config)

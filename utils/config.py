@@ -1,0 +1,211 @@
+"""Reading a configuration: default.yml, then the file, then the command line; typos are errors.
+
+The file is read with a safe loader that also refuses duplicate keys. The result is a `Config`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from utils.errors import UserError, existing_file, nearest
+from utils.schema import Config
+
+DEFAULTS = Path(__file__).resolve().parent.parent / "config" / "default.yml"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key}' is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        UserError: missing or empty file, invalid YAML (with its line), or not a mapping.
+    """
+    path = existing_file(path, "configuration")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected the sections model, training and dataset, found {content!r}")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` laid on it, section by section; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn `["model.K=2", ...]` of `--set` into nested sections; values are read as YAML.
+
+    Raises:
+        UserError: no `=`, or a key without its section.
+    """
+    sections: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        parts = key.strip().split(".")
+        if not equals or len(parts) < 2 or not all(parts):
+            raise UserError(f"--set {assignment}: write section.key=value, such as model.K=2")
+        try:
+            value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {assignment}: the value is not valid YAML: {error}") from None
+        sections = merge(sections, _nest(parts, value))
+    return sections
+
+
+def _nest(parts: Sequence[str], value: Any) -> dict[str, Any]:
+    return {parts[0]: _nest(parts[1:], value) if len(parts) > 1 else value}
+
+
+def load_config(
+    path: str | Path, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration in `path`, filled from default.yml and overridden by `--set` and then by flags.
+
+    Args:
+        path: a YAML file with sections model, training, dataset.
+        assignments: texts `section.key=value`.
+        flags: nested sections from the script's own flags.
+
+    Raises:
+        UserError: an unknown key (with the nearest valid one), a wrong type, a contradiction.
+    """
+    own = read_yaml(path)
+    over = merge(parse_assignments(assignments), flags or {})
+    return build_config([(str(path), own), ("the command line", over)])
+
+
+def build_config(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Config:
+    """A `Config` from named layers of nested sections, the last one strongest, over default.yml."""
+    content: dict[str, Any] = read_yaml(DEFAULTS)
+    for _, layer in layers:
+        content = merge(content, layer)
+    try:
+        config = Config.model_validate(_numbers(content, Config))
+    except ValidationError as error:
+        raise UserError(_explain(error, layers)) from None
+    broken = config.contradictions()
+    if broken:
+        raise UserError(f"{layers[0][0] if layers else DEFAULTS}: {broken[0]}")
+    return config
+
+
+def _numbers(content: Any, section: type[BaseModel]) -> Any:
+    """Mend what YAML 1.1 reads otherwise than people write: 1e-5 is a text there, and 1 an integer."""
+    if not isinstance(content, Mapping):
+        return content
+    mended = {}
+    for key, value in content.items():
+        field = section.model_fields.get(key)
+        kinds = _kinds(field.annotation) if field else set()
+        sub = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if sub is not None:
+            value = _numbers(value, sub)
+        elif float in kinds and isinstance(value, (str, int)) and not isinstance(value, bool):
+            try:
+                value = float(value)
+            except ValueError:
+                pass  # stays a text, and is reported as a wrong type
+        mended[key] = value
+    return mended
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types inside an annotation such as Annotated[float, ...] | None."""
+    args = get_args(annotation)
+    return {annotation} if not args else set().union(*(_kinds(arg) for arg in args if not _is_value(arg)))
+
+
+def _is_value(arg: Any) -> bool:
+    return isinstance(arg, (str, int, float))
+
+
+def _explain(error: ValidationError, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """One line for the first fault, naming the key, where it was written, and the nearest valid key."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = faults[0]
+    path = [part for part in fault["loc"] if isinstance(part, str) and not _is_type_name(part)]
+    key = ".".join(path)
+    where = next((name for name, layer in reversed(layers) if _holds(layer, path)), str(DEFAULTS))
+    if fault["type"] == "extra_forbidden":
+        parent = _section_at(path[:-1])
+        return f"{where}: unknown key '{key}'{nearest(path[-1], parent.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{where}: '{key}' is missing"
+    return f"{where}: {key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _is_type_name(part: str) -> bool:
+    """Pydantic puts the name of a union's member into the location; it is no key."""
+    return "[" in part or part in {"int", "float", "str", "bool", "InitConfig"}
+
+
+def _holds(layer: Mapping[str, Any], path: Sequence[str]) -> bool:
+    node: Any = layer
+    for part in path:
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _section_at(path: Sequence[str]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for part in path:
+        kinds = _kinds(section.model_fields[part].annotation)
+        section = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return section
+
+
+def dump_config(config: Config) -> str:
+    """The whole resolved configuration as YAML text."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def config_from_authors(content: Mapping[str, Any], source: str) -> Config:
+    """A `Config` from the settings that the authors' release saved with a checkpoint.
+
+    Keys that the release wrote but never read are left out; such a run has fidelity released_code.
+    """
+    known: dict[str, Any] = {"model": {"fidelity": "released_code"}, "training": {}, "dataset": {}}
+    for name, section in known.items():
+        for key, value in (content.get(name) or {}).items():
+            if key in _section_at([name]).model_fields and not _is_blank(value):
+                section[key] = json.loads(json.dumps(value))
+    known["model"].setdefault("retriever", {})
+    known["model"]["retriever"] = {
+        key: value for key, value in known["model"]["retriever"].items() if not _is_blank(value)
+    }
+    return build_config([(source, known)])
+
+
+def _is_blank(value: Any) -> bool:
+    """The release's DotMap makes an empty mapping of every key that was asked for and not there."""
+    return value is None or value == {}
