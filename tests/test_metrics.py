@@ -34,8 +34,11 @@ def empty_nltk_path(monkeypatch, tmp_path):
 
 
 def test_f1_counts_a_repeated_token_as_often_as_both_sides_have_it():
-    """Set overlap would reward "a a a": here 1 shared of 3 and 2 tokens, so 2 * 1 / (3 + 2)."""
-    assert value("f1", pairs(("a a a", "a b"))) == pytest.approx(40.0)
+    """Overlap of sets would share one "a", counting each predicted one would share three.
+
+    Here 2 are shared, of 4 and 3 tokens: 2 * 2 / (4 + 3).
+    """
+    assert value("f1", pairs(("a a a b", "a a c"))) == pytest.approx(400 / 7)
 
 
 def test_f1_takes_tokens_as_they_are():
@@ -62,9 +65,10 @@ def test_bleu_is_of_the_corpus():
 
     Matches over totals by hand: 1-grams 8/9, 2-grams 6/7, 3-grams 4/5, 4-grams 2/3; 9 tokens on both sides.
     """
-    result = score(pairs(("a b c d", "a b c d"), ("e f g h i", "e f g h x")))
+    names = ["bleu", "bleu_1", "bleu_2", "bleu_3", "bleu_4"]
+    result = score(pairs(("a b c d", "a b c d"), ("e f g h i", "e f g h x")), names)
     precisions = [800 / 9, 600 / 7, 80.0, 200 / 3]
-    assert [result[f"bleu_{n}"].value for n in (1, 2, 3, 4)] == pytest.approx(precisions)
+    assert [result[name].value for name in names[1:]] == pytest.approx(precisions)
     assert result["bleu"].value == pytest.approx(math.prod(precisions) ** 0.25)
 
 
@@ -135,8 +139,8 @@ def test_ppl_of_no_token_and_of_a_hopeless_model():
 
 def test_empty_prediction_scores_zero_and_dist_says_why_it_is_empty():
     """A response that the cut emptied must neither crash the report nor be left out of the means."""
-    result = score(pairs(("", "a b"), ("   ", "")))
     zero = ["f1", "f1_parlai", "bleu", "bleu_1", "bleu_4", "rouge1", "rouge2", "rougeL"]
+    result = score(pairs(("", "a b"), ("   ", "")), [*zero, "dist_1", "dist_2"])
     assert [result[name].value for name in zero] == [0.0] * len(zero)
     assert result["dist_1"].value is None
     assert result["dist_2"].reason == "no prediction has 2 or more tokens, so there is no 2-gram to count"
@@ -218,7 +222,8 @@ def test_bertscore_of_a_local_model(tiny_bert):
     f1, precision, recall = (3 * r.value - 100 for r in result.values())
     assert f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-2)
     assert precision > recall > 0
-    assert bertscore._load(tiny_bert, 9)[0].dtype == torch.float32
+    model, _ = bertscore._load(tiny_bert, 9)
+    assert (model.dtype, len(model.encoder.layer)) == (torch.float32, 9)
     assert "layer 9, float32" in result["bert_p"].signature
 
 

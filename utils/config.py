@@ -189,10 +189,17 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def config_from_authors(content: Mapping[str, Any], source: str) -> Config:
+def config_from_authors(
+    content: Mapping[str, Any], source: str, *over: tuple[str, Mapping[str, Any]]
+) -> Config:
     """A `Config` from the settings that the authors' release saved with a checkpoint.
 
     Keys that the release wrote but never read are left out; such a run has fidelity released_code.
+
+    Args:
+        content: nested sections as saved.
+        source: the file, for messages.
+        over: named layers on top, such as the command line.
     """
     known: dict[str, Any] = {"model": {"fidelity": "released_code"}, "training": {}, "dataset": {}}
     for name, section in known.items():
@@ -203,7 +210,7 @@ def config_from_authors(content: Mapping[str, Any], source: str) -> Config:
     known["model"]["retriever"] = {
         key: value for key, value in known["model"]["retriever"].items() if not _is_blank(value)
     }
-    return build_config([(source, known)])
+    return build_config([(source, known), *over])
 
 
 def _is_blank(value: Any) -> bool:

@@ -49,7 +49,7 @@ def f1_parlai(corpus: Corpus) -> list[float]:
 def token_f1(prediction: Sequence[str], target: Sequence[str]) -> float:
     """Harmonic mean of precision and recall of tokens, in percent; 0 where nothing is shared.
 
-    A token counts as often as both sides have it: ["a", "a"] against ["a", "b"] shares one token, not two.
+    A token counts as often as both sides have it: ["a", "a", "a"] and ["a", "a"] share two tokens.
     """
     shared = (Counter(prediction) & Counter(target)).total()
     return 200 * shared / (len(prediction) + len(target)) if shared else 0.0

@@ -1,0 +1,21 @@
+"""Chat: `python interactive_test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
+
+from utils.arguments import chat_parser
+from utils.errors import run_main
+
+
+def main() -> None:
+    """Parse and talk."""
+    args = chat_parser().parse_args()
+    from trainer.chat import chat_with_run
+    from trainer.engine import end_world, start_world
+
+    try:
+        world = start_world(args.local_rank)
+        chat_with_run(args.model_path, world, args.persona, args.valid_path, args.seed, args.assignments)
+    finally:
+        end_world()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,15 @@
+"""An LM trained by its token losses alone: no choice of prompt."""
+
+from dataset.batch import Batch
+from models import losses as L
+from models.conversation import ConversationModel, StepOutput
+
+
+class PlainModel(ConversationModel):
+    """L_LLM on whatever parameters ask for a gradient."""
+
+    def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
+        """Mean token cross-entropy of the targets."""
+        embeddings = self.lm.embed(batch.input_ids)  # [R, S, D]
+        loss = L.llm_loss(self.token_losses(self.hidden_at_targets(batch, embeddings, 0), batch))
+        return StepOutput(loss, {"llm": loss})

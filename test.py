@@ -1,0 +1,29 @@
+"""Decode: `python test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
+
+from utils.arguments import test_parser
+from utils.errors import run_main
+from utils.runs import find_runs
+
+
+def main() -> None:
+    """Parse and decode."""
+    args = test_parser().parse_args()
+    runs = find_runs(args.model_path, args.path_pattern)
+    from trainer.decode import DecodeOptions, decode_runs
+    from trainer.engine import end_world, start_world
+
+    options = DecodeOptions(
+        batch_size=args.batch_size,
+        valid_path=args.valid_path,
+        skip_exists=args.skip_exists,
+        selection_noise=args.selection_noise,
+        assignments=tuple(args.assignments),
+    )
+    try:
+        decode_runs(runs, start_world(args.local_rank), options)
+    finally:
+        end_world()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,30 @@
+"""Train: `python train.py --config=FILE`, or the same under the `deepspeed` launcher."""
+
+from utils.arguments import changes_in_name, flags_as_sections, train_parser
+from utils.config import load_config
+from utils.errors import run_main
+from utils.runs import run_name
+
+
+def main() -> None:
+    """Parse, train, and decode when asked to."""
+    args = train_parser().parse_args()
+    config = load_config(args.config, args.assignments, flags_as_sections(args))
+    # torch and transformers take seconds to import: a mistake in the configuration is told before
+    from trainer.decode import decode_runs
+    from trainer.engine import end_world, start_world
+    from trainer.training import set_tokenizer_threads, train
+
+    set_tokenizer_threads(args.tokenizer_parallel)
+    world = start_world(args.local_rank)
+    name = run_name(args.config, changes_in_name(args), args.exp_name)
+    try:
+        folder = train(config, world, name, args.deepspeed_config, args.ckpt_path)
+        if args.do_test:
+            decode_runs([folder], world)
+    finally:
+        end_world()
+
+
+if __name__ == "__main__":
+    run_main(main)

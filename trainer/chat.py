@@ -1,0 +1,214 @@
+"""Talking to a trained run: a persona, a history, commands, and the prompt that each reply was given.
+
+Input and output are plain functions, so that a test can hold a whole conversation.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from dataset.dialogue import Dialogue, Example
+from dataset.encoding import ExampleEncoder
+from dataset.loading import make_collator
+from dataset.readers import read_dialogues
+from dataset.text import cut_response, label_turns
+from models.conversation import ConversationModel
+from models.generation import MAX_NEW_TOKENS, Reply, generate_replies, pick_prompts
+from trainer.checkpoints import load_run, read_run_config
+from trainer.engine import World, decide_precision
+from utils.errors import UserError
+from utils.runs import find_runs, write_whole
+from utils.schema import Config
+
+BEAMS, NO_REPEAT_NGRAM = 10, 4  # spec, section 6
+
+HELP = """\
+  exit    end the conversation
+  clear   forget the history, keep the persona
+  r       take another persona (or read the persona file again) and forget the history
+  save    write the conversation to a file
+  help    this list
+anything else is said to the model"""
+
+
+@dataclass
+class Conversation:
+    """The state of one chat: persona, history, and who answers.
+
+    Args:
+        model: a trained model in evaluation mode.
+        config: its configuration.
+        draw_persona: gives the persona lines; asked at the start and at each `r`.
+        device: where the model is.
+    """
+
+    model: ConversationModel
+    config: Config
+    draw_persona: Callable[[], Sequence[str]]
+    device: torch.device
+    persona: tuple[str, ...] = ()
+    history: list[str] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.encoder = ExampleEncoder(
+            self.model.tokenizer, self.config, self.model.text_limit(MAX_NEW_TOKENS)
+        )
+        self.collator = make_collator(self.encoder, self.config)
+        self.reload()
+
+    def reload(self) -> None:
+        """Take the next persona and forget the history."""
+        self.persona = tuple(self.draw_persona())
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the history."""
+        self.history, self.transcript = [], []
+
+    def say(self, utterance: str) -> Reply:
+        """The model's reply to an utterance; both enter the history.
+
+        Raises:
+            UserError: persona and utterance alone do not fit the LM.
+        """
+        context = (*self.history, utterance)
+        example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
+        batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
+        scores = self.model.choose(batch.query)
+        choice = pick_prompts(scores)
+        options = {"num_beams": BEAMS, "no_repeat_ngram_size": NO_REPEAT_NGRAM}
+        reply = generate_replies(self.model, batch, scores, choice, **options)[0]
+        text = cut_response(reply.text).strip()
+        self.history += [utterance, text]
+        shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"
+        self.transcript += [*label_turns([utterance]), f"R: {text}{shown}"]
+        return Reply(text, reply.prompt, reply.scores)
+
+    def save(self, folder: Path) -> Path:
+        """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
+        number = 1
+        while (path := folder / f"chat_{number}.txt").exists():
+            number += 1
+        persona = [f"persona: {line}" for line in self.persona]
+        write_whole(path, "\n".join([*persona, *self.transcript]) + "\n")
+        return path
+
+
+def converse(
+    chat: Conversation, ask: Callable[[str], str], show: Callable[[str], None], folder: Path
+) -> None:
+    """Read lines until `exit`, the end of the input or Ctrl-C.
+
+    Args:
+        chat: the conversation.
+        ask: shows a prompt and returns a line, such as `input`.
+        show: prints a line.
+        folder: where `save` writes.
+    """
+    show(_persona_block(chat))
+    show("type help for the commands")
+    while True:
+        try:
+            line = ask("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            show("")
+            show("goodbye")
+            return
+        command = line.lower()
+        if command == "exit":
+            show("goodbye")
+            return
+        if command == "help":
+            show(HELP)
+        elif command == "clear":
+            chat.clear()
+            show("history cleared")
+        elif command == "r":
+            chat.reload()
+            show(_persona_block(chat))
+        elif command == "save":
+            show(f"saved to {chat.save(folder)}")
+        elif line:
+            try:
+                reply = chat.say(line)
+            except UserError as error:
+                show(f"error: {error}")
+                continue
+            except KeyboardInterrupt:
+                show("")
+                show("goodbye")
+                return
+            show(f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}")
+
+
+def _persona_block(chat: Conversation) -> str:
+    return "\n".join(["persona:", *(f"  {line}" for line in chat.persona or ["(none)"])])
+
+
+def persona_source(
+    given: str | None, config: Config, valid_path: str | None, seed: int | None
+) -> Callable[[], Sequence[str]]:
+    """Where personas come from.
+
+    Args:
+        given: `--persona`: a file with one line each, or lines separated by `;`; None draws from the
+            validation file.
+        config: gives the validation file and its format.
+        valid_path: another dialogue file to draw from.
+        seed: makes the draws repeatable.
+
+    Raises:
+        UserError: the dialogue file is missing, or the persona is empty.
+    """
+    if given is not None:
+        _given_persona(given)  # a mistake is told before the model is loaded
+        return lambda: _given_persona(given)
+    dialogues = read_dialogues(valid_path or config.dataset.valid, config.dataset.format)
+    generator = random.Random(seed)
+    return lambda: _draw(dialogues, generator)
+
+
+def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str, ...]:
+    return generator.choice(dialogues).persona
+
+
+def _given_persona(given: str) -> list[str]:
+    looks_like_file = given.endswith(".txt") or Path(given).is_file()
+    if looks_like_file and not Path(given).is_file():
+        raise UserError(f"--persona {given}: no such file")
+    parts = Path(given).read_text(encoding="utf-8-sig").splitlines() if looks_like_file else given.split(";")
+    lines = [part.strip() for part in parts if part.strip()]
+    if not lines:
+        raise UserError(f"--persona {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
+    return lines
+
+
+def chat_with_run(
+    model_path: str,
+    world: World,
+    persona: str | None,
+    valid_path: str | None,
+    seed: int | None,
+    assignments: Sequence[str],
+    ask: Callable[[str], str] = input,
+) -> None:
+    """Load a run folder and talk to it; only the main process talks.
+
+    Raises:
+        UserError: what is wrong with the folder or the persona.
+    """
+    run = find_runs(model_path)[0]
+    config = read_run_config(run, list(assignments))
+    config.model.load_bit, reason = decide_precision(config.model.load_bit)
+    if reason:
+        world.say(f"automatic choice: {reason}")
+    draw = persona_source(persona, config, valid_path, seed)
+    if world.is_main:
+        model = load_run(run, config).to(world.device)
+        chat = Conversation(model, config, draw, world.device)
+        converse(chat, ask, lambda text: print(text, flush=True), run)
+    world.barrier()

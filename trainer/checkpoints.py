@@ -1,0 +1,146 @@
+"""Checkpoints: DeepSpeed's own for going on, safetensors and a JSON card for everybody else.
+
+Nothing that is read here can run code: safetensors, JSON, YAML, and tensors through a restricted reader.
+"""
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.conversation import ConversationModel
+from models.language_model import base_lm_folder
+from models.released_names import from_released, is_released_name
+from models.registry import build_model, build_tokenizer
+from trainer.engine import World
+from utils.authors_checkpoint import read_config, read_module_state
+from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
+from utils.errors import UserError
+from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED, write_whole
+from utils.schema import Config
+
+_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
+
+
+def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, world: World) -> None:
+    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it."""
+    engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
+    world.barrier()
+
+
+def save_trained(model: ConversationModel, folder: Path, world: World, card: dict[str, Any]) -> None:
+    """The trained part as safetensors with its card; a base LM in the Hugging Face format instead."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with deepspeed.zero.GatheredParameters(parameters):
+        if world.is_main and model.config.model.model_type == "language_model":
+            _save_base_lm(model, base_lm_folder(folder))
+        elif world.is_main:
+            part = folder / f".{TRAINED}.part"
+            save_file(model.trained_state(), part)
+            part.replace(folder / TRAINED)
+            write_whole(folder / CARD, json.dumps(card, indent=2) + "\n")
+    world.barrier()
+
+
+def _save_base_lm(model: ConversationModel, folder: Path) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.lm.model.save_pretrained(part)
+    model.tokenizer.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
+    """What one must know to use the trained part: base model and its hash, sizes, data, seed, versions."""
+    return {
+        "model_type": config.model.model_type,
+        "base_model": config.model.model_name,
+        "base_model_sha256": _weights_hash(model),
+        "K": model.num_prompts,
+        "V": model.num_virtual_tokens,
+        "D": model.lm.width,
+        "fidelity": config.model.fidelity,
+        "train": config.dataset.train,
+        "train_sha256": hashlib.sha256(Path(config.dataset.train).read_bytes()).hexdigest(),
+        "seed": config.training.seed,
+        "versions": {library: version(library) for library in _LIBRARIES},
+    }
+
+
+def _weights_hash(model: ConversationModel) -> str:
+    """sha256 over a fixed sample of every weight of the LM: names it without reading tens of gigabytes."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.lm.model.named_parameters()):
+        if parameter.numel():
+            flat = parameter.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 64)].float().cpu().numpy()
+            digest.update(name.encode() + str(tuple(parameter.shape)).encode() + sample.tobytes())
+    return digest.hexdigest()
+
+
+def read_run_config(run: Path, assignments: list[str]) -> Config:
+    """The configuration of a run folder, ours or the authors', with `--set` on top.
+
+    Raises:
+        UserError: there is none, or it is not valid.
+    """
+    over = ("the command line", parse_assignments(assignments))
+    if (run / CONFIG).is_file():
+        return build_config([(str(run / CONFIG), read_yaml(run / CONFIG)), over])
+    if (run / AUTHORS_CONFIG).is_file():
+        return config_from_authors(read_config(run / AUTHORS_CONFIG), str(run / AUTHORS_CONFIG), over)
+    raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
+
+
+def load_run(run: Path, config: Config) -> ConversationModel:
+    """The trained model of a run folder, in evaluation mode.
+
+    Raises:
+        UserError: no checkpoint, or one that does not fit the configuration.
+    """
+    if config.model.model_type == "language_model":
+        raise UserError(
+            f"{run}: a base LM run; train on it with --set model.model_name={run}, or decode it with a "
+            "configuration of model_type textual"
+        )
+    state, source = read_trained(run)  # before the LM, which takes longer to load
+    model = build_model(config, build_tokenizer(config))
+    model.load_trained_state(state, str(source))
+    return model.eval()
+
+
+def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
+    """The trained parameters of a run folder, and the file that they came from.
+
+    Raises:
+        UserError: there is no checkpoint, or it cannot be read.
+    """
+    if (run / TRAINED).is_file():
+        try:
+            return load_file(run / TRAINED), run / TRAINED
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{run / TRAINED}: not a readable safetensors file: {error}") from None
+    folder = run / CHECKPOINTS / _tag(run)
+    states = folder / "mp_rank_00_model_states.pt"
+    if not states.is_file():
+        raise UserError(f"{run}: no checkpoint ({TRAINED} or {states.relative_to(run)}); train it first")
+    return from_released(read_module_state(states, is_released_name), str(states)), states
+
+
+def _tag(run: Path) -> str:
+    """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
+    latest = run / CHECKPOINTS / "latest"
+    tag = latest.read_text(encoding="utf-8").strip() if latest.is_file() else "best"
+    if (run / CHECKPOINTS / "best").is_dir():
+        return "best"
+    if not tag or Path(tag).name != tag:
+        raise UserError(f"{latest}: '{tag}' is not the name of a checkpoint")
+    return tag

@@ -1,0 +1,183 @@
+"""Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
+
+from dataset.batch import Collator
+from dataset.dialogue import Example
+from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.loading import make_collator, read_examples
+from dataset.text import cut_response, label_turns
+from models.conversation import ConversationModel
+from models.generation import MAX_NEW_TOKENS, Reply, StopAtMarks, generate_replies, pick_prompts
+from trainer.checkpoints import load_run, read_run_config
+from trainer.engine import World, decide_precision
+from utils.errors import UserError
+from utils.metrics import score
+from utils.runs import json_line, write_whole
+from utils.schema import Config
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How runs are decoded; the defaults are test.py's."""
+
+    batch_size: int = 16
+    valid_path: str | None = None
+    skip_exists: bool = True
+    selection_noise: float = 0.0
+    assignments: tuple[str, ...] = ()
+    seed: int = 3407
+
+    def stem(self) -> str:
+        """Name of the result files without their ending (spec, section 6)."""
+        noise = f"_selection_noise={self.selection_noise}" if self.selection_noise else ""
+        return f"evaluation_result{noise}"
+
+
+def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | None = None) -> None:
+    """Decode several runs in turn; one that fails does not stop the others.
+
+    Raises:
+        UserError: at the end, when some failed, with each one's reason.
+    """
+    options = options or DecodeOptions()
+    transformers_logging.disable_progress_bar()
+    failures = []
+    for run in runs:
+        try:
+            decode_run(run, world, options)
+        except UserError as error:
+            if len(runs) == 1:
+                raise
+            failures.append(f"{run}: {error}")
+            world.say(f"failed: {failures[-1]}")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
+
+
+def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
+    """Decode one run folder into `evaluation_result.jsonl` and `.txt`.
+
+    Raises:
+        UserError: what is wrong with the run, its model or the validation file. Earlier results stay.
+    """
+    text_path = run / f"{options.stem()}.txt"
+    if options.skip_exists and text_path.is_file():
+        world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
+        return
+    config = read_run_config(run, list(options.assignments))
+    config.model.load_bit, reason = decide_precision(config.model.load_bit)
+    if reason:
+        world.say(f"automatic choice: {reason}")
+    valid_path = options.valid_path or config.dataset.valid
+    examples = read_examples(valid_path, config)
+    model = load_run(run, config).to(world.device)
+    world.say(f"{run}: {len(examples)} examples of {valid_path}")
+    mine = decode_examples(model, config, examples, world, options)
+    rows = _gather(mine, world)
+    if world.is_main:
+        write_whole(run / f"{options.stem()}.jsonl", "".join(json_line(row) for row in rows))
+        write_whole(text_path, result_text(rows))
+        bleu = score(rows, ["bleu"])["bleu"].value
+        world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
+
+
+def decode_examples(
+    model: ConversationModel, config: Config, examples: Sequence[Example], world: World, options: DecodeOptions
+) -> dict[int, dict[str, Any]]:
+    """Reply to this rank's share of the examples; a row of the result file by each example's number."""
+    encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(MAX_NEW_TOKENS))
+    collator = make_collator(encoder, config)
+    texts = encoder.encode(examples, with_response=False)
+    targets = encoder.encode(examples, with_response=True)
+    stopping = [StopAtMarks(model.tokenizer)]
+    generator = torch.Generator().manual_seed(options.seed + world.rank)
+    rows = {}
+    batches = _batches(texts, options.batch_size, world, config)
+    bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not world.is_main, mininterval=0.5)
+    with bar:
+        for numbers in batches:
+            batch = collator.inference([texts[number] for number in numbers]).to(world.device)
+            scores = model.choose(batch.query)
+            choice = pick_prompts(scores, options.selection_noise, generator)
+            replies = generate_replies(model, batch, scores, choice, stopping)
+            sums, counts = _target_losses(model, collator, [targets[number] for number in numbers], choice, world)
+            for place, number in enumerate(numbers):
+                rows[number] = result_row(examples[number], replies[place], sums[place], counts[place])
+            bar.update(len(numbers) * world.size)
+    return rows
+
+
+def _batches(texts: Sequence[EncodedExample], size: int, world: World, config: Config) -> Iterable[list[int]]:
+    """This rank's batches of example numbers, like lengths together.
+
+    The authors' retriever reads the padding, so its choice depends on the batch: for `released_code` the
+    examples stay in the order of the file.
+    """
+    order = list(range(len(texts)))
+    if config.model.fidelity == "paper":
+        order.sort(key=lambda number: len(texts[number].ids), reverse=True)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    return batches[world.rank :: world.size]
+
+
+def _target_losses(
+    model: ConversationModel, collator: Collator, targets: list[EncodedExample], choice: Any, world: World
+) -> tuple[list[float], list[int]]:
+    sums, counts = model.target_losses(collator.train(targets).to(world.device), choice)
+    return sums.tolist(), counts.tolist()
+
+
+def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> dict[str, Any]:
+    """One line of `evaluation_result.jsonl`."""
+    return {
+        "persona": list(example.persona),
+        "context": label_turns(example.context),
+        "prediction": cut_response(reply.text),
+        "raw_prediction": reply.text,
+        "target": example.response,
+        "prompt": reply.prompt,
+        "scores": reply.scores,
+        "turn": example.turn,
+        "dialogue": example.dialogue,
+        "nll": nll,
+        "nll_tokens": nll_tokens,
+    }
+
+
+def _gather(mine: dict[int, dict[str, Any]], world: World) -> list[dict[str, Any]]:
+    """All ranks' rows in the order of the file."""
+    everything = dict(mine)
+    if world.size > 1:
+        shares: list[Any] = [None] * world.size
+        torch.distributed.all_gather_object(shares, mine)
+        for share in shares:
+            everything.update(share)
+    return [everything[number] for number in sorted(everything)]
+
+
+def _counts(rows: Sequence[dict[str, Any]]) -> dict[int, int]:
+    return dict(sorted(Counter(row["prompt"] for row in rows if row["prompt"] is not None).items()))
+
+
+def result_text(rows: Sequence[dict[str, Any]]) -> str:
+    """`evaluation_result.txt`: corpus BLEU, how often each prompt was chosen, then every example."""
+    lines = [f"bleu: {score(rows, ['bleu'])['bleu'].value}", f"selected prompts: {_counts(rows)}", ""]
+    for row in rows:
+        lines += [
+            f"context: {' '.join(row['context'])}",
+            f"persona: {' '.join(row['persona'])}",
+            f"pred: {row['prediction']}",
+            f"gt: {row['target']}",
+            f"selected prompt: {row['prompt']}",
+            "",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""What a run writes about itself: metrics.jsonl and TensorBoard, each loss apart."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from models.conversation import StepOutput
+from trainer.engine import World
+from utils.runs import METRICS, json_line
+
+DOMINANT = 0.95
+
+
+@dataclass
+class Tally:
+    """Sums over batches, kept on the device: reading them is the only synchronisation."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    examples: int = 0
+
+    def add(self, output: StepOutput, num_examples: int) -> None:
+        """Add one batch; losses count once per example."""
+        values = {"total": output.total, **output.losses}
+        for name, value in values.items():
+            self._add(name, value.detach().float() * num_examples)
+        for name, value in output.watch.items():
+            self._add(name, value)
+        self.examples += num_examples
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def read(self, world: World) -> dict[str, Any]:
+        """Means over all examples of all ranks, with what they say of the retriever.
+
+        Keys: examples, total and each loss (nats), and where prompts are chosen: prompt_share [K],
+        prompt_entropy (nats, at most log K), agreement (share of examples whose argmax of the scores is the
+        argmin of the LM's losses).
+        """
+        names = sorted(self.sums)
+        flat = [self.sums[name].float().flatten() for name in names]
+        device = flat[0].device if flat else world.device
+        packed = torch.cat([torch.tensor([float(self.examples)], device=device), *flat]).double()
+        values = world.sum(packed).tolist()
+        examples, values = values[0], values[1:]
+        row: dict[str, Any] = {"examples": int(examples)}
+        for name, part in zip(names, flat, strict=True):
+            mine, values = values[: part.numel()], values[part.numel() :]
+            if name == "prompt_counts":
+                row["prompt_share"] = [count / max(1.0, sum(mine)) for count in mine]
+                row["prompt_entropy"] = -sum(share * math.log(share) for share in row["prompt_share"] if share)
+            elif name == "agreements":
+                row["agreement"] = mine[0] / examples
+            else:
+                row[name] = mine[0] / examples
+        return row
+
+
+def dominance_warning(row: dict[str, Any], what: str) -> str | None:
+    """A sentence when one prompt takes more than 95 % of the choices."""
+    shares = row.get("prompt_share", [])
+    if len(shares) < 2 or max(shares) <= DOMINANT:
+        return None
+    index = shares.index(max(shares))
+    return (
+        f"warning: prompt {index} was chosen for {100 * shares[index]:.1f} % of {what}; the other "
+        f"{len(shares) - 1} are hardly used. Try a higher selective_loss_weight, a lower tau_gold, or "
+        "adding_noise"
+    )
+
+
+class RunLog:
+    """metrics.jsonl and TensorBoard of one run; writes on the main process only."""
+
+    def __init__(self, folder: Path, world: World) -> None:
+        self.world = world
+        self.file = (folder / METRICS).open("a", encoding="utf-8") if world.is_main else None
+        self.board = SummaryWriter(str(folder)) if world.is_main else None
+
+    def write(self, phase: str, step: int, row: dict[str, Any], whole_epoch: bool = False) -> None:
+        """One row.
+
+        Args:
+            phase: "train" or "valid".
+            step: optimiser steps so far.
+            row: from `Tally.read`, with whatever else belongs to it.
+            whole_epoch: the row sums up an epoch.
+        """
+        if self.file is None or self.board is None:
+            return
+        kind = f"{phase}_epoch" if whole_epoch else phase
+        self.file.write(json_line({"phase": kind, "step": step, **row}))
+        self.file.flush()
+        # the release's names for the total loss, so that old and new runs share a plot
+        released = f"total_{phase}" if whole_epoch else phase
+        self.board.add_scalar(f"Loss-{self.world.rank}/{released}", row["total"], step)
+        for name, value in row.items():
+            if name == "prompt_share":
+                for index, share in enumerate(value):
+                    self.board.add_scalar(f"Prompt share/{kind}/{index}", share, step)
+            elif isinstance(value, float):
+                self.board.add_scalar(f"{name}/{kind}", value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self.file is not None and self.board is not None:
+            self.file.close()
+            self.board.close()

@@ -1,0 +1,145 @@
+"""The training loop: epochs, steps, validation, checkpoints, logs. Knows nothing of text or of losses' meaning."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from trainer.checkpoints import save_checkpoint, save_trained
+from trainer.engine import World
+from trainer.logs import RunLog, Tally, dominance_warning
+from utils.errors import UserError
+from utils.schema import TrainingConfig
+
+
+class Trainer:
+    """Trains an engine on batches; keeps the checkpoint with the best validation loss.
+
+    Args:
+        engine: a DeepSpeed engine around a model whose forward gives a `StepOutput`.
+        settings: the training section.
+        world: the processes.
+        folder: the run folder.
+        train: training batches; their sampler has `set_epoch`.
+        valid: validation batches; each example once over all ranks.
+        card: what stands beside the trained part.
+    """
+
+    def __init__(
+        self,
+        engine: deepspeed.DeepSpeedEngine,
+        settings: TrainingConfig,
+        world: World,
+        folder: Path,
+        train: DataLoader,
+        valid: DataLoader,
+        card: dict[str, Any],
+    ) -> None:
+        self.engine, self.settings, self.world, self.folder = engine, settings, world, folder
+        self.train_loader, self.valid_loader, self.card = train, valid, card
+        self.log = RunLog(folder, world)
+        self.steps = 0
+        self.best = math.inf
+
+    def fit(self) -> float:
+        """Train all epochs.
+
+        Returns:
+            The best validation loss (nats per target token, all weighted losses together).
+
+        Raises:
+            UserError: a loss is not a number.
+        """
+        try:
+            for epoch in range(self.settings.num_epochs):
+                self._epoch(epoch)
+                loss = self._validate(epoch)
+                if self.settings.save_model:
+                    self._keep(loss)
+                self.best = min(self.best, loss)
+        finally:
+            self.log.close()
+        return self.best
+
+    def _epoch(self, epoch: int) -> None:
+        self.engine.train()
+        self.train_loader.batch_sampler.set_epoch(epoch)
+        batches = len(self.train_loader)
+        whole, recent = Tally(), Tally()
+        started = time.perf_counter()
+        with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
+            for number, batch in enumerate(self.train_loader, start=1):
+                progress = (epoch + (number - 1) / batches) / self.settings.num_epochs
+                output = self.engine(batch.to(self.world.device), progress)
+                self.engine.backward(output.total)
+                self.engine.step()
+                self.steps += 1
+                whole.add(output, batch.num_examples)
+                recent.add(output, batch.num_examples)
+                bar.update(batch.num_examples * self.world.size)
+                if number % self.settings.log_every == 0 or number == batches:
+                    started = self._report("train", recent, bar, started, epoch)
+                    recent = Tally()
+        row = whole.read(self.world)
+        self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
+        self._say_epoch("train", epoch, row)
+
+    def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int) -> float:
+        """Read what was summed up since the last report; returns the new start of the clock."""
+        row = tally.read(self.world)
+        now = time.perf_counter()
+        row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
+        row["lr"] = float(self.engine.optimizer.param_groups[0]["lr"])
+        bar.set_postfix_str(f"loss {row['total']:.4f}")
+        self._stop_at_nan(row)
+        self.log.write(phase, self.steps, {"epoch": epoch, **row})
+        return now
+
+    @torch.no_grad()
+    def _validate(self, epoch: int) -> float:
+        self.engine.eval()
+        whole = Tally()
+        with self._bar(self.valid_loader, "validation") as bar:
+            for batch in self.valid_loader:
+                whole.add(self.engine(batch.to(self.world.device), 0.0), batch.num_examples)
+                bar.update(batch.num_examples * self.world.size)
+        row = whole.read(self.world)
+        self._stop_at_nan(row)
+        self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
+        self._say_epoch("valid", epoch, row)
+        return row["total"]
+
+    def _keep(self, loss: float) -> None:
+        card = {**self.card, "validation_loss": loss, "steps": self.steps}
+        save_checkpoint(self.engine, self.folder, "last", self.world)
+        if loss < self.best:
+            save_checkpoint(self.engine, self.folder, "best", self.world)
+            save_trained(self.engine.module, self.folder, self.world, card)
+
+    def _stop_at_nan(self, row: dict[str, Any]) -> None:
+        bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
+            raise UserError(
+                f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
+                f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+            )
+
+    def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
+        shown = {"total", "llm", "selection", "fusion", "contrastive", "agreement", "prompt_entropy"} & row.keys()
+        figures = "  ".join(f"{name} {row[name]:.4f}" for name in sorted(shown, key="total".__ne__))
+        shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
+        self.world.say(f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else ""))
+        warning = dominance_warning(row, f"the examples of {phase} epoch {epoch + 1}")
+        if warning:
+            self.world.say(warning)
+
+    def _bar(self, loader: DataLoader, title: str) -> tqdm:
+        total = len(getattr(loader.dataset, "examples", []))
+        return tqdm(total=total, desc=title, unit="ex", disable=not self.world.is_main, mininterval=0.5)
+
+

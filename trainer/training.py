@@ -1,0 +1,115 @@
+"""One training run: check everything, say what was decided, train, and leave a run folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+from transformers.utils import logging as transformers_logging
+
+from dataset.loading import Ranks, make_loader
+from models.conversation import ConversationModel
+from models.registry import build_model, build_tokenizer
+from trainer.checkpoints import make_card, read_trained
+from trainer.engine import World, decide_precision, make_engine, parameter_summary, total_steps
+from trainer.loop import Trainer
+from utils.config import dump_config
+from utils.ds_config import DEFAULT_PATH, read_ds_config
+from utils.runs import CONFIG, create_run_folder, write_whole
+from utils.schema import Config
+
+
+def train(
+    config: Config,
+    world: World,
+    name: str,
+    ds_config_path: str | None = None,
+    ckpt_path: str | None = None,
+) -> Path:
+    """Train the model of a configuration.
+
+    Args:
+        config: the resolved configuration.
+        world: the processes, see trainer.engine.start_world.
+        name: run name, without the time.
+        ds_config_path: DeepSpeed configuration; the default is the project's ds_config.json.
+        ckpt_path: a run folder whose trained part is the start.
+
+    Returns:
+        The run folder. It is made only when model and data are in order.
+
+    Raises:
+        UserError: whatever is wrong with configuration, files, data or checkpoint.
+    """
+    transformers_logging.disable_progress_bar()
+    ds_config = read_ds_config(ds_config_path or DEFAULT_PATH)
+    precision, reason = decide_precision(config.model.load_bit)
+    config.model.load_bit = precision
+    set_seed(config.training.seed)
+    tokenizer = build_tokenizer(config)
+    model = build_model(config, tokenizer)
+    limit = model.text_limit(0)
+    choices = [reason] if reason else []
+    if limit is not None and limit < config.dataset.max_token_length:
+        choices.append(f"texts are cut to {limit} tokens, not {config.dataset.max_token_length}: the LM's positions")
+    if tokenizer.pad_token_id is None:
+        choices.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
+    ranks = Ranks(world.rank, world.size)
+    train_loader = make_loader(config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit)
+    valid_loader = make_loader(config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit)
+    if ckpt_path:
+        state, source = read_trained(Path(ckpt_path))
+        model.load_trained_state(state, str(source))
+    steps = total_steps(len(train_loader), config, ds_config)
+    card = make_card(config, model)
+    engine, notes = make_engine(model, config, ds_config, precision, steps)
+    folder = world.share(_make_folder(config, world, name))
+    for line in _opening(config, world, model, choices + notes, ds_config, len(train_loader), steps):
+        world.say(line)
+    set_seed(config.training.seed + world.rank)  # noise differs between ranks
+    best = Trainer(engine, config.training, world, folder, train_loader, valid_loader, card).fit()
+    world.say(f"best validation loss {best:.4f}")
+    world.say(f"run folder: {folder}")
+    engine.destroy()
+    return folder
+
+
+def _make_folder(config: Config, world: World, name: str) -> Path | None:
+    if not world.is_main:
+        return None
+    folder = create_run_folder(config.training.log_dir, name)
+    write_whole(folder / CONFIG, dump_config(config))
+    return folder
+
+
+def _opening(
+    config: Config,
+    world: World,
+    model: ConversationModel,
+    choices: Sequence[str],
+    ds_config: dict[str, Any],
+    batches: int,
+    steps: int,
+) -> list[str]:
+    """What the run prints before its first step."""
+    precision = {32: "float32", 16: "float16", "bf16": "bfloat16"}[config.model.load_bit]
+    stage = ds_config.get("zero_optimization", {}).get("stage", 0)
+    sizes = f"K = {model.num_prompts}, V = {model.num_virtual_tokens}, " if model.num_prompts else ""
+    lines = [
+        f"{config.model.model_type} on {config.model.model_name or 'a new LM'} ({sizes}D = {model.lm.width}, "
+        f"fidelity {config.model.fidelity})",
+        parameter_summary(model),
+        f"device {world.device}, {world.size} rank(s), {torch.get_num_threads()} thread(s) each, {precision}, "
+        f"ZeRO stage {stage}",
+        f"{batches} batches of {config.training.batch_size} examples per rank and epoch, {steps} steps in all, "
+        f"rows: {config.training.rows}",
+    ]
+    return lines + [f"automatic choice: {choice}" for choice in choices]
+
+
+def set_tokenizer_threads(parallel: bool) -> None:
+    """`--tokenizer_parallel`: whether the tokenizers library may use threads of its own."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if parallel else "false"
+

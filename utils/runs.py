@@ -1,0 +1,85 @@
+"""Run folders: their names, what lies in them, and writing files that are never half there."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+CONFIG, METRICS = "config.yml", "metrics.jsonl"
+AUTHORS_CONFIG = "checkpoint_best.pth"
+CHECKPOINTS = "ds_ckpt"
+TRAINED, CARD = "soft_prompts.safetensors", "soft_prompts.json"
+
+
+def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_name: str | None = None) -> str:
+    """`{stem}_LR=.._SLW=..`: the config's file stem and what the command line changed (spec, section 5).
+
+    Args:
+        config_path: the YAML file.
+        changed: pairs of label and value, in the order of the spec; None values are left out.
+        exp_name: replaces the file stem.
+    """
+    parts = [exp_name or Path(config_path).stem]
+    return "_".join(parts + [f"{label}={value}" for label, value in changed if value is not None])
+
+
+def create_run_folder(log_dir: str | Path, name: str, now: time.struct_time | None = None) -> Path:
+    """Make `{log_dir}/{name}_{YYYY-mm-dd-HHMM}`; a second run of the same minute gets `-2`, and so on.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    stamped = Path(log_dir) / f"{name}_{time.strftime('%Y-%m-%d-%H%M', now or time.localtime())}"
+    for attempt in range(1, 1000):
+        folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
+        return folder
+    raise UserError(f"{stamped} and 999 more exist already; choose another --log_dir or --exp_name")
+
+
+def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
+    """The run folders at `model_path`: itself when it holds checkpoints, else its sub-folders that do.
+
+    Raises:
+        UserError: the folder is missing, or holds no run with a checkpoint.
+    """
+    path = Path(model_path)
+    if not path.is_dir():
+        raise UserError(f"--model_path {path}: no such folder")
+    if (path / CHECKPOINTS).is_dir():
+        return [path]
+    runs = sorted(folder.parent for folder in path.glob(f"{pattern}/{CHECKPOINTS}") if folder.is_dir())
+    if not runs:
+        raise UserError(
+            f"--model_path {path}: no checkpoint here ({CHECKPOINTS}/ in it or in a sub-folder matching "
+            f"'{pattern}'); train with --save_model=yes first"
+        )
+    return runs
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader or a crash sees the old content or the new, nothing between.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def json_line(row: dict[str, Any]) -> str:
+    """One line of a JSON-lines file."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
