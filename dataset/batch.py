@@ -100,7 +100,9 @@ def assign_rows(examples: Sequence[EncodedExample], share: bool) -> tuple[list[i
     return row_of, holders
 
 
-def _pad(sequences: Sequence[np.ndarray], fill: int, left: bool = False, width: int = 0) -> tuple[Tensor, Tensor]:
+def _pad(
+    sequences: Sequence[np.ndarray], fill: int, left: bool = False, width: int = 0
+) -> tuple[Tensor, Tensor]:
     """Stack ids into [B, width] int64 and a bool mask of the real tokens."""
     width = max([width, *(len(sequence) for sequence in sequences)])
     ids = np.full((len(sequences), width), fill, dtype=np.int64)

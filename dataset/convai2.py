@@ -59,7 +59,9 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
 def _numbered(path: Path, line_number: int, line: str) -> tuple[int, str]:
     match = _NUMBERED.fullmatch(line)
     if not match:
-        raise UserError(f"{path}:{line_number}: a line starts with its number and one space, found {line[:40]!r}")
+        raise UserError(
+            f"{path}:{line_number}: a line starts with its number and one space, found {line[:40]!r}"
+        )
     return int(match[1]), match[2]
 
 

@@ -39,11 +39,17 @@ class ExampleEncoder:
         UserError: the tokenizer has no eos token, no offsets, or an example cannot fit.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Config, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, config: Config, max_tokens: int | None = None
+    ) -> None:
         if not tokenizer.is_fast:
-            raise UserError(f"{tokenizer.name_or_path}: a fast tokenizer is needed (it gives token positions)")
+            raise UserError(
+                f"{tokenizer.name_or_path}: a fast tokenizer is needed (it gives token positions)"
+            )
         if tokenizer.eos_token_id is None:
-            raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with")
+            raise UserError(
+                f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with"
+            )
         self.tokenizer = tokenizer.backend_tokenizer
         # data cannot smuggle in special tokens: "</s>" in an utterance stays text
         self.tokenizer.encode_special_tokens = True
@@ -127,5 +133,7 @@ def _token_at(encoding: Encoding, char: int) -> int:
     """Index of the token that holds character `char` of the text."""
     token = encoding.char_to_token(char)
     if token is None:
-        raise UserError(f"the tokenizer drops character {char} of the prompt's template; use another tokenizer")
+        raise UserError(
+            f"the tokenizer drops character {char} of the prompt's template; use another tokenizer"
+        )
     return token

@@ -52,18 +52,24 @@ def read_examples(path: str, config: Config, ratio: float = 1.0, only_longest: b
     return examples_of(kept, only_longest)
 
 
-def make_collator(encoder: ExampleEncoder, config: Config) -> Collator:
-    """The collator that a configuration asks for."""
+def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = False) -> Collator:
+    """The collator that a configuration asks for.
+
+    Args:
+        encoder: gives padding and limits.
+        config: the configuration.
+        decoding: one row per example, as each has a prompt of its own, and no pairs.
+    """
     training = config.training
-    contrastive = training.contrastive and training.contrastive_metric == "bleu" and not training.only_nll
+    pairs = training.contrastive and training.contrastive_metric == "bleu" and not training.only_nll
     released = config.model.fidelity == "released_code"
     return Collator(
         pad_id=encoder.pad,
-        share_rows=training.rows == "dialogue",
+        share_rows=training.rows == "dialogue" and not decoding,
         released=released,
         max_tokens=encoder.max_tokens,
         hide_id=encoder.pad if released else None,
-        alike=BleuPairs(training.contrastive_threshold) if contrastive else None,
+        alike=BleuPairs(training.contrastive_threshold) if pairs and not decoding else None,
     )
 
 
@@ -90,9 +96,7 @@ def make_loader(
     """
     ranks = ranks or Ranks()
     training = config.training
-    examples = read_examples(
-        path, config, training.training_ratio if train else 1.0, training.only_longest
-    )
+    examples = read_examples(path, config, training.training_ratio if train else 1.0, training.only_longest)
     encoder = ExampleEncoder(tokenizer, config, max_tokens)
     encoded = encoder.encode(examples, with_response=True)
     if train and len(encoded) < ranks.world_size:

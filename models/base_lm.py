@@ -41,7 +41,11 @@ def train_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     )
     tokenizer.train_from_iterator(_texts(config), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )
 
 

@@ -40,6 +40,7 @@ class ConversationModel(nn.Module, ABC):
         self.lm = lm
         self.tokenizer = tokenizer
         self.config = config
+        self.register_state_dict_post_hook(_drop_aliases)
 
     @abstractmethod
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
@@ -78,7 +79,9 @@ class ConversationModel(nn.Module, ABC):
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Cross-entropies [M, N] (nats, float32) of the targets, from hidden states [M, N, H]."""
         copies = hidden.shape[0]
-        flat = linear_cross_entropy(hidden.flatten(0, 1), self.lm.head_weight, batch.target_ids.repeat(copies))
+        flat = linear_cross_entropy(
+            hidden.flatten(0, 1), self.lm.head_weight, batch.target_ids.repeat(copies)
+        )
         return flat.unflatten(0, (copies, -1))
 
     @torch.no_grad()
@@ -86,7 +89,7 @@ class ConversationModel(nn.Module, ABC):
         """Teacher-forced cross-entropy of each example with its chosen prompt.
 
         Args:
-            batch: one row per example, in the same order.
+            batch: one row per example (`make_collator(.., decoding=True)`).
             choice: [B] as in `prompts_for`.
 
         Returns:
@@ -152,3 +155,10 @@ class ConversationModel(nn.Module, ABC):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
+
+
+def _drop_aliases(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """Leave second names of tied weights out of a checkpoint: DeepSpeed takes them for trained ones."""
+    names = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
+    for name in [name for name in state if name.removeprefix(prefix) not in names]:
+        del state[name]

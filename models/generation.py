@@ -42,7 +42,9 @@ class StopAtMarks(StoppingCriteria):
         return self.stops[input_ids[:, -1]]
 
 
-def pick_prompts(scores: Tensor | None, noise: float = 0.0, generator: torch.Generator | None = None) -> Tensor | None:
+def pick_prompts(
+    scores: Tensor | None, noise: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor | None:
     """argmax over prompts of the scores, with `noise` times Gaussian noise added first (spec, section 6).
 
     Args:

@@ -32,7 +32,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear) or head.bias is not None:
-            raise UserError(f"{model.config.model_type}: only LMs with a linear head without bias are supported")
+            raise UserError(
+                f"{model.config.model_type}: only LMs with a linear head without bias are supported"
+            )
         self.model = model
         self.frozen = frozen
         model.requires_grad_(not frozen)

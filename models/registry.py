@@ -43,4 +43,6 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> Conversat
 
 def _check(config: Config) -> None:
     if config.model.model_type not in MODELS:
-        raise UserError(f"model.model_type = '{config.model.model_type}'{nearest(config.model.model_type, MODELS)}")
+        raise UserError(
+            f"model.model_type = '{config.model.model_type}'{nearest(config.model.model_type, MODELS)}"
+        )

@@ -8,7 +8,10 @@ from torch import Tensor
 from utils.errors import UserError
 
 _PROMPT = re.compile(r"models\.(\d+)\.prompt_encoder\.default\.embedding\.weight")
-_FIXED = {"prompt_normalizer.weight": "retriever.linear.weight", "prompt_normalizer.bias": "retriever.linear.bias"}
+_FIXED = {
+    "prompt_normalizer.weight": "retriever.linear.weight",
+    "prompt_normalizer.bias": "retriever.linear.bias",
+}
 _ENCODER = re.compile(r"retriever\.(?=layers\.)")
 
 
@@ -44,6 +47,10 @@ def from_released(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
             renamed[_FIXED.get(name) or _ENCODER.sub("retriever.encoder.", name)] = tensor
     if prompts:
         if sorted(prompts) != list(range(len(prompts))):
-            raise UserError(f"{source}: soft prompts {sorted(prompts)} are not numbered 0 to {len(prompts) - 1}")
-        renamed["soft_prompts.weight"] = torch.stack([prompts[index] for index in sorted(prompts)])  # [K, V, D]
+            raise UserError(
+                f"{source}: soft prompts {sorted(prompts)} are not numbered 0 to {len(prompts) - 1}"
+            )
+        renamed["soft_prompts.weight"] = torch.stack(
+            [prompts[index] for index in sorted(prompts)]
+        )  # [K, V, D]
     return renamed

@@ -57,7 +57,7 @@ class Conversation:
         self.encoder = ExampleEncoder(
             self.model.tokenizer, self.config, self.model.text_limit(MAX_NEW_TOKENS)
         )
-        self.collator = make_collator(self.encoder, self.config)
+        self.collator = make_collator(self.encoder, self.config, decoding=True)
         self.reload()
 
     def reload(self) -> None:
@@ -207,8 +207,8 @@ def chat_with_run(
     if reason:
         world.say(f"automatic choice: {reason}")
     draw = persona_source(persona, config, valid_path, seed)
-    if world.is_main:
-        model = load_run(run, config).to(world.device)
-        chat = Conversation(model, config, draw, world.device)
-        converse(chat, ask, lambda text: print(text, flush=True), run)
-    world.barrier()
+    if not world.is_main:
+        return
+    model = load_run(run, config).to(world.device)
+    chat = Conversation(model, config, draw, world.device)
+    converse(chat, ask, lambda text: print(text, flush=True), run)

@@ -91,11 +91,15 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
 
 
 def decode_examples(
-    model: ConversationModel, config: Config, examples: Sequence[Example], world: World, options: DecodeOptions
+    model: ConversationModel,
+    config: Config,
+    examples: Sequence[Example],
+    world: World,
+    options: DecodeOptions,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number."""
     encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(MAX_NEW_TOKENS))
-    collator = make_collator(encoder, config)
+    collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
     targets = encoder.encode(examples, with_response=True)
     stopping = [StopAtMarks(model.tokenizer)]
@@ -109,7 +113,9 @@ def decode_examples(
             scores = model.choose(batch.query)
             choice = pick_prompts(scores, options.selection_noise, generator)
             replies = generate_replies(model, batch, scores, choice, stopping)
-            sums, counts = _target_losses(model, collator, [targets[number] for number in numbers], choice, world)
+            sums, counts = _target_losses(
+                model, collator, [targets[number] for number in numbers], choice, world
+            )
             for place, number in enumerate(numbers):
                 rows[number] = result_row(examples[number], replies[place], sums[place], counts[place])
             bar.update(len(numbers) * world.size)

@@ -81,7 +81,9 @@ def start_world(local_rank: int = -1) -> World:
         rank=torch.distributed.get_rank(),
         local_rank=local_rank,
         size=torch.distributed.get_world_size(),
-        device=torch.device(accelerator.device_name(local_rank) if accelerator.device_name() != "cpu" else "cpu"),
+        device=torch.device(
+            accelerator.device_name(local_rank) if accelerator.device_name() != "cpu" else "cpu"
+        ),
     )
 
 

@@ -53,7 +53,9 @@ class Tally:
             mine, values = values[: part.numel()], values[part.numel() :]
             if name == "prompt_counts":
                 row["prompt_share"] = [count / max(1.0, sum(mine)) for count in mine]
-                row["prompt_entropy"] = -sum(share * math.log(share) for share in row["prompt_share"] if share)
+                row["prompt_entropy"] = -sum(
+                    share * math.log(share) for share in row["prompt_share"] if share
+                )
             elif name == "agreements":
                 row["agreement"] = mine[0] / examples
             else:

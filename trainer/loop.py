@@ -130,7 +130,15 @@ class Trainer:
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
-        shown = {"total", "llm", "selection", "fusion", "contrastive", "agreement", "prompt_entropy"} & row.keys()
+        shown = {
+            "total",
+            "llm",
+            "selection",
+            "fusion",
+            "contrastive",
+            "agreement",
+            "prompt_entropy",
+        } & row.keys()
         figures = "  ".join(f"{name} {row[name]:.4f}" for name in sorted(shown, key="total".__ne__))
         shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
         self.world.say(f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else ""))
@@ -141,5 +149,3 @@ class Trainer:
     def _bar(self, loader: DataLoader, title: str) -> tqdm:
         total = len(getattr(loader.dataset, "examples", []))
         return tqdm(total=total, desc=title, unit="ex", disable=not self.world.is_main, mininterval=0.5)
-
-

@@ -53,12 +53,18 @@ def train(
     limit = model.text_limit(0)
     choices = [reason] if reason else []
     if limit is not None and limit < config.dataset.max_token_length:
-        choices.append(f"texts are cut to {limit} tokens, not {config.dataset.max_token_length}: the LM's positions")
+        choices.append(
+            f"texts are cut to {limit} tokens, not {config.dataset.max_token_length}: the LM's positions"
+        )
     if tokenizer.pad_token_id is None:
         choices.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
     ranks = Ranks(world.rank, world.size)
-    train_loader = make_loader(config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit)
-    valid_loader = make_loader(config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit)
+    train_loader = make_loader(
+        config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit
+    )
+    valid_loader = make_loader(
+        config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit
+    )
     if ckpt_path:
         state, source = read_trained(Path(ckpt_path))
         model.load_trained_state(state, str(source))
@@ -112,4 +118,3 @@ def _opening(
 def set_tokenizer_threads(parallel: bool) -> None:
     """`--tokenizer_parallel`: whether the tokenizers library may use threads of its own."""
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if parallel else "false"
-

@@ -43,7 +43,9 @@ class Parser(argparse.ArgumentParser):
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that the `deepspeed` launcher and its users pass to every script."""
     parser.add_argument("--deepspeed", action="store_true", help="accepted for the release's commands")
-    parser.add_argument("--deepspeed_config", metavar="FILE", help="DeepSpeed configuration (default ds_config.json)")
+    parser.add_argument(
+        "--deepspeed_config", metavar="FILE", help="DeepSpeed configuration (default ds_config.json)"
+    )
     parser.add_argument("--local_rank", type=int, default=-1, help="set by the launcher")
     parser.add_argument(
         "--set",
@@ -81,7 +83,9 @@ def train_parser() -> Parser:
     ]:
         parser.add_argument(f"--{flag}", type=kind, help=text, metavar="yes|no" if kind is boolean else None)
     parser.add_argument("--tokenizer_parallel", type=boolean, default=True, metavar="yes|no", help="threads")
-    parser.add_argument("--do_test", type=boolean, default=False, metavar="yes|no", help="decode when trained")
+    parser.add_argument(
+        "--do_test", type=boolean, default=False, metavar="yes|no", help="decode when trained"
+    )
     parser.add_argument("--exp_name", help="run name instead of the configuration's file stem")
     parser.add_argument("--ckpt_path", metavar="RUN", help="start from the trained part of this run folder")
     add_engine_flags(parser)
@@ -121,12 +125,18 @@ def changes_in_name(args: argparse.Namespace) -> list[tuple[str, Any]]:
 def test_parser() -> Parser:
     """Flags of test.py (spec, section 6)."""
     parser = Parser("Decode the validation examples of one run or of several.")
-    parser.add_argument("--model_path", required=True, metavar="RUN", help="a run folder, or a parent of several")
+    parser.add_argument(
+        "--model_path", required=True, metavar="RUN", help="a run folder, or a parent of several"
+    )
     parser.add_argument("--path_pattern", default="*", help="which sub-folders of a parent are decoded")
     parser.add_argument("--batch_size", type=positive, default=16, help="examples per batch")
     parser.add_argument("--valid_path", metavar="FILE", help="dialogues to decode instead of the run's own")
-    parser.add_argument("--skip_exists", type=boolean, default=True, metavar="yes|no", help="leave finished runs")
-    parser.add_argument("--selection_noise", type=float, default=0.0, help="noise on the scores before the choice")
+    parser.add_argument(
+        "--skip_exists", type=boolean, default=True, metavar="yes|no", help="leave finished runs"
+    )
+    parser.add_argument(
+        "--selection_noise", type=float, default=0.0, help="noise on the scores before the choice"
+    )
     add_engine_flags(parser)
     return parser
 

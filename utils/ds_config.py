@@ -77,7 +77,11 @@ def _sections() -> dict[str, frozenset[str]]:
     from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-    classes = {"zero_optimization": DeepSpeedZeroConfig, "fp16": DeepSpeedFP16Config, "bf16": DeepSpeedBF16Config}
+    classes = {
+        "zero_optimization": DeepSpeedZeroConfig,
+        "fp16": DeepSpeedFP16Config,
+        "bf16": DeepSpeedBF16Config,
+    }
     return {
         section: frozenset(
             name for key, field in kind.model_fields.items() for name in (key, field.alias) if name
@@ -86,7 +90,9 @@ def _sections() -> dict[str, frozenset[str]]:
     }
 
 
-def complete_ds_config(content: dict[str, Any], config: Config, precision: Any) -> tuple[dict[str, Any], list[str]]:
+def complete_ds_config(
+    content: dict[str, Any], config: Config, precision: Any
+) -> tuple[dict[str, Any], list[str]]:
     """What DeepSpeed is started with, and a line for each value that the run's own settings replaced.
 
     Args:

@@ -1,0 +1,107 @@
+"""Shared fixtures: a small dialogue file, tiny LMs of every family, and configurations for them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from dataset.dialogue import Example, examples_of
+from dataset.readers import read_dialogues
+from models.base_lm import lm_config_of, train_tokenizer
+from utils.config import build_config
+from utils.schema import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "data_file" / "sample"
+SHARED = ROOT.parent / "shared"
+TRAIN = SAMPLE / "train_self_original_no_cands.txt"
+VALID = SAMPLE / "valid_self_original_no_cands.txt"
+FAMILIES = ("opt", "llama", "gpt2")
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def head_of(path: Path, dialogues: int) -> str:
+    """The first dialogues of a ConvAI2 file, as text."""
+    blocks: list[list[str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("1 "):
+            blocks.append([])
+        blocks[-1].append(line)
+    return "".join(line + "\n" for block in blocks[:dialogues] for line in block)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> dict[str, Path]:
+    """`train` (12 dialogues) and `valid` (4 dialogues), cut from the embedded sample."""
+    folder = tmp_path_factory.mktemp("data")
+    files = {"train": folder / "train.txt", "valid": folder / "valid.txt"}
+    files["train"].write_text(head_of(TRAIN, 12), encoding="utf-8")
+    files["valid"].write_text(head_of(VALID, 4), encoding="utf-8")
+    return files
+
+
+@pytest.fixture(scope="session")
+def examples(data) -> list[Example]:
+    """All examples of the small training file."""
+    return examples_of(read_dialogues(data["train"], "convai2"))
+
+
+@pytest.fixture(scope="session")
+def lm_folder(tmp_path_factory, data) -> Callable[[str], Path]:
+    """Folder of a tiny LM with random weights, by family; made once per session."""
+    made: dict[str, Path] = {}
+
+    def make(family: str = "opt") -> Path:
+        if family not in made:
+            init = {
+                "architecture": family,
+                "hidden_size": 32,
+                "num_layers": 2,
+                "num_heads": 4,
+                "vocab_size": 400,
+                "max_positions": 384,
+            }
+            config = build_config(
+                [
+                    (
+                        "test",
+                        {
+                            "model": {"model_type": "language_model", "init": init},
+                            "dataset": {"train": str(data["train"])},
+                        },
+                    )
+                ]
+            )
+            tokenizer = train_tokenizer(config)
+            torch.manual_seed(7)
+            model = AutoModelForCausalLM.from_config(lm_config_of(config.model.init, tokenizer))
+            with torch.no_grad():  # weights of 0.02 give flat distributions, whose argmax would prove little
+                for parameter in model.parameters():
+                    if parameter.dim() > 1:
+                        parameter.mul_(4)
+            folder = tmp_path_factory.mktemp(f"lm_{family}")
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            made[family] = folder
+        return made[family]
+
+    return make
+
+
+@pytest.fixture
+def make_config(data, lm_folder, tmp_path) -> Callable[..., Config]:
+    """A configuration on a tiny LM: make_config("opt", model={...}, training={...}, dataset={...})."""
+
+    def make(family: str = "opt", **sections: dict) -> Config:
+        base = {
+            "model": {"model_name": str(lm_folder(family)), "K": 3, "peft_config": {"num_virtual_tokens": 4}},
+            "training": {"batch_size": 4, "log_dir": str(tmp_path / "runs"), "learning_rate": 0.01},
+            "dataset": {"train": str(data["train"]), "valid": str(data["valid"])},
+        }
+        return build_config([("test base", base), ("test", sections)])
+
+    return make
