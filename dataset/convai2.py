@@ -22,7 +22,7 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
     """
     path = existing_file(path, "dialogue file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # read_text would also cut at a lone carriage return
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     dialogues: list[Dialogue] = []
@@ -47,6 +47,8 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
         if match:
             if turns:
                 raise UserError(f"{path}:{line_number}: a persona line stands after the first turn")
+            if "\t" in content:
+                raise UserError(f"{path}:{line_number}: a persona line holds a tab: {content[:40]!r}")
             persona.append(match[1].strip())
         else:
             turns.append(_turn(path, line_number, content))

@@ -51,8 +51,6 @@ class ExampleEncoder:
                 f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with"
             )
         self.tokenizer = tokenizer.backend_tokenizer
-        # data cannot smuggle in special tokens: "</s>" in an utterance stays text
-        self.tokenizer.encode_special_tokens = True
         self.eos = int(tokenizer.eos_token_id)
         self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         self.pad = self.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
@@ -64,6 +62,12 @@ class ExampleEncoder:
 
     def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
         """Encode examples in their order; with_response=False gives the inference text."""
+        # here, not once in the constructor, as calling the tokenizer that the backend belongs to resets them:
+        # data cannot smuggle in special tokens ("</s>" in an utterance stays text), and what a tokenizer.json
+        # was saved with neither pads nor cuts
+        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
         texts = [self._text(example, with_response) for example in examples]
         encodings = self.tokenizer.encode_batch([text.body for text in texts], add_special_tokens=False)
         return [
@@ -72,12 +76,13 @@ class ExampleEncoder:
         ]
 
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
-        turns = label_turns(example.context)
-        if self.max_turns >= 0:
-            turns = turns[-max(self.max_turns, 1) :]  # the partner's last turn always stays
-        return prompt_text(
-            example.persona, turns[drop:], example.response if with_response else None, self.released
-        )
+        turns = label_turns(example.context)[drop - self._turns(example) :]
+        return prompt_text(example.persona, turns, example.response if with_response else None, self.released)
+
+    def _turns(self, example: Example) -> int:
+        """How many turns max_context_turns leaves; the partner's last one always stays."""
+        count = len(example.context)
+        return count if self.max_turns < 0 else min(count, max(self.max_turns, 1))
 
     def _finish(
         self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
@@ -85,7 +90,7 @@ class ExampleEncoder:
         drop = 0
         while not self.released and self._length(encoding, with_response) > self.max_tokens:
             drop += 1  # the oldest whole turn goes; the persona stays (spec, section 10)
-            if drop >= len(example.context):
+            if drop >= self._turns(example):
                 raise UserError(
                     f"{example.where}: persona and last turn alone are {self._length(encoding, with_response)} "
                     f"tokens, more than the {self.max_tokens} that fit; raise dataset.max_token_length, or "

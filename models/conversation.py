@@ -99,7 +99,7 @@ class ConversationModel(nn.Module, ABC):
         prompts = self.prompts_for(choice, batch.num_examples)
         num_virtual = 0
         if prompts is not None:
-            rows = torch.empty_like(batch.indices)
+            rows = torch.zeros_like(batch.indices)
             rows[batch.target_rows] = batch.target_examples  # row of the batch -> its example
             embeddings = torch.cat([prompts[rows].to(embeddings.dtype), embeddings], dim=1)
             num_virtual = prompts.shape[1]

@@ -80,9 +80,13 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     source = _resolve(config.model_name)
     try:
-        return AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("tokenizer", config.model_name, error) from None
+    if not tokenizer("text", add_special_tokens=False).input_ids:
+        # for some families the library makes an empty tokenizer where there are no files of one
+        raise _cannot_load("tokenizer", config.model_name, ValueError("it has no vocabulary"))
+    return tokenizer
 
 
 def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageModel:

@@ -4,6 +4,7 @@ Input and output are plain functions, so that a test can hold a whole conversati
 """
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,6 +188,14 @@ def _given_persona(given: str) -> list[str]:
     return lines
 
 
+def _ask(prompt: str) -> str:
+    """`input`; a line that comes from a file or a pipe is shown, so that the transcript can be read."""
+    line = input(prompt)
+    if not sys.stdin.isatty():
+        print(line, flush=True)
+    return line
+
+
 def chat_with_run(
     model_path: str,
     world: World,
@@ -194,7 +203,7 @@ def chat_with_run(
     valid_path: str | None,
     seed: int | None,
     assignments: Sequence[str],
-    ask: Callable[[str], str] = input,
+    ask: Callable[[str], str] | None = None,
 ) -> None:
     """Load a run folder and talk to it; only the main process talks.
 
@@ -211,4 +220,4 @@ def chat_with_run(
         return
     model = load_run(run, config).to(world.device)
     chat = Conversation(model, config, draw, world.device)
-    converse(chat, ask, lambda text: print(text, flush=True), run)
+    converse(chat, ask or _ask, lambda text: print(text, flush=True), run)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from models.conversation import ConversationModel
 from models.language_model import base_lm_folder
-from models.released_names import from_released, is_released_name
 from models.registry import build_model, build_tokenizer
+from models.released_names import from_released, is_released_name
 from trainer.engine import World
 from utils.authors_checkpoint import read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml

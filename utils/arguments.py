@@ -110,7 +110,8 @@ def flags_as_sections(args: argparse.Namespace) -> dict[str, Any]:
 
 def changes_in_name(args: argparse.Namespace) -> list[tuple[str, Any]]:
     """What the command line changed, as it stands in the run's name (spec, section 5)."""
-    warmup = f"{args.warmup_type}@{args.warmup_ratio or 0.05}" if args.warmup_type else None
+    warmup_ratio = 0.05 if args.warmup_ratio is None else args.warmup_ratio
+    warmup = f"{args.warmup_type}@{warmup_ratio}" if args.warmup_type else None
     ratio = args.training_ratio if args.training_ratio not in (None, 1.0) else None
     return [
         ("LR", args.lr),

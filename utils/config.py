@@ -3,6 +3,7 @@
 The file is read with a safe loader that also refuses duplicate keys. The result is a `Config`.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +19,18 @@ DEFAULTS = Path(__file__).resolve().parent.parent / "config" / "default.yml"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice."""
+    """A safe loader that refuses a key given twice, and keys that are not text (`1:`, but also `no:`)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`, which the keys beside it override
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is not a text", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key '{key}' is given twice", key_node.start_mark
@@ -45,10 +52,16 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected the sections model, training and dataset, found {content!r}")
     return content
+
+
+def _first_line(error: Exception) -> str:
+    """What is wrong, without the excerpt that PyYAML adds on further lines."""
+    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
+    return problem or str(error).splitlines()[0]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +88,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         try:
             value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {assignment}: the value is not valid YAML: {error}") from None
+            raise UserError(
+                f"--set {assignment}: the value is not valid YAML: {_first_line(error)}"
+            ) from None
         sections = merge(sections, _nest(parts, value))
     return sections
 
@@ -129,10 +144,8 @@ def _numbers(content: Any, section: type[BaseModel]) -> Any:
         if sub is not None:
             value = _numbers(value, sub)
         elif float in kinds and isinstance(value, (str, int)) and not isinstance(value, bool):
-            try:
+            with contextlib.suppress(ValueError, OverflowError):  # stays as it is, and is reported
                 value = float(value)
-            except ValueError:
-                pass  # stays a text, and is reported as a wrong type
         mended[key] = value
     return mended
 
@@ -153,7 +166,8 @@ def _explain(error: ValidationError, layers: Sequence[tuple[str, Mapping[str, An
     fault = faults[0]
     path = [part for part in fault["loc"] if isinstance(part, str) and not _is_type_name(part)]
     key = ".".join(path)
-    where = next((name for name, layer in reversed(layers) if _holds(layer, path)), str(DEFAULTS))
+    written = path[:-1] if fault["type"] == "missing" else path
+    where = next((name for name, layer in reversed(layers) if _holds(layer, written)), str(DEFAULTS))
     if fault["type"] == "extra_forbidden":
         parent = _section_at(path[:-1])
         return f"{where}: unknown key '{key}'{nearest(path[-1], parent.model_fields)}"

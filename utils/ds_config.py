@@ -21,6 +21,7 @@ _TOP_LEVEL = frozenset(
     comms_logger data_types torch_autocast checkpoint seed disable_allgather memory_breakdown
     dataloader_drop_last seq_parallel_communication_data_type load_from_fp32_weights""".split()
 )
+_OTHER_NAMES = {"float16": "fp16", "bfloat16": "bf16"}  # too far in spelling for `nearest`
 _DECIDED_ELSEWHERE = {
     "train_batch_size": "--batch times the number of ranks",
     "train_micro_batch_size_per_gpu": "--batch",
@@ -70,7 +71,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_keys(path: Path, section: str, content: dict[str, Any], valid: frozenset[str]) -> None:
     for key in content:
         if key not in valid:
-            raise UserError(f"{path}: unknown key '{section}{key}'{nearest(key, valid)}")
+            hint = nearest(_OTHER_NAMES.get(key, key), valid)
+            raise UserError(f"{path}: unknown key '{section}{key}'{hint}")
 
 
 def _sections() -> dict[str, frozenset[str]]:
@@ -115,6 +117,13 @@ def complete_ds_config(
     notes = [
         f"{key} of the DeepSpeed configuration gives way to {source}"
         for key, source in _DECIDED_ELSEWHERE.items()
-        if key in content and content[key] != completed.get(key) and key not in ("fp16", "bf16")
+        if key in content and _replaced(content[key], completed.get(key))
     ]
     return completed, notes
+
+
+def _replaced(given: Any, used: Any) -> bool:
+    """Whether a value was changed; of a section such as fp16, whether a key that was given was."""
+    if isinstance(given, dict) and isinstance(used, dict):
+        return any(value != used[key] for key, value in given.items())
+    return given != used

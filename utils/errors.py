@@ -30,6 +30,8 @@ def existing_file(path: str | Path, what: str) -> Path:
         raise UserError(f"{what} not found: {path}")
     if path.is_dir():
         raise UserError(f"{what} is a folder, a file is needed: {path}")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{what} may not be read: {path}")
     if path.stat().st_size == 0:
         raise UserError(f"{what} is empty: {path}")
     return path

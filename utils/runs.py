@@ -57,7 +57,12 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
         raise UserError(f"--model_path {path}: no such folder")
     if (path / CHECKPOINTS).is_dir():
         return [path]
-    runs = sorted(folder.parent for folder in path.glob(f"{pattern}/{CHECKPOINTS}") if folder.is_dir())
+    try:
+        runs = sorted(folder.parent for folder in path.glob(f"{pattern}/{CHECKPOINTS}") if folder.is_dir())
+    except (ValueError, NotImplementedError):
+        raise UserError(
+            f"--path_pattern '{pattern}': no pattern of sub-folders, such as '*LR=0.01*'"
+        ) from None
     if not runs:
         raise UserError(
             f"--model_path {path}: no checkpoint here ({CHECKPOINTS}/ in it or in a sub-folder matching "

@@ -105,7 +105,7 @@ class TrainingConfig(Section):
     """examples per step and rank (--batch)"""
     num_epochs: Positive
     """passes over the training data (--epoch)"""
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
     """seed of initialisation, shuffling and noise (--seed)"""
     rows: Literal["example", "dialogue"]
     """example: one text per example; dialogue: examples that are prefixes of one text share its forward pass"""

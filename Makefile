@@ -1,0 +1,34 @@
+# `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help install demo test lint bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(STAMP) ## create .venv and install the pinned requirements
+
+$(STAMP): requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(STAMP)
+
+demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 5 minutes on 2 cores)
+	$(BIN)/python -m utils.demo
+
+test: $(STAMP) ## run the tests, offline
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## linter and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
+	$(BIN)/python -m tests.benchmark
+
+clean: ## remove .venv and caches; run folders stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,109 @@
+"""The configuration files that are shipped: valid, launchable, and holding the released settings."""
+
+import shlex
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from utils.arguments import flags_as_sections, train_parser
+from utils.config import DEFAULTS, load_config, read_yaml
+from utils.schema import Config, Section
+
+SHIPPED = sorted((ROOT / "config").rglob("*.yml"))
+CONVAI2 = ROOT / "config" / "convai2"
+NAME = "selective-linear-both-prompt-causal-convai2"
+
+
+def _id(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=_id)
+def test_shipped_files_are_valid(path):
+    """A shipped file that the schema no longer takes is found by the first user otherwise."""
+    named = read_yaml(path)["model"].get("model_name")
+    config = load_config(path, [] if named else ["model.model_name=x"])
+    assert config.model.model_name == (named or "x")
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path != DEFAULTS], ids=_id)
+def test_shipped_files_open_with_their_launch_line(path):
+    """A launch line that names another file, or a flag that is gone, does not run."""
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    words = shlex.split(first.removeprefix("# "))
+    assert words[0] in ("python", "deepspeed")
+    args = train_parser().parse_args(words[words.index("train.py") + 1 :])
+    assert args.config == _id(path)
+    config = load_config(path, args.assignments, flags_as_sections(args))
+    assert args.lr is None or config.training.learning_rate == args.lr
+    assert args.deepspeed_config is None or (ROOT / args.deepspeed_config).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "load_bit", "virtual_tokens", "weight", "noise"),
+    [
+        (f"opt-125m-{NAME}", 32, 8, 0.4, None),
+        (f"opt-1.3b-{NAME}", 32, 8, 0.4, None),
+        (f"opt-2.7b-{NAME}", 16, 8, 0.4, None),
+        (f"llama2-7b-{NAME}", 16, 1, 1.0, None),
+        (f"llama2-7b-{NAME}-adding-target-noise", 16, 1, 1.0, 0.1),
+    ],
+)
+def test_shipped_files_hold_the_released_settings(name, load_bit, virtual_tokens, weight, noise):
+    """A value that drifts from the released one trains another model under the paper's name."""
+    config = load_config(CONVAI2 / f"{name}.yml")
+    model, training, dataset = config.model, config.training, config.dataset
+    assert (model.load_bit, model.K, model.peft_config.num_virtual_tokens) == (load_bit, 4, virtual_tokens)
+    assert (training.selective_loss_weight, training.contrastive_weight) == (weight, weight)
+    assert (training.adding_noise, training.contrastive_threshold) == (noise, 20.0)
+    common = {
+        "learning_rate": 1e-5,
+        "batch_size": 32,
+        "num_epochs": 1,
+        "mode": "causal",
+        "only_longest": False,
+        "task_type": "generate_response",
+        "contrastive": True,
+        "ensemble": True,
+        "contrastive_metric": "bleu",
+        "log_dir": "runs_prompt_convai2_selective_linear",
+        "tau_gold": 1.0,
+        "tau_sim": 1.0,
+        "freeze_persona": True,
+        "freeze_context": True,
+        "seed": 3407,
+        "grad_clip": 0.0,
+        "warmup_type": None,
+        "warmup_ratio": 0.05,
+    }
+    assert {key: getattr(training, key) for key in common} == common
+    assert (dataset.max_context_turns, dataset.max_token_length) == (-1, 512)
+    assert (model.model_type, model.peft_type, model.score_activation) == (
+        "selective_pt",
+        "prompt_tuning",
+        "softplus",
+    )
+    assert (model.normalizer, model.normalizer_on) == ("linear", ["prompt", "lm"])
+    assert (model.retriever.retriever_type, model.fidelity) == (None, "paper")
+
+
+@pytest.mark.parametrize("name", ["opt-125m", "opt-1.3b", "opt-2.7b", "llama2-7b"])
+def test_shipped_files_name_their_model(name):
+    """The file of one size that loads the LM of another."""
+    size = name.split("-")[1]
+    assert size in load_config(CONVAI2 / f"{name}-{NAME}.yml").model.model_name.lower()
+
+
+def test_the_defaults_hold_every_key():
+    """A key of the schema that default.yml lacks makes every file without it invalid."""
+    content = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))
+
+    def compare(section: type[Section], values, name):
+        assert list(values) == list(section.model_fields), name
+        for key, value in values.items():
+            if isinstance(value, dict):
+                compare(section.model_fields[key].annotation, value, f"{name}.{key}")
+
+    compare(Config, content, "default.yml")

@@ -1,0 +1,124 @@
+"""The DeepSpeed configuration: misspelt keys are errors, and what the run decides is said."""
+
+import json
+
+import pytest
+
+from utils.ds_config import DEFAULT_PATH, complete_ds_config, read_ds_config
+from utils.errors import UserError
+
+
+@pytest.fixture
+def read(tmp_path):
+    """read(text or object): the DeepSpeed configuration in a file of that content."""
+
+    def read(content):
+        path = tmp_path / "ds.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return read_ds_config(path)
+
+    return read
+
+
+def test_the_shipped_file_is_valid(make_config):
+    """The released file had keys that DeepSpeed passed over; nothing of ours may give way unsaid."""
+    content = read_ds_config(DEFAULT_PATH)
+    assert content["zero_optimization"]["stage"] == 2
+    assert "offload_param" not in content["zero_optimization"]  # it has a meaning at stage 3 only
+    assert complete_ds_config(content, make_config(), 32)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "hint"),
+    [
+        (
+            {"train_micro_batch_size_per_gpu ": 2},
+            "train_micro_batch_size_per_gpu ",
+            "did you mean 'train_micro_batch_size_per_gpu'?",
+        ),
+        ({"float16": {"enabled": True}}, "float16", "did you mean 'fp16'?"),
+        ({"zero_optimization": {"stge": 2}}, "zero_optimization.stge", "did you mean 'stage'?"),
+        ({"fp16": {"enable": True}}, "fp16.enable", "did you mean 'enabled'?"),
+        ({"gradient_acumulation_steps": 2}, "gradient_acumulation_steps", "did you mean 'gradient_accu"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest(read, content, key, hint):
+    """DeepSpeed ignores an unknown key, so `float16` used to train in float32 without a word."""
+    with pytest.raises(UserError) as caught:
+        read(content)
+    assert f"ds.json: unknown key '{key}'; {hint}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{\n  "seed": 1,\n}', r"ds\.json:3: not valid JSON"),
+        ('{\n  "seed": 1\n  "fp16": {}\n}', r"ds\.json:3: not valid JSON"),
+        ('{"seed": 1, "seed": 2}', r"ds\.json: key 'seed' is given twice"),
+        ('{"fp16": {"enabled": true, "enabled": false}}', r"ds\.json: key 'enabled' is given twice"),
+        ("[1]", r"ds\.json: expected a JSON object"),
+        ('{"zero_optimization": 2}', r"ds\.json: 'zero_optimization' must be a JSON object, found 2"),
+        ('{"zero_optimization": {"stage": 4}}', r"ds\.json: zero_optimization\.stage = 4"),
+        ("", r"DeepSpeed configuration is empty: .*ds\.json"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(read, text, fault):
+    """A JSON error without file and line, or the last of two equal keys winning."""
+    with pytest.raises(UserError, match=fault):
+        read(text)
+
+
+def test_a_byte_order_mark_is_no_error(read):
+    """Editors on Windows put one in front."""
+    assert read('\ufeff{"seed": 1}') == {"seed": 1}
+
+
+def test_replaced_values_are_noted(read, make_config):
+    """A value of the file that the run's own settings replace without a word is looked for in vain later."""
+    content = read(
+        {
+            "train_batch_size": 64,
+            "train_micro_batch_size_per_gpu": 8,
+            "gradient_accumulation_steps": 2,
+            "gradient_clipping": 1.0,
+            "optimizer": {"type": "AdamW"},
+            "scheduler": {"type": "WarmupLR"},
+            "fp16": {"enabled": True, "loss_scale": 128},
+            "bf16": {"enabled": False},
+            "steps_per_print": 7,
+            "zero_optimization": {"stage": 1},
+        }
+    )
+    before = json.dumps(content)
+    completed, notes = complete_ds_config(content, make_config(training={"grad_clip": 0.5}), 32)
+    assert json.dumps(content) == before
+    assert completed == {
+        "train_micro_batch_size_per_gpu": 4,
+        "gradient_accumulation_steps": 2,
+        "gradient_clipping": 0.5,
+        "fp16": {"enabled": False, "loss_scale": 128},
+        "bf16": {"enabled": False},
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 7,
+        "zero_optimization": {"stage": 1},
+    }
+    noted = {note.split(" of the DeepSpeed configuration gives way to ")[0] for note in notes}
+    assert noted == {
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_clipping",
+        "optimizer",
+        "scheduler",
+        "fp16",
+    }
+
+
+@pytest.mark.parametrize(
+    ("precision", "fp16", "bf16"), [(32, False, False), (16, True, False), ("bf16", False, True)]
+)
+def test_precision_comes_from_load_bit(make_config, precision, fp16, bf16):
+    """A run in another precision than its configuration says."""
+    completed, notes = complete_ds_config({}, make_config(), precision)
+    assert (completed["fp16"]["enabled"], completed["bf16"]["enabled"]) == (fp16, bf16)
+    assert notes == []
+    assert completed["train_micro_batch_size_per_gpu"] == 4

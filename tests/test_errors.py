@@ -1,0 +1,109 @@
+"""The user's mistakes: one line, an honest exit status, and a hint that helps."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from utils.errors import UserError, existing_file, nearest, run_main
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("learning_rat", "; did you mean 'learning_rate'?"),
+        ("LEARNING_RATE", "; did you mean 'learning_rate'?"),
+        ("k", "; did you mean 'K'?"),
+        ("zzz", "; valid: K, batch_size, learning_rate"),
+    ],
+)
+def test_nearest_names_the_key_that_was_meant(word, hint):
+    """A hint that misses other letter cases, or is empty for a far word, leaves the user to guess."""
+    assert nearest(word, ["learning_rate", "K", "batch_size"]) == hint
+
+
+def test_existing_file_names_what_is_wrong_with_the_path(tmp_path, monkeypatch):
+    """A missing, empty or unreadable file that passes becomes an empty dataset or a traceback later."""
+    empty, full = tmp_path / "empty.txt", tmp_path / "full.txt"
+    empty.touch()
+    full.write_text("x")
+    assert existing_file(str(full), "configuration") == full
+    for path, message in [
+        (tmp_path / "none.txt", "configuration not found: "),
+        (tmp_path, "configuration is a folder, a file is needed: "),
+        (empty, "configuration is empty: "),
+    ]:
+        with pytest.raises(UserError) as caught:
+            existing_file(path, "configuration")
+        assert str(caught.value) == f"{message}{path}"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"configuration may not be read: .*full\.txt"):
+        existing_file(full, "configuration")
+
+
+def _raises(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "stderr"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 3, 3, ""),
+        (_raises(UserError("model.K = 0: at least 1")), 1, "error: model.K = 0: at least 1\n"),
+        (_raises(KeyboardInterrupt()), 130, "interrupted\n"),
+    ],
+)
+def test_run_main_ends_with_status_and_one_line(main, status, stderr, capsys):
+    """A script that fails with status 0, or with a traceback for the user's own mistake."""
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == stderr
+
+
+def test_run_main_keeps_the_traceback_of_a_defect():
+    """A defect of the project that is shown as one line cannot be found."""
+    with pytest.raises(ZeroDivisionError):
+        run_main(_raises(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=none.yml"], "error: configuration not found: none.yml\n"),
+        (
+            ["--config=none.yml", "--bacth=2"],
+            "error: unknown argument --bacth=2; did you mean '--batch'?\n",
+        ),
+        ([], "error: the following arguments are required: --config; see --help\n"),
+    ],
+)
+def test_train_tells_a_mistake_before_the_slow_imports(arguments, message):
+    """The script itself, as a user starts it: one line on stderr, status 1, nothing on stdout."""
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def test_a_closed_pipe_is_no_traceback():
+    """`python test.py ... | head` used to end with a BrokenPipeError on the terminal."""
+    script = (
+        "from utils.errors import run_main\nrun_main(lambda: [print('x' * 99) for _ in range(9999)] and None)"
+    )
+    command = f'"{sys.executable}" -c "$SCRIPT" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, "SCRIPT": script},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (141, "")
