@@ -87,7 +87,7 @@ def make_loader(
         path: the file.
         tokenizer: the base LM's.
         config: the configuration.
-        train: shuffle, and apply training_ratio and only_longest.
+        train: shuffle, and apply training_ratio.
         ranks: this process among all; the default is one process.
         max_tokens: what the LM's positions leave for the text; a tighter limit than max_token_length wins.
 

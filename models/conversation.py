@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
 from models.language_model import LanguageModel
@@ -64,6 +64,24 @@ class ConversationModel(nn.Module, ABC):
         """
         return None
 
+    def prefix_cache(self, num_rows: int) -> Cache | None:
+        """Keys and values in front of every layer of `num_rows` rows, or None."""
+        return None
+
+    def hidden_with(self, batch: Batch, prompts: Tensor | None) -> Tensor:
+        """Hidden states [1, N, H] that predict the target tokens, each row behind its own prompt.
+
+        Args:
+            batch: rows and targets.
+            prompts: [R, V, D], or None.
+        """
+        embeddings = self.lm.embed(batch.input_ids)  # [R, S, D]
+        num_virtual = 0
+        if prompts is not None:
+            num_virtual = prompts.shape[1]
+            embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
+        return self.hidden_at_targets(batch, embeddings, num_virtual)
+
     def hidden_at_targets(self, batch: Batch, embeddings: Tensor, num_virtual: int) -> Tensor:
         """Hidden states [M, N, H] that predict the target tokens, for M copies of the rows.
 
@@ -72,7 +90,7 @@ class ConversationModel(nn.Module, ABC):
             embeddings: [M * R, V + S, D], copy by copy.
             num_virtual: V, positions in front of each row.
         """
-        hidden = self.lm.hidden(embeddings)  # [M * R, V + S, H]
+        hidden = self.lm.hidden(embeddings, self.prefix_cache(len(embeddings)))  # [M * R, V + S, H]
         copies = hidden.unflatten(0, (-1, batch.input_ids.shape[0]))  # [M, R, V + S, H]
         return copies[:, batch.target_rows, num_virtual + batch.target_positions]
 
@@ -95,15 +113,12 @@ class ConversationModel(nn.Module, ABC):
         Returns:
             Sums over the target tokens [B] in nats, and their numbers [B].
         """
-        embeddings = self.lm.embed(batch.input_ids)
         prompts = self.prompts_for(choice, batch.num_examples)
-        num_virtual = 0
         if prompts is not None:
-            rows = torch.zeros_like(batch.indices)
-            rows[batch.target_rows] = batch.target_examples  # row of the batch -> its example
-            embeddings = torch.cat([prompts[rows].to(embeddings.dtype), embeddings], dim=1)
-            num_virtual = prompts.shape[1]
-        losses = self.token_losses(self.hidden_at_targets(batch, embeddings, num_virtual), batch)[0]
+            examples_of_rows = torch.zeros_like(batch.indices)
+            examples_of_rows[batch.target_rows] = batch.target_examples
+            prompts = prompts[examples_of_rows]
+        losses = self.token_losses(self.hidden_with(batch, prompts), batch)[0]
         sums = losses.new_zeros(batch.num_examples).index_add(0, batch.target_examples, losses)
         return sums, torch.bincount(batch.target_examples, minlength=batch.num_examples)
 

@@ -91,6 +91,10 @@ def generate_replies(
         # [B, V + S, D]: the prompt stands first and the padding between it and the text is masked
         embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
         mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
+    cache = model.prefix_cache(len(embeddings) * options.get("num_beams", 1))
+    if cache is not None:
+        mask = torch.cat([mask.new_ones(len(mask), cache.get_seq_length()), mask], dim=1)
+        options["past_key_values"] = cache
     settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "num_beams": 1} | options
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens = lm.model.generate(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Cache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -63,13 +64,15 @@ class LanguageModel(nn.Module):
         """Token embeddings [*, D] of ids [*]."""
         return self.model.get_input_embeddings()(ids)
 
-    def hidden(self, embeddings: Tensor) -> Tensor:
-        """Last hidden states [R, S, H] of embeddings [R, S, D].
+    def hidden(self, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
+        """Last hidden states [R, S, H] of embeddings [R, S, D], behind the keys and values of `cache`.
 
         No attention mask: rows are padded on the right, and causal attention never looks there. Without a
         mask the fast attention kernels apply.
         """
-        return self.model.base_model(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+        return self.model.base_model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

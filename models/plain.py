@@ -10,6 +10,6 @@ class PlainModel(ConversationModel):
 
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
         """Mean token cross-entropy of the targets."""
-        embeddings = self.lm.embed(batch.input_ids)  # [R, S, D]
-        loss = L.llm_loss(self.token_losses(self.hidden_at_targets(batch, embeddings, 0), batch))
+        hidden = self.hidden_with(batch, self.prompts_for(None, batch.input_ids.shape[0]))
+        loss = L.llm_loss(self.token_losses(hidden, batch))
         return StepOutput(loss, {"llm": loss})

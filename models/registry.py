@@ -5,8 +5,15 @@ from collections.abc import Callable
 from transformers import PreTrainedTokenizerBase
 
 from models.base_lm import build_base_lm, train_tokenizer
+from models.baselines import (
+    build_full_finetuning,
+    build_lora,
+    build_prompt_tuning,
+    build_textual,
+)
 from models.conversation import ConversationModel
 from models.language_model import load_tokenizer
+from models.prefix_tuning import build_prefix_tuning
 from models.selective import build_selective
 from utils.errors import UserError, nearest
 from utils.schema import Config
@@ -14,6 +21,11 @@ from utils.schema import Config
 MODELS: dict[str, Callable[[Config, PreTrainedTokenizerBase], ConversationModel]] = {
     "selective_pt": build_selective,
     "language_model": build_base_lm,
+    "prompt_tuning": build_prompt_tuning,
+    "prefix_tuning": build_prefix_tuning,
+    "lora": build_lora,
+    "full_finetuning": build_full_finetuning,
+    "textual": build_textual,
 }
 TOKENIZERS: dict[str, Callable[[Config], PreTrainedTokenizerBase]] = {
     "language_model": train_tokenizer,

@@ -9,8 +9,7 @@ from models import losses as L
 from models.conversation import ConversationModel, StepOutput
 from models.language_model import LanguageModel, load_language_model
 from models.retriever import Retriever
-from models.soft_prompts import SoftPrompts
-from utils.errors import UserError
+from models.soft_prompts import SoftPrompts, start_prompts
 from utils.schema import Config
 
 
@@ -22,24 +21,8 @@ class SelectivePromptTuning(ConversationModel):
         self.num_prompts = config.model.K
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
-        self._start_prompts()
+        start_prompts(self.soft_prompts, lm, tokenizer, config.model)
         self.retriever = None if config.training.skip_retrieval else Retriever(lm.width, config.model)
-
-    def _start_prompts(self) -> None:
-        """`prompt_init`: leave N(0, 1), or start from token embeddings."""
-        kind = self.config.model.prompt_init
-        if kind == "random":
-            return
-        shape = (self.num_prompts, self.num_virtual_tokens)
-        if kind == "vocab":
-            ids = torch.randint(len(self.tokenizer), shape)
-        else:
-            text = self.tokenizer(self.config.model.prompt_init_text, add_special_tokens=False).input_ids
-            if not text:
-                raise UserError("model.prompt_init_text has no token")
-            one = torch.tensor(text).repeat(-(-shape[1] // len(text)))[: shape[1]]
-            ids = one.expand(shape)
-        self.soft_prompts.start_from(self.lm.model.get_input_embeddings().weight, ids)
 
     def scores(self, query: Query) -> Tensor:
         """Retriever scores [K, B]; without a retriever all prompts are alike."""
@@ -78,10 +61,6 @@ class SelectivePromptTuning(ConversationModel):
             total = total + settings.selective_loss_weight * parts.get("selection", 0.0)
             total = total + parts.get("fusion", 0.0)
             total = total + settings.contrastive_weight * parts.get("contrastive", 0.0)
-        if not torch.is_tensor(total):
-            raise UserError(
-                "no loss is left: disable_nll is set and selective_loss, ensemble, contrastive are off"
-            )
         return StepOutput(total, parts, _watch(scores.detach(), per_example))
 
     def _retriever_losses(

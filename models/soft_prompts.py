@@ -2,6 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from models.language_model import LanguageModel
+from utils.errors import UserError
+from utils.schema import ModelConfig
 
 
 class SoftPrompts(nn.Module):
@@ -17,16 +22,6 @@ class SoftPrompts(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_prompts, num_virtual_tokens, width))  # [K, V, D]
 
-    @torch.no_grad()
-    def start_from(self, embeddings: Tensor, token_ids: Tensor) -> None:
-        """Start from embeddings of real tokens instead of N(0, 1).
-
-        Args:
-            embeddings: [Vocab, D] the LM's table.
-            token_ids: [K, V].
-        """
-        self.weight.copy_(embeddings[token_ids])
-
     def in_front_of(self, token_embeddings: Tensor) -> Tensor:
         """Every prompt in front of every row.
 
@@ -41,3 +36,25 @@ class SoftPrompts(nn.Module):
         prompts = self.weight[:, None].expand(num_prompts, rows, num_virtual, width)
         texts = token_embeddings[None].expand(num_prompts, rows, length, width)
         return torch.cat([prompts.to(texts.dtype), texts], dim=2).flatten(0, 1)
+
+
+@torch.no_grad()
+def start_prompts(
+    prompts: SoftPrompts, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+) -> None:
+    """`prompt_init`: leave N(0, 1), or start from embeddings of drawn tokens or of a text.
+
+    Raises:
+        UserError: the text has no token.
+    """
+    if config.prompt_init == "random":
+        return
+    shape = prompts.weight.shape[:2]  # [K, V]
+    if config.prompt_init == "vocab":
+        ids = torch.randint(len(tokenizer), shape)
+    else:
+        text = tokenizer(config.prompt_init_text, add_special_tokens=False).input_ids
+        if not text:
+            raise UserError("model.prompt_init_text has no token")
+        ids = torch.tensor(text).repeat(-(-shape[1] // len(text)))[: shape[1]].expand(shape)
+    prompts.weight.copy_(lm.embed(ids))

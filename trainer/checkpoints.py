@@ -107,10 +107,9 @@ def load_run(run: Path, config: Config) -> ConversationModel:
         UserError: no checkpoint, or one that does not fit the configuration.
     """
     if config.model.model_type == "language_model":
-        raise UserError(
-            f"{run}: a base LM run; train on it with --set model.model_name={run}, or decode it with a "
-            "configuration of model_type textual"
-        )
+        # such a run is its LM: it replies to the prompt text alone
+        config.model.model_name, config.model.model_type = str(base_lm_folder(run)), "textual"
+        return build_model(config, build_tokenizer(config)).eval()
     state, source = read_trained(run)  # before the LM, which takes longer to load
     model = build_model(config, build_tokenizer(config))
     model.load_trained_state(state, str(source))

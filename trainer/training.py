@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from dataset.loading import Ranks, make_loader
 from models.conversation import ConversationModel
 from models.registry import build_model, build_tokenizer
-from trainer.checkpoints import make_card, read_trained
+from trainer.checkpoints import make_card, read_trained, save_trained
 from trainer.engine import World, decide_precision, make_engine, parameter_summary, total_steps
 from trainer.loop import Trainer
 from utils.config import dump_config
@@ -70,6 +70,8 @@ def train(
         model.load_trained_state(state, str(source))
     steps = total_steps(len(train_loader), config, ds_config)
     card = make_card(config, model)
+    if config.model.model_type == "textual":
+        return _keep_untrained(config, world, name, model, card)
     engine, notes = make_engine(model, config, ds_config, precision, steps)
     folder = world.share(_make_folder(config, world, name))
     for line in _opening(config, world, model, choices + notes, ds_config, len(train_loader), steps):
@@ -79,6 +81,16 @@ def train(
     world.say(f"best validation loss {best:.4f}")
     world.say(f"run folder: {folder}")
     engine.destroy()
+    return folder
+
+
+def _keep_untrained(
+    config: Config, world: World, name: str, model: ConversationModel, card: dict[str, Any]
+) -> Path:
+    """A run folder of a model without trainable parameters, so that it is decoded and scored like the others."""
+    folder = world.share(_make_folder(config, world, name))
+    save_trained(model, folder, world, card)
+    world.say(f"{config.model.model_type}: nothing to train\nrun folder: {folder}")
     return folder
 
 

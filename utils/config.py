@@ -4,7 +4,6 @@ The file is read with a safe loader that also refuses duplicate keys. The result
 """
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -215,16 +214,29 @@ def config_from_authors(
         source: the file, for messages.
         over: named layers on top, such as the command line.
     """
-    known: dict[str, Any] = {"model": {"fidelity": "released_code"}, "training": {}, "dataset": {}}
-    for name, section in known.items():
-        for key, value in (content.get(name) or {}).items():
-            if key in _section_at([name]).model_fields and not _is_blank(value):
-                section[key] = json.loads(json.dumps(value))
-    known["model"].setdefault("retriever", {})
-    known["model"]["retriever"] = {
-        key: value for key, value in known["model"]["retriever"].items() if not _is_blank(value)
-    }
-    return build_config([(source, known), *over])
+    sections: dict[str, Any] = {"model": {"fidelity": "released_code"}, "training": {}, "dataset": {}}
+    for name in sections:
+        sections[name] |= _known_settings(content.get(name) or {}, _section_at([name]))
+    return build_config([(source, sections), *over])
+
+
+def _known_settings(content: Mapping[str, Any], section: type[BaseModel]) -> dict[str, Any]:
+    """The keys that this project has. A blank one counts as off, as it did in the release's conditions."""
+    known: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in section.model_fields:
+            continue
+        kinds = _kinds(section.model_fields[key].annotation)
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is not None and isinstance(value, Mapping):
+            known[key] = _known_settings(value, inner)
+        elif not _is_blank(value):
+            known[key] = value
+        elif type(None) in kinds:
+            known[key] = None
+        elif bool in kinds and key != "selective_loss":  # the release switched this one off by `false` alone
+            known[key] = False
+    return known
 
 
 def _is_blank(value: Any) -> bool:

@@ -55,10 +55,10 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
     path = Path(model_path)
     if not path.is_dir():
         raise UserError(f"--model_path {path}: no such folder")
-    if (path / CHECKPOINTS).is_dir():
+    if _is_run(path):
         return [path]
     try:
-        runs = sorted(folder.parent for folder in path.glob(f"{pattern}/{CHECKPOINTS}") if folder.is_dir())
+        runs = sorted(folder for folder in path.glob(pattern) if _is_run(folder))
     except (ValueError, NotImplementedError):
         raise UserError(
             f"--path_pattern '{pattern}': no pattern of sub-folders, such as '*LR=0.01*'"
@@ -69,6 +69,11 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
             f"'{pattern}'); train with --save_model=yes first"
         )
     return runs
+
+
+def _is_run(folder: Path) -> bool:
+    """A folder with checkpoints, or with a trained part that somebody passed on without them."""
+    return (folder / CHECKPOINTS).is_dir() or (folder / TRAINED).is_file()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ Temperature = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """Base of every section: no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class PeftConfig(Section):
@@ -114,7 +114,7 @@ class TrainingConfig(Section):
     task_type: Literal["generate_response"]
     """kept from the released files"""
     only_longest: bool
-    """train on the last turn of each dialogue only"""
+    """train and validate on the last turn of each dialogue only"""
     log_dir: str
     """folder of the run folders (--log_dir)"""
     log_every: Positive
@@ -205,6 +205,7 @@ class Config(Section):
     def contradictions(self) -> list[str]:
         """Pairs of settings that cannot hold together, one sentence each."""
         model, training = self.model, self.training
+        pairs = training.contrastive and training.contrastive_metric is not None
         whole_text = not (training.freeze_persona and training.freeze_context)
         rules = [
             (
@@ -220,6 +221,11 @@ class Config(Section):
             (
                 training.only_nll and training.disable_nll,
                 "training.only_nll and training.disable_nll leave no loss",
+            ),
+            (
+                training.disable_nll
+                and (training.skip_retrieval or not (training.selective_loss or training.ensemble or pairs)),
+                "training.disable_nll leaves no loss: selection, fusion and contrastive loss are off too",
             ),
             (
                 model.prompt_init == "text" and not model.prompt_init_text,

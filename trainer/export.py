@@ -1,0 +1,58 @@
+"""`python -m trainer.export --model_path=RUN`: each soft prompt as a Hugging Face PEFT prompt-tuning adapter."""
+
+from pathlib import Path
+
+from peft import PromptTuningConfig, TaskType
+from safetensors.torch import save_file
+
+from trainer.checkpoints import read_run_config, read_trained
+from utils.arguments import Parser
+from utils.errors import UserError, run_main
+from utils.runs import find_runs
+
+
+def export_run(run: Path, out: Path) -> list[Path]:
+    """Write `prompt_{k}/adapter_config.json` and `adapter_model.safetensors` for every soft prompt of a run.
+
+    `PeftModel.from_pretrained(base_lm, prompt_k)` then puts the prompt in front of every input. PEFT knows no
+    retriever: which prompt to load is for its user to choose.
+
+    Raises:
+        UserError: the run has no soft prompts, or the files cannot be written.
+    """
+    config = read_run_config(run, [])
+    state, source = read_trained(run)
+    if "soft_prompts.weight" not in state:
+        raise UserError(f"{source}: no soft prompts here (model_type {config.model.model_type})")
+    folders = []
+    for index, prompt in enumerate(state["soft_prompts.weight"]):  # [V, D]
+        folder = out / f"prompt_{index}"
+        card = PromptTuningConfig(
+            task_type=TaskType.CAUSAL_LM,
+            base_model_name_or_path=config.model.model_name,
+            num_virtual_tokens=prompt.shape[0],
+            token_dim=prompt.shape[1],
+            inference_mode=True,
+        )
+        try:
+            card.save_pretrained(folder)
+            save_file({"prompt_embeddings": prompt.contiguous()}, folder / "adapter_model.safetensors")
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror}") from None
+        folders.append(folder)
+    return folders
+
+
+def main() -> None:
+    """Parse and export."""
+    parser = Parser("Write each soft prompt of a run as a PEFT prompt-tuning adapter.")
+    parser.add_argument("--model_path", required=True, metavar="RUN", help="a run folder")
+    parser.add_argument("--out", metavar="FOLDER", help="where to write (default: RUN/peft)")
+    args = parser.parse_args()
+    run = find_runs(args.model_path)[0]
+    for folder in export_run(run, Path(args.out) if args.out else run / "peft"):
+        print(folder)
+
+
+if __name__ == "__main__":
+    run_main(main)
