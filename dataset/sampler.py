@@ -17,15 +17,16 @@ class BatchSampler(Sampler[list[int]]):
     Args:
         lengths: tokens of each example [n].
         dialogues: dialogue of each example [n], ascending.
-        batch_size: examples per batch and rank.
+        batch_size: examples per batch and rank, at most.
         rank: this rank.
         world_size: number of ranks.
         seed: seed of the order.
         shuffle: False keeps the file's order, but for the grouping by length.
-        whole_dialogues: keep the examples of one dialogue next to each other (`rows: dialogue`).
+        whole_dialogues: keep a dialogue in one batch where it fits (`rows: dialogue`). Batches may then hold
+            fewer examples; a dialogue longer than a batch is cut.
 
-    Every example comes once per epoch. Only when the last global batch has fewer examples than ranks are
-    some of its examples repeated, so that every rank makes the same number of steps.
+    Every example comes once per epoch, and every rank makes the same number of steps. Only when the last step
+    has fewer examples than there are ranks are some of them repeated.
     """
 
     def __init__(
@@ -43,38 +44,51 @@ class BatchSampler(Sampler[list[int]]):
         keys = np.asarray(dialogues) if whole_dialogues else np.arange(len(self.lengths))
         borders = np.flatnonzero(np.diff(keys)) + 1
         self.units = np.split(np.arange(len(self.lengths)), borders)
+        self.longest = np.array([self.lengths[unit].max() for unit in self.units])
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+        self.seed, self.shuffle = seed, shuffle
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of epoch `epoch`."""
-        self.epoch = epoch
+        generator = np.random.default_rng([self.seed, epoch])
+        order = np.arange(len(self.units))
+        if self.shuffle:
+            generator.shuffle(order)
+        batches = self._even(self._filled(self._grouped(order)))
+        steps = np.arange(0, len(batches), self.world_size)  # neighbours are alike: ranks wait little
+        if self.shuffle:
+            generator.shuffle(steps[:-1])  # the last step may be a short one, and stays last
+        self.batches = [batches[step + self.rank] for step in steps]
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        units = np.arange(len(self.units))
-        if self.shuffle:
-            generator.shuffle(units)
-        size = self.batch_size * self.world_size
-        order = np.concatenate([self.units[unit] for unit in self._grouped(units, size)])
-        batches = np.split(order, range(size, len(order), size))
-        if self.shuffle:
-            # the short batch, if there is one, stays last: all ranks then step the same number of times
-            full = batches[:-1] if len(batches[-1]) < size else batches
-            places = generator.permutation(len(full))
-            batches = [batches[place] for place in places] + batches[len(full) :]
-        for batch in batches:
-            if len(batch) < self.world_size:
-                batch = np.resize(batch, self.world_size)
-            yield np.array_split(batch, self.world_size)[self.rank].tolist()
+        yield from self.batches
 
-    def _grouped(self, units: np.ndarray, size: int) -> np.ndarray:
-        """Sort by length within pools of about _POOL global batches."""
+    def _grouped(self, order: np.ndarray) -> np.ndarray:
+        """Sort units by length within pools of about _POOL global batches."""
         per_unit = max(1, len(self.lengths) // len(self.units))
-        pool = max(1, _POOL * size // per_unit)
-        longest = np.array([self.lengths[self.units[unit]].max() for unit in units])
-        pools = [np.arange(start, min(start + pool, len(units))) for start in range(0, len(units), pool)]
-        return np.concatenate([units[part[np.argsort(longest[part], kind="stable")]] for part in pools])
+        pool = max(1, _POOL * self.batch_size * self.world_size // per_unit)
+        parts = [order[start : start + pool] for start in range(0, len(order), pool)]
+        return np.concatenate([part[np.argsort(self.longest[part], kind="stable")] for part in parts])
+
+    def _filled(self, order: np.ndarray) -> list[list[int]]:
+        """Fill batches with units, in order; a unit that does not fit any more begins the next batch."""
+        batches: list[list[int]] = [[]]
+        for unit in order:
+            numbers = self.units[unit].tolist()
+            for start in range(0, len(numbers), self.batch_size):
+                piece = numbers[start : start + self.batch_size]
+                if len(batches[-1]) + len(piece) > self.batch_size:
+                    batches.append([])
+                batches[-1] += piece
+        return batches
+
+    def _even(self, batches: list[list[int]]) -> list[list[int]]:
+        """Deal the examples of the last step evenly, so that every rank has a batch in every step."""
+        tail = len(batches) % self.world_size or self.world_size
+        numbers = np.concatenate(batches[-tail:])
+        numbers = np.resize(numbers, max(len(numbers), self.world_size))
+        return batches[:-tail] + [part.tolist() for part in np.array_split(numbers, self.world_size)]

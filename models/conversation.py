@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.schema import Config
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: ZeRO stage 3 reads the outputs of a module by vars()
 class StepOutput:
     """What one batch gives: the loss to minimise, each loss apart (unweighted), and what to watch."""
 

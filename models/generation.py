@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from dataset.batch import InferenceBatch
 from models.conversation import ConversationModel
@@ -32,9 +32,12 @@ class StopAtMarks(StoppingCriteria):
     Every cut mark of dataset/text.py contains ":" or a line break, so that a row need not go on behind it.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-        self.stops = torch.tensor([":" in text or "\n" in text for text in texts])
+    def __init__(self, model: ConversationModel) -> None:
+        # the head may have more rows than the tokenizer has tokens (OPT: 50,272 and 50,265)
+        rows, tokens = model.lm.head_weight.shape[0], len(model.tokenizer)
+        texts = model.tokenizer.batch_decode([[token] for token in range(tokens)])
+        self.stops = torch.zeros(max(rows, tokens), dtype=torch.bool)
+        self.stops[:tokens] = torch.tensor([":" in text or "\n" in text for text in texts])
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         """[rows] bool: which rows are done."""

@@ -17,6 +17,9 @@ from utils.schema import ModelConfig
 
 DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
 
+# settings of LMs whose logits are not the head's product alone; the losses here would be silently wrong
+_AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
 
 class LanguageModel(nn.Module):
     """A Hugging Face causal LM with logits computed where they are asked for, and nowhere else.
@@ -26,7 +29,7 @@ class LanguageModel(nn.Module):
         frozen: no parameter is trained, and dropout stays off.
 
     Raises:
-        UserError: the head has a bias.
+        UserError: the head has a bias, or the LM scales or caps its logits.
     """
 
     def __init__(self, model: PreTrainedModel, frozen: bool = True) -> None:
@@ -36,19 +39,22 @@ class LanguageModel(nn.Module):
             raise UserError(
                 f"{model.config.model_type}: only LMs with a linear head without bias are supported"
             )
+        scaled = [key for key in _AFTER_HEAD if getattr(model.config, key, None) not in (None, 1.0)]
+        if scaled:
+            raise UserError(
+                f"{model.config.model_type}: LMs that change their logits ({scaled[0]}) are not supported"
+            )
         self.model = model
         self.frozen = frozen
+        # asked once: ZeRO stage 3 takes the weights apart, and their shapes with them
+        self.width: int = model.get_input_embeddings().weight.shape[1]
+        """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)"""
         model.requires_grad_(not frozen)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "LanguageModel":
         """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from."""
         return super().train(mode and not self.frozen)
-
-    @property
-    def width(self) -> int:
-        """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)."""
-        return self.model.get_input_embeddings().weight.shape[1]
 
     @property
     def max_positions(self) -> int | None:

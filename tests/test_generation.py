@@ -123,7 +123,7 @@ def test_stopping_at_marks_saves_tokens_and_no_word_of_the_reply(talker, example
     chosen = examples[:12]
     choice = pick_prompts(talker.choose(inference_batch(talker, chosen).query))
     whole = texts_of(talker, chosen, choice)
-    stopped = texts_of(talker, chosen, choice, stopping=[StopAtMarks(talker.tokenizer)])
+    stopped = texts_of(talker, chosen, choice, stopping=[StopAtMarks(talker)])
     assert [cut_response(text) for text in stopped] == [cut_response(text) for text in whole]
     assert all(text.startswith(short) for text, short in zip(whole, stopped, strict=True))
     assert any(len(short) < len(text) for text, short in zip(whole, stopped, strict=True))
@@ -132,7 +132,7 @@ def test_stopping_at_marks_saves_tokens_and_no_word_of_the_reply(talker, example
 def test_a_row_stops_at_every_token_that_may_end_the_reply_and_at_no_other(talker):
     """A stop at another token cuts replies short; a mark that is missed only costs time."""
     assert all(":" in mark or "\n" in mark for mark in CUT_MARKS)
-    criterion = StopAtMarks(talker.tokenizer)
+    criterion = StopAtMarks(talker)
     for token, stop in enumerate(criterion.stops.tolist()):
         text = talker.tokenizer.decode([token])
         assert stop == (":" in text or "\n" in text)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Dialogue, Example
 from dataset.encoding import ExampleEncoder
@@ -218,6 +219,8 @@ def chat_with_run(
     draw = persona_source(persona, config, valid_path, seed)
     if not world.is_main:
         return
+    transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
+    transformers_logging.disable_progress_bar()
     model = load_run(run, config).to(world.device)
     chat = Conversation(model, config, draw, world.device)
     converse(chat, ask or _ask, lambda text: print(text, flush=True), run)

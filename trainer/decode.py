@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from dataset.batch import Collator
@@ -81,6 +82,7 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     examples = read_examples(valid_path, config)
     model = load_run(run, config).to(world.device)
     world.say(f"{run}: {len(examples)} examples of {valid_path}")
+    set_seed(options.seed + world.rank)  # without a retriever prompts are drawn
     mine = decode_examples(model, config, examples, world, options)
     rows = _gather(mine, world)
     if world.is_main:
@@ -102,7 +104,7 @@ def decode_examples(
     collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
     targets = encoder.encode(examples, with_response=True)
-    stopping = [StopAtMarks(model.tokenizer)]
+    stopping = [StopAtMarks(model)]
     generator = torch.Generator().manual_seed(options.seed + world.rank)
     rows = {}
     batches = _batches(texts, options.batch_size, world, config)

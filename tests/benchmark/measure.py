@@ -1,0 +1,148 @@
+"""One way of computing, timed in a process of its own, so that its peak memory is its own."""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dataset.batch import Batch
+from dataset.loading import make_collator
+from models.generation import MAX_NEW_TOKENS, StopAtMarks, generate_replies, pick_prompts
+from tests.benchmark import straightforward
+from tests.benchmark.setting import PADDED, Setting, make_setting
+from trainer.engine import keep_freed_memory
+
+WAYS = {
+    "train straightforward": ("example", 32, 2),
+    "train rows: example": ("example", 32, None),
+    "train rows: dialogue": ("dialogue", 32, None),
+    "train rows: dialogue, bf16": ("dialogue", "bf16", None),
+    "decode straightforward": ("example", 32, 16),
+    "decode": ("example", 32, 16),
+    "decode, large batch": ("example", 32, 64),
+}
+
+
+def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Figures of one way: examples_per_second, peak_gib, matrix_share, and what it computed."""
+    rows, precision, batch_size = WAYS[way]
+    if args.precision != 32 and precision == 32:
+        precision = args.precision
+    keep_freed_memory()
+    setting = make_setting(args, precision)
+    if way.startswith("decode"):
+        row = _decode(setting, way, batch_size, args)
+    else:
+        row = _train(setting, way, rows, batch_size or args.batch, args)
+    return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
+
+
+def _train(
+    setting: Setting, way: str, rows: str, batch_size: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    model = setting.model
+    plain = "straightforward" in way
+    batches = setting.batches(rows, batch_size, args.plain_examples if plain else args.examples)
+
+    def step(batch: Batch) -> Any:
+        if plain:
+            total, parts = straightforward.step_losses(model, batch, PADDED)
+        else:
+            output = model(batch)
+            total, parts = output.total, output.losses
+        total.backward()
+        model.zero_grad(set_to_none=True)
+        return parts
+
+    step(batches[0])  # warm up
+    seconds = _seconds(lambda: [step(batch) for batch in batches], setting.device)
+    examples = sum(batch.num_examples for batch in batches)
+    tokens = sum(batch.input_ids.numel() for batch in batches)
+    checked = setting.batches("example", 2, 2)[0]
+    losses = {name: value.item() for name, value in step(checked).items()}
+    row = {
+        "examples_per_second": examples / seconds,
+        "tokens_per_example": PADDED if plain else tokens / examples,
+        "losses": losses,
+    }
+    return row if plain else row | _matrix_share(setting, batches)
+
+
+def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
+    """Share of the machine's own matrix rate that the LM's forward and backward passes reach."""
+    model = setting.model
+    flops = seconds = 0.0
+    for batch in batches:
+        texts = model.lm.embed(batch.input_ids)
+        embeddings = model.soft_prompts.in_front_of(texts).detach().requires_grad_()
+
+        def passes(embeddings: Tensor = embeddings) -> None:
+            hidden = model.lm.hidden(embeddings)
+            hidden.backward(torch.ones_like(hidden))
+
+        with FlopCounterMode(display=False) as counter:
+            passes()
+        flops += counter.get_total_flops()
+        seconds += _seconds(passes, setting.device)
+    rate = matrix_rate(setting.device, model.lm.head_weight.dtype)
+    return {
+        "lm_gflop_per_second": flops / seconds / 1e9,
+        "matrix_gflop_per_second": rate / 1e9,
+        "matrix_share": flops / seconds / rate,
+    }
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP per second of a large matrix product: the best of several."""
+    size = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    left @ right
+    return 2 * size**3 / min(_seconds(lambda: left @ right, device) for _ in range(10))
+
+
+def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespace) -> dict[str, Any]:
+    model = setting.model.eval()
+    collator = make_collator(setting.encoder, setting.config, decoding=True)
+    count = args.plain_decoded if "straightforward" in way else args.decoded
+    texts = sorted(setting.inference[: args.decoded], key=lambda example: -len(example.ids))
+    texts = texts[:: max(1, len(texts) // count)][:count]
+    stopping = [StopAtMarks(setting.model)]
+    choices = torch.arange(len(texts)) % model.num_prompts  # all prompts in every batch
+
+    def run() -> None:
+        for start in range(0, len(texts), batch_size):
+            batch = collator.inference(texts[start : start + batch_size]).to(setting.device)
+            choice = choices[start : start + batch_size].to(setting.device)
+            if "straightforward" in way:
+                straightforward.decode(model, batch, choice, MAX_NEW_TOKENS)
+            else:
+                scores = model.choose(batch.query)
+                pick_prompts(scores)
+                generate_replies(model, batch, scores, choice, stopping)
+
+    return {"examples_per_second": len(texts) / _seconds(run, setting.device)}
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak(device: torch.device) -> float:
+    """GiB: of the device where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

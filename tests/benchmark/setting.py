@@ -1,0 +1,107 @@
+"""What is measured: an LM of a known size with random weights, real dialogues, and the batches of each way."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.loading import make_collator, read_examples
+from dataset.sampler import BatchSampler
+from models.base_lm import lm_config_of, train_tokenizer
+from models.language_model import DTYPES, LanguageModel
+from models.selective import SelectivePromptTuning
+from utils.config import build_config
+from utils.schema import Config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"
+PADDED = 512  # positions that the straightforward way pads every text to
+
+# architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (spec, section 8)
+SIZES = {
+    "tiny": ("opt", 64, 2, 4, 2000, 640, 8),
+    "opt-125m": ("opt", 768, 12, 12, 50272, 2048, 8),
+    "opt-1.3b": ("opt", 2048, 24, 32, 50272, 2048, 8),
+    "opt-2.7b": ("opt", 2560, 32, 32, 50272, 2048, 8),
+    "llama2-7b": ("llama", 4096, 32, 32, 32000, 2048, 1),
+}
+
+
+@dataclass
+class Setting:
+    """A model with its data, ready to be timed."""
+
+    config: Config
+    model: SelectivePromptTuning
+    tokenizer: PreTrainedTokenizerBase
+    encoder: ExampleEncoder
+    train: list[EncodedExample]
+    inference: list[EncodedExample]
+    device: torch.device
+
+    def batches(self, rows: str, batch_size: int, limit: int) -> list:
+        """Training batches of at most `limit` examples in all, for `rows: example | dialogue`."""
+        self.config.training.rows = rows
+        collator = make_collator(self.encoder, self.config)
+        sampler = BatchSampler(
+            [len(example.ids) for example in self.train],
+            [example.dialogue for example in self.train],
+            batch_size,
+            seed=1,
+            whole_dialogues=rows == "dialogue",
+        )
+        chosen, count = [], 0
+        for numbers in sampler:
+            if chosen and count + len(numbers) > limit:
+                break
+            chosen.append(collator.train([self.train[number] for number in numbers]).to(self.device))
+            count += len(numbers)
+        return chosen
+
+
+def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
+    """Build everything for one way of computing."""
+    architecture, width, layers, heads, vocabulary, positions, virtual = SIZES[args.size]
+    init = {
+        "architecture": architecture,
+        "hidden_size": width,
+        "num_layers": layers,
+        "num_heads": heads,
+        "vocab_size": min(8000, vocabulary),
+        "max_positions": positions,
+    }
+    sections = {
+        "model": {
+            "model_type": "language_model",
+            "init": init,
+            "load_bit": precision,
+            "peft_config": {"num_virtual_tokens": virtual},
+        },
+        "dataset": {"train": str(args.data), "max_token_length": PADDED},
+    }
+    config = build_config([("benchmark", sections)])
+    tokenizer = train_tokenizer(config)
+    lm_config = lm_config_of(config.model.init, tokenizer)
+    lm_config.vocab_size = vocabulary  # the head is as large as the real one, whatever the tokenizer uses
+    if architecture == "llama":
+        lm_config.intermediate_size, lm_config.tie_word_embeddings = 11008, False
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    with device:
+        lm = AutoModelForCausalLM.from_config(lm_config, dtype=DTYPES[precision])
+        model = SelectivePromptTuning(LanguageModel(lm), tokenizer, config)
+    model.to(device, DTYPES[precision])
+    encoder = ExampleEncoder(tokenizer, config)
+    examples = read_examples(str(args.data), config, args.share)
+    return Setting(
+        config,
+        model,
+        tokenizer,
+        encoder,
+        encoder.encode(examples, with_response=True),
+        encoder.encode(examples, with_response=False),
+        device,
+    )

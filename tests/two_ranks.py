@@ -1,0 +1,39 @@
+"""Started under a launcher by tests/test_two_ranks.py: train at every ZeRO stage, then decode over the ranks.
+
+One start serves all stages, as the imports take longer than the training.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from trainer.decode import DecodeOptions, decode_runs
+from trainer.engine import end_world, start_world
+from trainer.training import train
+from utils.config import build_config
+
+
+def main(job_path: str) -> None:
+    """Run a job: `sections` of the configuration, `stages`, and the folder `out`.
+
+    `out/runs.json` holds the run folder of each stage.
+    """
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    world = start_world()
+    runs = {}
+    for stage in job["stages"]:
+        ds_config = Path(job["out"]) / f"stage_{stage}.json"
+        if world.is_main:
+            ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+        world.barrier()
+        config = build_config([("two ranks", job["sections"])])
+        runs[stage] = train(config, world, f"stage{stage}", str(ds_config))
+    decode_runs([runs[2]], world, DecodeOptions(batch_size=4))
+    if world.is_main:
+        answer = {stage: str(run) for stage, run in runs.items()}
+        (Path(job["out"]) / "runs.json").write_text(json.dumps(answer), encoding="utf-8")
+    end_world()
+
+
+if __name__ == "__main__":
+    main(sys.argv[-1])  # the launcher puts --local_rank in front
