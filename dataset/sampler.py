@@ -26,7 +26,8 @@ class BatchSampler(Sampler[list[int]]):
             fewer examples; a dialogue longer than a batch is cut.
 
     Every example comes once per epoch, and every rank makes the same number of steps. Only when the last step
-    has fewer examples than there are ranks are some of them repeated.
+    has fewer examples than there are ranks are some of them repeated; a rank that repeats one there says so in
+    `last_is_repeat`.
     """
 
     def __init__(
@@ -90,5 +91,6 @@ class BatchSampler(Sampler[list[int]]):
         """Deal the examples of the last step evenly, so that every rank has a batch in every step."""
         tail = len(batches) % self.world_size or self.world_size
         numbers = np.concatenate(batches[-tail:])
+        self.last_is_repeat = self.rank >= len(numbers)
         numbers = np.resize(numbers, max(len(numbers), self.world_size))
         return batches[:-tail] + [part.tolist() for part in np.array_split(numbers, self.world_size)]

@@ -4,7 +4,7 @@ The trainer asks only for `forward`; the decoder only for `choose`, `prompts_for
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,15 @@ from utils.errors import UserError
 from utils.schema import Config
 
 
-@dataclass(frozen=True)  # without slots: ZeRO stage 3 reads the outputs of a module by vars()
-class StepOutput:
-    """What one batch gives: the loss to minimise, each loss apart (unweighted), and what to watch."""
+class StepOutput(NamedTuple):
+    """What one batch gives: the loss to minimise, each loss apart (unweighted), and what to watch.
+
+    A tuple, as ZeRO stage 3 must find the tensors in what a module returns.
+    """
 
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
-    watch: dict[str, Tensor] = field(default_factory=dict)  # prompt_counts [K], agreement scalar
+    watch: dict[str, Tensor] = {}  # prompt_counts [K], agreements scalar
 
 
 class ConversationModel(nn.Module, ABC):

@@ -1,8 +1,10 @@
 """Shared fixtures: a small dialogue file, tiny LMs of every family, and configurations for them."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from models.base_lm import lm_config_of, train_tokenizer
 from utils.config import build_config
 from utils.schema import Config
 
+if TYPE_CHECKING:
+    from trainer.engine import World
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data_file" / "sample"
 SHARED = ROOT.parent / "shared"
@@ -22,6 +27,7 @@ VALID = SAMPLE / "valid_self_original_no_cands.txt"
 FAMILIES = ("opt", "llama", "gpt2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def head_of(path: Path, dialogues: int) -> str:
@@ -92,16 +98,46 @@ def lm_folder(tmp_path_factory, data) -> Callable[[str], Path]:
     return make
 
 
+def config_for(data: dict[str, Path], lm: Path, log_dir: Path, *sections: dict) -> Config:
+    """A small SPT configuration on a tiny LM, with `sections` laid over it."""
+    base = {
+        "model": {"model_name": str(lm), "K": 3, "peft_config": {"num_virtual_tokens": 4}},
+        "training": {"batch_size": 4, "log_dir": str(log_dir), "learning_rate": 0.01},
+        "dataset": {"train": str(data["train"]), "valid": str(data["valid"])},
+    }
+    return build_config([("test base", base), *(("test", section) for section in sections)])
+
+
 @pytest.fixture
 def make_config(data, lm_folder, tmp_path) -> Callable[..., Config]:
     """A configuration on a tiny LM: make_config("opt", model={...}, training={...}, dataset={...})."""
 
     def make(family: str = "opt", **sections: dict) -> Config:
-        base = {
-            "model": {"model_name": str(lm_folder(family)), "K": 3, "peft_config": {"num_virtual_tokens": 4}},
-            "training": {"batch_size": 4, "log_dir": str(tmp_path / "runs"), "learning_rate": 0.01},
-            "dataset": {"train": str(data["train"]), "valid": str(data["valid"])},
-        }
-        return build_config([("test base", base), ("test", sections)])
+        return config_for(data, lm_folder(family), tmp_path / "runs", sections)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def world() -> "Iterator[World]":
+    """A world of one process, on the CPU."""
+    from trainer.engine import end_world, start_world  # seconds of import, for the tests that need it
+
+    yield start_world()
+    end_world()
+
+
+@pytest.fixture(scope="session")
+def trained_run(data, lm_folder, world, tmp_path_factory) -> Path:
+    """The folder of an SPT run of three epochs; not to be written to, see `run_copy`."""
+    from trainer.training import train
+
+    log_dir = tmp_path_factory.mktemp("trained")
+    config = config_for(data, lm_folder("opt"), log_dir, {"training": {"num_epochs": 3, "log_every": 5}})
+    return train(config, world, "spt")
+
+
+@pytest.fixture
+def run_copy(trained_run, tmp_path) -> Path:
+    """A copy of `trained_run` that a test may change."""
+    return Path(shutil.copytree(trained_run, tmp_path / "copy"))

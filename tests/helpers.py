@@ -1,6 +1,14 @@
-"""What several test modules do with a configuration: encode examples, make batches, build the model."""
+"""What several test modules do: encode examples, make batches, build the model, read what a run wrote."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
 
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
@@ -31,3 +39,38 @@ def inference_batch(model: ConversationModel, examples: Sequence[Example]) -> In
     """One left-padded decoding batch."""
     collator = make_collator(ExampleEncoder(model.tokenizer, model.config), model.config, decoding=True)
     return collator.inference(encoded(model, examples, response=False))
+
+
+def json_rows(path: Path) -> list[dict]:
+    """The objects of a JSON-lines file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def logged(run: Path, phase: str) -> list[dict]:
+    """The rows of a run's metrics.jsonl of one phase: train, train_epoch or valid_epoch."""
+    return [row for row in json_rows(run / "metrics.jsonl") if row["phase"] == phase]
+
+
+def assert_same_results(ours: list[dict], theirs: list[dict]) -> None:
+    """Equal rows of two result files, but for the last digits of scores and losses."""
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in other:
+            close = key in ("scores", "nll")
+            assert mine[key] == (pytest.approx(other[key], rel=1e-4) if close else other[key]), key
+
+
+def launch(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository; `deepspeed` is this environment's launcher, on a free port."""
+    root = Path(__file__).resolve().parent.parent
+    if command[0] == "deepspeed":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        launcher = [sys.executable, "-m", "deepspeed.launcher.runner", f"--master_port={port}"]
+        command = (*launcher, *command[1:])
+    ours = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # of the tests' own process
+    env = {name: value for name, value in os.environ.items() if name not in ours}
+    env |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=root, env=env, input=stdin, capture_output=True, text=True, timeout=150
+    )

@@ -3,6 +3,7 @@
 Input and output are plain functions, so that a test can hold a whole conversation.
 """
 
+import os
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -124,27 +125,33 @@ def converse(
         if command == "exit":
             show("goodbye")
             return
-        if command == "help":
-            show(HELP)
-        elif command == "clear":
-            chat.clear()
-            show("history cleared")
-        elif command == "r":
-            chat.reload()
-            show(_persona_block(chat))
-        elif command == "save":
-            show(f"saved to {chat.save(folder)}")
-        elif line:
-            try:
-                reply = chat.say(line)
-            except UserError as error:
-                show(f"error: {error}")
-                continue
-            except KeyboardInterrupt:
-                show("")
-                show("goodbye")
-                return
-            show(f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}")
+        try:
+            for text in _answer(chat, line, command, folder):
+                show(text)
+        except UserError as error:  # such as a message that is too long: the conversation goes on
+            show(f"error: {error}")
+        except KeyboardInterrupt:
+            show("")
+            show("goodbye")
+            return
+
+
+def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[str]:
+    """What a line of the user is answered with."""
+    if command == "help":
+        return [HELP]
+    if command == "clear":
+        chat.clear()
+        return ["history cleared"]
+    if command == "r":
+        chat.reload()
+        return [_persona_block(chat)]
+    if command == "save":
+        return [f"saved to {chat.save(folder)}"]
+    if not line:
+        return []
+    reply = chat.say(line)
+    return [f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}"]
 
 
 def _persona_block(chat: Conversation) -> str:
@@ -179,10 +186,13 @@ def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str,
 
 
 def _given_persona(given: str) -> list[str]:
-    looks_like_file = given.endswith(".txt") or Path(given).is_file()
-    if looks_like_file and not Path(given).is_file():
+    looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
+    if looks_like_file and not os.path.isfile(given):
         raise UserError(f"--persona {given}: no such file")
-    parts = Path(given).read_text(encoding="utf-8-sig").splitlines() if looks_like_file else given.split(";")
+    try:
+        parts = Path(given).read_text("utf-8-sig").splitlines() if looks_like_file else given.split(";")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--persona {given}: the file cannot be read: {error}") from None
     lines = [part.strip() for part in parts if part.strip()]
     if not lines:
         raise UserError(f"--persona {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
@@ -211,7 +221,9 @@ def chat_with_run(
     Raises:
         UserError: what is wrong with the folder or the persona.
     """
-    run = find_runs(model_path)[0]
+    run, *others = find_runs(model_path)
+    if others:
+        world.say(f"automatic choice: {run}, the first of {1 + len(others)} runs in {model_path}")
     config = read_run_config(run, list(assignments))
     config.model.load_bit, reason = decide_precision(config.model.load_bit)
     if reason:

@@ -88,6 +88,9 @@ def start_world(local_rank: int = -1) -> World:
     accelerator.set_device(local_rank)
     if accelerator.device_name() == "cpu":
         keep_freed_memory()
+        # DeepSpeed would compile a kernel for sharded inference, which nothing here uses: most of a minute on
+        # a new machine, and an error where there is no compiler
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="gloo" if accelerator.device_name() == "cpu" else None,
         auto_mpi_discovery=False,

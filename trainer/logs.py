@@ -24,12 +24,12 @@ class Tally:
     examples: int = 0
 
     def add(self, output: StepOutput, num_examples: int) -> None:
-        """Add one batch; losses count once per example."""
+        """Add one batch; losses count once per example. With 0 examples the batch adds nothing."""
         values = {"total": output.total, **output.losses}
         for name, value in values.items():
             self._add(name, value.detach().float() * num_examples)
         for name, value in output.watch.items():
-            self._add(name, value)
+            self._add(name, value * int(num_examples > 0))
         self.examples += num_examples
 
     def _add(self, name: str, value: Tensor) -> None:
@@ -53,8 +53,8 @@ class Tally:
             mine, values = values[: part.numel()], values[part.numel() :]
             if name == "prompt_counts":
                 row["prompt_share"] = [count / max(1.0, sum(mine)) for count in mine]
-                row["prompt_entropy"] = -sum(
-                    share * math.log(share) for share in row["prompt_share"] if share
+                row["prompt_entropy"] = sum(
+                    share * math.log(1 / share) for share in row["prompt_share"] if share
                 )
             elif name == "agreements":
                 row["agreement"] = mine[0] / examples

@@ -16,6 +16,8 @@ from trainer.logs import RunLog, Tally, dominance_warning
 from utils.errors import UserError
 from utils.schema import TrainingConfig
 
+_WATCHED = ("agreement", "prompt_entropy")  # figures that are no losses
+
 
 class Trainer:
     """Trains an engine on batches; keeps the checkpoint with the best validation loss.
@@ -103,11 +105,13 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, epoch: int) -> float:
         self.engine.eval()
-        whole = Tally()
+        whole, batches = Tally(), len(self.valid_loader)
         with self._bar(self.valid_loader, "validation") as bar:
-            for batch in self.valid_loader:
-                whole.add(self.engine(batch.to(self.world.device), 0.0), batch.num_examples)
-                bar.update(batch.num_examples * self.world.size)
+            for number, batch in enumerate(self.valid_loader, start=1):
+                repeated = number == batches and self.valid_loader.batch_sampler.last_is_repeat
+                count = 0 if repeated else batch.num_examples
+                whole.add(self.engine(batch.to(self.world.device), 0.0), count)
+                bar.update(count * self.world.size)
         row = whole.read(self.world)
         self._stop_at_nan(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
@@ -130,16 +134,9 @@ class Trainer:
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
-        shown = {
-            "total",
-            "llm",
-            "selection",
-            "fusion",
-            "contrastive",
-            "agreement",
-            "prompt_entropy",
-        } & row.keys()
-        figures = "  ".join(f"{name} {row[name]:.4f}" for name in sorted(shown, key="total".__ne__))
+        losses = [name for name in row if name not in ("examples", "prompt_share", *_WATCHED)]
+        shown = sorted(losses, key="total".__ne__) + [name for name in _WATCHED if name in row]
+        figures = "  ".join(f"{name} {row[name]:.4f}" for name in shown)
         shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
         self.world.say(f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else ""))
         warning = dominance_warning(row, f"the examples of {phase} epoch {epoch + 1}")

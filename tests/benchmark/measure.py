@@ -38,7 +38,8 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
     if way.startswith("decode"):
         row = _decode(setting, way, batch_size, args)
     else:
-        row = _train(setting, way, rows, batch_size or args.batch, args)
+        size = args.batch if rows == "dialogue" else args.example_batch
+        row = _train(setting, way, rows, batch_size or size, args)
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
 
 

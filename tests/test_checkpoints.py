@@ -1,0 +1,219 @@
+"""What a run leaves behind can be read again, by us and by PEFT, and cannot run code."""
+
+import hashlib
+import json
+import pickle
+import shutil
+import zipfile
+from importlib.metadata import version
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tests.helpers import logged, model_of, train_batch
+from trainer.checkpoints import load_run, make_card, read_run_config, read_trained
+from trainer.export import export_run
+from utils.errors import UserError
+
+
+def _load(run, *assignments):
+    return load_run(run, read_run_config(run, list(assignments)))
+
+
+def test_a_loaded_run_is_the_trained_model(trained_run, data):
+    """Prompts of another order or of another epoch give other losses than the validation that chose them."""
+    from dataset.loading import make_loader
+
+    model = _load(trained_run)
+    loader = make_loader(str(data["valid"]), model.tokenizer, model.config, train=False, max_tokens=380)
+    totals = [(model(batch).total.item(), batch.num_examples) for batch in loader]
+    mean = sum(total * count for total, count in totals) / sum(count for _, count in totals)
+    assert mean == pytest.approx(min(row["total"] for row in logged(trained_run, "valid_epoch")), rel=1e-5)
+    assert not model.training
+
+
+def test_deepspeed_states_hold_the_same_tensors(trained_run, run_copy):
+    """Two files of one run that disagree: the authors' reader must find what safetensors holds."""
+    state, source = read_trained(trained_run)
+    assert source == trained_run / "soft_prompts.safetensors"
+    (run_copy / "soft_prompts.safetensors").unlink()
+    twin, twin_source = read_trained(run_copy)
+    assert twin_source == run_copy / "ds_ckpt/best/mp_rank_00_model_states.pt"
+    assert twin.keys() == state.keys()
+    assert all(torch.equal(twin[name], state[name]) for name in state)
+    assert torch.equal(_load(run_copy).soft_prompts.weight, _load(trained_run).soft_prompts.weight)
+
+
+def test_a_run_without_checkpoint_says_what_to_do(run_copy):
+    """A run of --save_model=no, or one that was stopped in its first epoch."""
+    shutil.rmtree(run_copy / "ds_ckpt")
+    (run_copy / "soft_prompts.safetensors").unlink()
+    with pytest.raises(UserError) as caught:
+        _load(run_copy)
+    assert str(caught.value) == (
+        f"{run_copy}: no checkpoint (soft_prompts.safetensors or "
+        "ds_ckpt/best/mp_rank_00_model_states.pt); train it first"
+    )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        (
+            "model.K=2",
+            r"'soft_prompts.weight' has shape \[3, 4, 32\], the configuration asks for \[2, 4, 32\]",
+        ),
+        ("model.peft_config.num_virtual_tokens=5", r"asks for \[3, 5, 32\]"),
+        ("model.normalizer=null", "'retriever.linear.bias' has no place in this configuration's model"),
+        ("model.model_type=prefix_tuning", "'prefix' is missing; the checkpoint is of another configuration"),
+        ("model.model_type=prompt_tuning", "'retriever.linear.bias' has no place"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named_in_one_line(trained_run, assignment, message):
+    """A half-loaded model decodes fluently and wrongly."""
+    with pytest.raises(UserError, match=message) as caught:
+        _load(trained_run, assignment)
+    assert str(caught.value).startswith(f"{trained_run / 'soft_prompts.safetensors'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_config_is_no_run(tmp_path):
+    """`--model_path` of a folder one level too deep."""
+    with pytest.raises(UserError, match="neither config.yml nor checkpoint_best.pth is here; is it a run"):
+        read_run_config(tmp_path, [])
+
+
+def test_a_typo_in_a_saved_config_is_found(run_copy):
+    """A config.yml that somebody edited is checked like any other."""
+    path = run_copy / "config.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace("  K: 3", "  k: 3"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.yml: unknown key 'model\.k'; did you mean 'K'\?"):
+        read_run_config(run_copy, [])
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: b"\x80" + raw])
+def test_a_damaged_safetensors_file_is_one_line(run_copy, damage):
+    """A copy that was cut short is an error, never a silent step to the DeepSpeed file beside it."""
+    path = run_copy / "soft_prompts.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        UserError, match="soft_prompts.safetensors: not a readable safetensors file: "
+    ) as caught:
+        read_trained(run_copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", ["../../elsewhere", "", "/etc"])
+def test_a_tag_that_leaves_the_folder_is_refused(run_copy, tag):
+    """ds_ckpt/latest of a run from elsewhere is data; it may not point out of the run."""
+    (run_copy / "soft_prompts.safetensors").unlink()
+    (run_copy / "ds_ckpt/best").rename(run_copy / "ds_ckpt/other")
+    (run_copy / "ds_ckpt/latest").write_text(tag, encoding="utf-8")
+    with pytest.raises(UserError, match="is not the name of a checkpoint"):
+        read_trained(run_copy)
+
+
+def test_a_planted_pickle_is_not_run(run_copy, tmp_path):
+    """A run folder that came by mail: its DeepSpeed file must not execute what it names."""
+    (run_copy / "soft_prompts.safetensors").unlink()
+    states = run_copy / "ds_ckpt/best/mp_rank_00_model_states.pt"
+
+    class Planted:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "planted"), "w"))
+
+    torch.save({"module": {"soft_prompts.weight": Planted()}}, states)
+    with pytest.raises(UserError, match="nothing was executed"):
+        read_trained(run_copy)
+    assert not (tmp_path / "planted").exists()
+
+
+def test_pickles_are_deepspeeds_own_only(trained_run):
+    """What others are meant to read is JSON, YAML and safetensors."""
+    pickled = {
+        str(path.relative_to(trained_run))
+        for path in trained_run.rglob("*")
+        if path.is_file() and (zipfile.is_zipfile(path) or path.read_bytes()[:2] == pickle.PROTO + b"\x02")
+    }
+    assert pickled
+    assert all(name.startswith("ds_ckpt/") and name.endswith("_states.pt") for name in pickled)
+
+
+def test_the_card_says_what_one_must_know(trained_run, data, lm_folder):
+    """Prompts without the hash of their LM, or of their data, belong to nothing."""
+    card = json.loads((trained_run / "soft_prompts.json").read_text(encoding="utf-8"))
+    best = min(logged(trained_run, "valid_epoch"), key=lambda row: row["total"])
+    digest = card.pop("base_model_sha256")
+    assert len(digest) == 64
+    libraries = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
+    assert card == {
+        "model_type": "selective_pt",
+        "base_model": str(lm_folder("opt")),
+        "K": 3,
+        "V": 4,
+        "D": 32,
+        "fidelity": "paper",
+        "train": str(data["train"]),
+        "train_sha256": hashlib.sha256(data["train"].read_bytes()).hexdigest(),
+        "seed": 3407,
+        "versions": {library: version(library) for library in libraries},
+        "validation_loss": best["total"],
+        "steps": best["step"],
+    }
+
+
+def test_the_hash_of_the_lm_follows_its_weights(trained_run):
+    """A hash over names and sizes alone would call every fine-tuned LM by the base's name."""
+    model = _load(trained_run)
+    card = json.loads((trained_run / "soft_prompts.json").read_text(encoding="utf-8"))
+    assert make_card(model.config, model)["base_model_sha256"] == card["base_model_sha256"]
+    with torch.no_grad():
+        model.lm.head_weight[0, 0] += 1
+    assert make_card(model.config, model)["base_model_sha256"] != card["base_model_sha256"]
+
+
+def test_peft_puts_an_exported_prompt_in_front_like_we_do(trained_run, lm_folder, tmp_path, examples):
+    """An adapter that PEFT loads and that says something else than the run it came from."""
+    folders = export_run(trained_run, tmp_path / "peft")
+    assert [folder.name for folder in folders] == ["prompt_0", "prompt_1", "prompt_2"]
+    model = _load(trained_run)
+    ids = train_batch(model, examples[:1]).input_ids
+    for index, folder in enumerate(folders):
+        assert {path.name for path in folder.iterdir()} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        }
+        base = AutoModelForCausalLM.from_pretrained(lm_folder("opt"))
+        theirs = PeftModel.from_pretrained(base, folder).eval()
+        prompt = model.soft_prompts.weight[index : index + 1]
+        with torch.no_grad():
+            logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            ours = model.lm.hidden(torch.cat([prompt, model.lm.embed(ids)], dim=1)) @ model.lm.head_weight.T
+        torch.testing.assert_close(logits, ours, atol=1e-5, rtol=1e-5)
+
+
+def test_export_of_a_run_without_soft_prompts_is_an_error(run_copy, tmp_path):
+    """LoRA has adapters of another kind; an empty folder would pass for a result."""
+    from safetensors.torch import save_file
+
+    state = load_file(run_copy / "soft_prompts.safetensors")
+    kept = {name: tensor for name, tensor in state.items() if name != "soft_prompts.weight"}
+    save_file(kept, run_copy / "soft_prompts.safetensors")
+    with pytest.raises(UserError, match="no soft prompts here"):
+        export_run(run_copy, tmp_path / "peft")
+    assert not (tmp_path / "peft").exists()
+
+
+def test_a_checkpoint_cannot_be_taken_over_in_part(make_config):
+    """The error comes before the first copy: a model with half of the tensors is worse than none."""
+    model = model_of(make_config())
+    before = model.soft_prompts.weight.clone()
+    state = model.trained_state()
+    state["soft_prompts.weight"] = state["soft_prompts.weight"] + 1
+    state["retriever.linear.weight"] = state["retriever.linear.weight"][:3]
+    with pytest.raises(UserError, match="retriever.linear.weight"):
+        model.load_trained_state(state, "here")
+    assert torch.equal(model.soft_prompts.weight, before)

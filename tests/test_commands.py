@@ -1,0 +1,119 @@
+"""The README's commands as a user types them: from a configuration to a scored run, and to a chat."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.helpers import json_rows, launch
+
+CONFIG = ROOT / "config/convai2/opt-125m-selective-linear-both-prompt-causal-convai2.yml"
+ENGINE = ["--deepspeed", "--deepspeed_config", "ds_config.json"]
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def small(data, lm_folder, tmp_path_factory):
+    """The arguments that put a tiny LM and a few dialogues in the place of the real ones."""
+    log_dir = tmp_path_factory.mktemp("commands")
+    settings = {
+        "model.model_name": lm_folder("opt"),
+        "dataset.train": data["train"],
+        "dataset.valid": data["valid"],
+    }
+    arguments = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    return log_dir, [*arguments, "--log_dir", str(log_dir)]
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+    """The two run folders: of the command in the configuration's first line, and of python with --do_test."""
+    log_dir, arguments = small
+    shipped = shlex.split(CONFIG.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
+    assert shipped[:3] == ["deepspeed", "--num_nodes=1", "train.py"]
+    launched = launch(*shipped, *arguments)
+    alone = [*shipped[3:], *arguments, "--training_ratio=0.2", "--do_test=yes", "--exp_name=alone"]
+    plain = launch(sys.executable, "train.py", *alone)
+    return log_dir, launched, plain
+
+
+def _fine(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def _run_folder(done):
+    lines = [line for line in _fine(done) if line.startswith("run folder: ")]
+    assert len(lines) == 1
+    return Path(lines[0].removeprefix("run folder: "))
+
+
+def test_train_under_the_launcher_and_alone(trained):
+    """The released command line and its folder name; and the same without the launcher."""
+    log_dir, launched, plain = trained
+    run, alone = _run_folder(launched), _run_folder(plain)
+    assert run.name.startswith(f"{CONFIG.stem}_LR=0.0001_20")
+    assert alone.name.startswith("alone_LR=0.0001_PTRAIN=0.2_20")
+    assert sorted(log_dir.iterdir()) == sorted([run, alone])
+    for folder in (run, alone):
+        assert (folder / "soft_prompts.safetensors").is_file()
+        assert (folder / "ds_ckpt/best/mp_rank_00_model_states.pt").is_file()
+    assert len(json_rows(alone / "evaluation_result.jsonl")) == 28  # --do_test
+    assert "42 batches of 2 examples per rank and epoch, 42 steps in all, rows: example" in _fine(launched)
+
+
+def test_decode_chat_and_score(trained):
+    """Each script reads what the one before it wrote; one that exits 0 without its file breaks the chain."""
+    log_dir, launched, plain = trained
+    run, alone = _run_folder(launched), _run_folder(plain)
+    output = _fine(launch("deepspeed", "test.py", f"--model_path={log_dir}", "--batch_size=16", *ENGINE))
+    assert len(json_rows(run / "evaluation_result.jsonl")) == 28
+    assert f"{alone / 'evaluation_result.txt'} exists, skipped (--skip_exists=no decodes it again)" in output
+
+    chat = ["interactive_test.py", f"--model_path={run}", "--batch_size=1", "--seed=1", *ENGINE]
+    output = _fine(launch("deepspeed", *chat, stdin="hello , how are you ?\nsave\nexit\n"))
+    assert "persona:" in output
+    assert "you> hello , how are you ?" in output  # a piped line is shown, so that the transcript can be read
+    assert any(line.startswith("bot [prompt ") for line in output)
+    assert f"you> save\nsaved to {run / 'chat_1.txt'}\nyou> exit\ngoodbye" in "\n".join(output)
+    saved = (run / "chat_1.txt").read_text(encoding="utf-8")
+    assert "\nQ: hello , how are you ?\nR: " in saved
+
+    output = _fine(launch(sys.executable, "evaluate_runs_results.py", f"--main_path={log_dir}"))
+    assert f"written: results.txt and results.csv in {log_dir}" in output
+    table = (log_dir / "results.csv").read_text(encoding="utf-8")
+    assert run.name in table
+    assert alone.name in table
+
+
+def test_mistakes_end_with_one_line_and_status_1(small, tmp_path):
+    """A launcher that hides the status, or a traceback in front of the line, is what scripts stumble over."""
+    _, arguments = small
+    config = "--config=config/sample/spt.yml"
+    train = ["train.py", config, *arguments, "--set", "dataset.train=no/such/file.txt"]
+    for command, message in [
+        ([sys.executable, *train], "no/such/file.txt"),
+        (
+            ["deepspeed", "train.py", config, "--bacth=2"],
+            "unknown argument --bacth=2; did you mean '--batch'?",
+        ),
+        ([sys.executable, "test.py", f"--model_path={tmp_path}"], "no checkpoint here"),
+    ]:
+        done = launch(*command)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout + done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert message in errors[0]
+
+
+def test_help_is_quick_and_whole():
+    """--help that waits for torch, or that fails, is the first thing a user meets."""
+    for script in ("train.py", "test.py", "interactive_test.py"):
+        done = launch(sys.executable, "-X", "importtime", script, "--help")
+        assert done.returncode == 0
+        assert "--deepspeed_config FILE" in done.stdout
+        assert not any(line.split()[-1] == "torch" for line in done.stderr.splitlines())

@@ -1,0 +1,139 @@
+"""What the trainer sums up and says: tallies, the dominance warning, losses that are not numbers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.conversation import StepOutput
+from tests.helpers import json_rows
+from trainer import loop
+from trainer.checkpoints import save_trained
+from trainer.logs import RunLog, Tally, dominance_warning
+from trainer.loop import Trainer
+from trainer.training import train
+from utils.errors import UserError
+
+
+def _output(total, counts, agreements):
+    watch = {"prompt_counts": torch.tensor(counts), "agreements": torch.tensor(agreements)}
+    return StepOutput(torch.tensor(total), {"llm": torch.tensor(total / 2)}, watch)
+
+
+def test_a_tally_counts_examples_not_batches(world):
+    """By hand: 3 examples of loss 2 and 1 of loss 6 have the mean 3, while the mean of the batches is 4."""
+    tally = Tally()
+    tally.add(_output(2.0, [2, 1, 0], 1), 3)
+    tally.add(_output(6.0, [1, 0, 0], 1), 1)
+    row = tally.read(world)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert row == {
+        "examples": 4,
+        "total": 3.0,
+        "llm": 1.5,
+        "prompt_share": [0.75, 0.25, 0.0],
+        "prompt_entropy": pytest.approx(entropy),
+        "agreement": 0.5,
+    }
+
+
+def test_a_tally_of_a_model_without_choice(world):
+    """Prompt tuning has no retriever: its rows have losses and nothing about prompts."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}), 2)
+    assert tally.read(world) == {"examples": 2, "total": 1.5, "llm": 1.5}
+
+
+def test_reading_a_tally_twice_gives_the_same(world):
+    """Sums that are reduced in place would be counted again."""
+    tally = Tally()
+    tally.add(_output(2.0, [2, 1], 3), 3)
+    assert tally.read(world) == tally.read(world)
+
+
+def test_one_prompt_for_everything_has_entropy_zero_and_no_sign(world):
+    """-0.0 in a log reads like an error."""
+    tally = Tally()
+    tally.add(_output(1.0, [0, 4], 0), 4)
+    assert math.copysign(1, tally.read(world)["prompt_entropy"]) == 1
+
+
+def test_dominance_is_warned_of_in_words():
+    """A retriever that sends everything to one prompt trains plain prompt tuning at K times the price."""
+    assert dominance_warning({"prompt_share": [0.02, 0.98]}, "the examples of valid epoch 1") == (
+        "warning: prompt 1 was chosen for 98.0 % of the examples of valid epoch 1; the other 1 are hardly "
+        "used. Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
+    )
+
+
+@pytest.mark.parametrize(
+    "row", [{"prompt_share": [0.05, 0.95]}, {"prompt_share": [1.0]}, {"prompt_share": [0.5, 0.5]}, {}]
+)
+def test_no_warning_without_dominance(row):
+    """95 % is not above 95 %, and where there is one prompt there is no choice to warn of."""
+    assert dominance_warning(row, "everything") is None
+
+
+def test_only_the_main_process_writes_logs(tmp_path, world):
+    """Two ranks that append to one file garble its lines."""
+    other = RunLog(tmp_path, replace(world, rank=1))
+    other.write("train", 1, {"total": 1.0})
+    other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Broken:
+    """Makes the losses of an engine NaN from a given forward pass on."""
+
+    def __init__(self, forward, good):
+        self.forward, self.left = forward, good
+
+    def __call__(self, *arguments):
+        output = self.forward(*arguments)
+        self.left -= 1
+        if self.left >= 0:
+            return output
+        bad = output.total * float("nan")
+        return StepOutput(bad, {**output.losses, "llm": bad}, output.watch)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(make_config, world, monkeypatch):
+    """Weights of NaN that overwrite the best checkpoint cost the whole run."""
+    folders, kept = [], []
+    start = Trainer.__init__
+
+    def breaking(self, engine, settings, world, folder, *rest):
+        start(self, engine, settings, world, folder, *rest)
+        engine.module.forward = _Broken(engine.module.forward, good=4 + 7)  # one epoch and its validation
+        folders.append(folder)
+
+    def keep(model, folder, world, card):
+        save_trained(model, folder, world, card)
+        kept.append((folder / "soft_prompts.safetensors").read_bytes())
+
+    monkeypatch.setattr(Trainer, "__init__", breaking)
+    monkeypatch.setattr(loop, "save_trained", keep)
+    config = make_config(training={"training_ratio": 0.2, "num_epochs": 3, "log_every": 1})
+    with pytest.raises(UserError) as caught:
+        train(config, world, "nan")
+    assert str(caught.value) == (
+        "step 5: llm, total is not a finite number; checkpoints kept so far are untouched in "
+        f"{folders[0]}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+    )
+    assert len(kept) == 1
+    assert (folders[0] / "soft_prompts.safetensors").read_bytes() == kept[0]
+    rows = json_rows(folders[0] / "metrics.jsonl")
+    assert [row["phase"] for row in rows] == ["train"] * 4 + ["train_epoch", "valid_epoch"]
+
+
+def test_the_best_validation_loss_decides_what_is_kept(make_config, world, monkeypatch):
+    """The last epoch's weights under the name of the best make every later number wrong."""
+    kept, losses = [], iter([3.0, 2.0, 2.5, 2.0])
+    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: next(losses))
+    monkeypatch.setattr(loop, "save_trained", lambda model, folder, world, card: kept.append(card))
+    tags = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda engine, folder, tag, world: tags.append(tag))
+    train(make_config(training={"training_ratio": 0.1, "num_epochs": 4}), world, "best")
+    assert tags == ["last", "best", "last", "best", "last", "last"]
+    assert [(card["validation_loss"], card["steps"]) for card in kept] == [(3.0, 2), (2.0, 4)]
