@@ -13,6 +13,7 @@ from transformers import Cache, PreTrainedTokenizerBase
 from dataset.batch import Batch, Query
 from models.language_model import LanguageModel
 from models.linear_cross_entropy import linear_cross_entropy
+from models.losses import count_each
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -122,7 +123,7 @@ class ConversationModel(nn.Module, ABC):
             prompts = prompts[examples_of_rows]
         losses = self.token_losses(self.hidden_with(batch, prompts), batch)[0]
         sums = losses.new_zeros(batch.num_examples).index_add(0, batch.target_examples, losses)
-        return sums, torch.bincount(batch.target_examples, minlength=batch.num_examples)
+        return sums, count_each(batch.target_examples, batch.num_examples)
 
     def text_limit(self, new_tokens: int) -> int | None:
         """Tokens of text that the LM's positions leave beside the prompt and the new tokens; None: no limit.

@@ -31,8 +31,15 @@ def example_losses(token_losses: Tensor, owners: Tensor, num_examples: int) -> T
         [K, B]. An example without target tokens has loss 0.
     """
     sums = token_losses.new_zeros(token_losses.shape[0], num_examples).index_add(1, owners, token_losses)
-    counts = torch.bincount(owners, minlength=num_examples).clamp(min=1)
-    return sums / counts
+    return sums / count_each(owners, num_examples).clamp(min=1)
+
+
+def count_each(owners: Tensor, size: int) -> Tensor:
+    """How often each of the numbers 0 to size - 1 stands in `owners` [N]: [size].
+
+    Not `torch.bincount`, which makes a GPU wait to learn its largest entry.
+    """
+    return owners.new_zeros(size).index_add(0, owners, torch.ones_like(owners))
 
 
 def selection_loss(

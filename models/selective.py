@@ -91,7 +91,7 @@ def _watch(scores: Tensor, per_example: Tensor) -> dict[str, Tensor]:
     """How often each prompt is chosen [K], and how often the choice is the LM's own (a count)."""
     chosen, best = scores.argmax(dim=0), per_example.argmin(dim=0)
     return {
-        "prompt_counts": torch.bincount(chosen, minlength=scores.shape[0]),
+        "prompt_counts": L.count_each(chosen, scores.shape[0]),
         "agreements": (chosen == best).sum(),
     }
 

@@ -89,15 +89,22 @@ def _weights_hash(model: ConversationModel) -> str:
 def read_run_config(run: Path, assignments: list[str]) -> Config:
     """The configuration of a run folder, ours or the authors', with `--set` on top.
 
+    A local LM that is not where the configuration says is looked for beside the run folder.
+
     Raises:
         UserError: there is none, or it is not valid.
     """
     over = ("the command line", parse_assignments(assignments))
     if (run / CONFIG).is_file():
-        return build_config([(str(run / CONFIG), read_yaml(run / CONFIG)), over])
-    if (run / AUTHORS_CONFIG).is_file():
-        return config_from_authors(read_config(run / AUTHORS_CONFIG), str(run / AUTHORS_CONFIG), over)
-    raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
+        config = build_config([(str(run / CONFIG), read_yaml(run / CONFIG)), over])
+    elif (run / AUTHORS_CONFIG).is_file():
+        config = config_from_authors(read_config(run / AUTHORS_CONFIG), str(run / AUTHORS_CONFIG), over)
+    else:
+        raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
+    name = config.model.model_name
+    if name and not Path(name).exists() and (run.parent / name / "config.json").is_file():
+        config.model.model_name = str(run.parent / name)  # runs and their LM were moved together
+    return config
 
 
 def load_run(run: Path, config: Config) -> ConversationModel:

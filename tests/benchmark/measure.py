@@ -18,28 +18,27 @@ from tests.benchmark.setting import PADDED, Setting, make_setting
 from trainer.engine import keep_freed_memory
 
 WAYS = {
-    "train straightforward": ("example", 32, 2),
-    "train rows: example": ("example", 32, None),
-    "train rows: dialogue": ("dialogue", 32, None),
-    "train rows: dialogue, bf16": ("dialogue", "bf16", None),
-    "decode straightforward": ("example", 32, 16),
-    "decode": ("example", 32, 16),
-    "decode, large batch": ("example", 32, 64),
+    "train straightforward": ("example", 32),
+    "train rows: example": ("example", 32),
+    "train rows: dialogue": ("dialogue", 32),
+    "train rows: dialogue, bf16": ("dialogue", "bf16"),
+    "decode straightforward": ("example", 32),
+    "decode": ("example", 32),
+    "decode, large batch": ("example", 32),
 }
 
 
 def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
     """Figures of one way: examples_per_second, peak_gib, matrix_share, and what it computed."""
-    rows, precision, batch_size = WAYS[way]
+    rows, precision = WAYS[way]
     if args.precision != 32 and precision == 32:
         precision = args.precision
     keep_freed_memory()
     setting = make_setting(args, precision)
     if way.startswith("decode"):
-        row = _decode(setting, way, batch_size, args)
+        row = _decode(setting, way, 64 if "large" in way else 16, args)
     else:
-        size = args.batch if rows == "dialogue" else args.example_batch
-        row = _train(setting, way, rows, batch_size or size, args)
+        row = _train(setting, way, rows, args)
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
 
 
