@@ -1,6 +1,5 @@
 """DeepSpeed as the engine: start the processes' group, decide device and precision, wrap the model."""
 
-import ctypes
 import logging
 import os
 import socket
@@ -17,8 +16,6 @@ from torch import nn
 from utils.ds_config import complete_ds_config
 from utils.errors import UserError
 from utils.schema import Config
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _LARGEST_INT = -1, -3, 2**31 - 1  # malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +57,6 @@ class World:
             torch.distributed.barrier()
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back to the system at every large tensor.
-
-    On a CPU, each step would otherwise fault the same pages in again. Elsewhere this does nothing.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:  # not glibc
-        return
-    for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-        libc.mallopt(option, _LARGEST_INT)
-
-
 def start_world(local_rank: int = -1) -> World:
     """Join the launcher's processes, or make a world of one when there was no launcher.
 
@@ -87,7 +71,6 @@ def start_world(local_rank: int = -1) -> World:
         os.environ.update(alone, MASTER_PORT=str(_free_port()))
     accelerator.set_device(local_rank)
     if accelerator.device_name() == "cpu":
-        keep_freed_memory()
         # DeepSpeed would compile a kernel for sharded inference, which nothing here uses: most of a minute on
         # a new machine, and an error where there is no compiler
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--example_examples", type=int, default=16, help="the same for rows: example")
     parser.add_argument("--plain_examples", type=int, default=2, help="the same for the straightforward way")
     parser.add_argument("--decoded", type=int, default=128, help="examples that are decoded")
-    parser.add_argument("--plain_decoded", type=int, default=8, help="the same for the straightforward way")
+    parser.add_argument("--plain_decoded", type=int, default=16, help="the same for the straightforward way")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
     )

@@ -15,7 +15,6 @@ from dataset.loading import make_collator
 from models.generation import MAX_NEW_TOKENS, StopAtMarks, generate_replies, pick_prompts
 from tests.benchmark import straightforward
 from tests.benchmark.setting import PADDED, Setting, make_setting
-from trainer.engine import keep_freed_memory
 
 WAYS = {
     "train straightforward": ("example", 32),
@@ -33,7 +32,6 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
     rows, precision = WAYS[way]
     if args.precision != 32 and precision == 32:
         precision = args.precision
-    keep_freed_memory()
     setting = make_setting(args, precision)
     if way.startswith("decode"):
         row = _decode(setting, way, 64 if "large" in way else 16, args)
@@ -42,12 +40,13 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
 
 
-def _train(
-    setting: Setting, way: str, rows: str, batch_size: int, args: argparse.Namespace
-) -> dict[str, Any]:
+def _train(setting: Setting, way: str, rows: str, args: argparse.Namespace) -> dict[str, Any]:
     model = setting.model
     plain = "straightforward" in way
-    batches = setting.batches(rows, batch_size, args.plain_examples if plain else args.examples)
+    batch_size, limit = args.batch, args.examples
+    if rows == "example":
+        batch_size, limit = args.example_batch, args.plain_examples if plain else args.example_examples
+    batches = setting.batches(rows, batch_size, limit)
 
     def step(batch: Batch) -> Any:
         if plain:
@@ -77,7 +76,7 @@ def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
     """Share of the machine's own matrix rate that the LM's forward and backward passes reach."""
     model = setting.model
     flops = seconds = 0.0
-    for batch in batches:
+    for batch in batches[:3]:
         texts = model.lm.embed(batch.input_ids)
         embeddings = model.soft_prompts.in_front_of(texts).detach().requires_grad_()
 
@@ -108,9 +107,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespace) -> dict[str, Any]:
     model = setting.model.eval()
     collator = make_collator(setting.encoder, setting.config, decoding=True)
-    count = args.plain_decoded if "straightforward" in way else args.decoded
-    texts = sorted(setting.inference[: args.decoded], key=lambda example: -len(example.ids))
-    texts = texts[:: max(1, len(texts) // count)][:count]
+    plain = "straightforward" in way
+    texts = setting.inference[: args.plain_decoded if plain else args.decoded]
+    if not plain:  # as trainer/decode.py does
+        texts = sorted(texts, key=lambda example: -len(example.ids))
     stopping = [StopAtMarks(setting.model)]
     choices = torch.arange(len(texts)) % model.num_prompts  # all prompts in every batch
 
@@ -118,7 +118,7 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
         for start in range(0, len(texts), batch_size):
             batch = collator.inference(texts[start : start + batch_size]).to(setting.device)
             choice = choices[start : start + batch_size].to(setting.device)
-            if "straightforward" in way:
+            if plain:
                 straightforward.decode(model, batch, choice, MAX_NEW_TOKENS)
             else:
                 scores = model.choose(batch.query)

@@ -21,31 +21,41 @@ def step_losses(model: SelectivePromptTuning, batch: Batch, padded: int) -> tupl
         batch: rows in any order; each example has its own.
         padded: positions that every text is padded to.
     """
-    settings = model.config.training
-    lm = model.lm.model
+    settings, lm = model.config.training, model.lm.model
     rows, length = batch.input_ids.shape
     ids = F.pad(batch.input_ids, (0, padded - length), value=model.tokenizer.pad_token_id)
-    logits, token_losses = [], []
+    labels = torch.full_like(ids, -100)  # what cross_entropy leaves out
+    labels[batch.target_rows, batch.target_positions] = batch.target_ids
+    example_of_row = torch.zeros_like(batch.indices)
+    example_of_row[batch.target_rows] = batch.target_examples
+    counts = (labels >= 0).sum(dim=1)
+    logits, row_losses, token_means = [], [], []
     for prompt in model.soft_prompts.weight:  # [V, D]
         embeddings = torch.cat([prompt.expand(rows, -1, -1), model.lm.embed(ids)], dim=1)
-        hidden = _checkpointed(lm, embeddings)
-        everywhere = lm.lm_head(hidden).float()  # [R, V + padded, Vocab]
-        at_targets = everywhere[batch.target_rows, len(prompt) + batch.target_positions]  # [N, Vocab]
-        logits.append(at_targets)
-        token_losses.append(F.cross_entropy(at_targets, batch.target_ids, reduction="none"))
-    stacked = torch.stack(token_losses)  # [K, N]
-    owners, count = batch.target_examples, batch.num_examples
-    scores = model.scores(batch.query)
-    fused = sum(scores[k, owners, None] * part for k, part in enumerate(logits))
-    fused_losses = F.cross_entropy(fused, batch.target_ids, reduction="none")
+        logits.append(
+            lm.lm_head(_checkpointed(lm, embeddings))[:, len(prompt) :].float()
+        )  # [R, padded, Vocab]
+        losses = _token_losses(logits[-1], labels)
+        token_means.append(losses.sum() / counts.sum())
+        row_losses.append(losses.sum(dim=1) / counts)
+    scores = model.scores(batch.query)  # [K, B]
+    of_rows = scores[:, example_of_row]  # [K, R]
+    fused = sum(of_rows[k, :, None, None] * part for k, part in enumerate(logits))
+    fused_rows = _token_losses(fused, labels).sum(dim=1) / counts
     parts = {
-        "llm": L.llm_loss(stacked),
-        "selection": L.selection_loss(scores, L.example_losses(stacked.detach(), owners, count)),
-        "fusion": L.fusion_loss(fused_losses, owners, count),
+        "llm": torch.stack(token_means).mean(),
+        "selection": L.selection_loss(of_rows, torch.stack(row_losses)),
+        "fusion": fused_rows.mean(),
         "contrastive": L.contrastive_loss(scores, batch.alike),
     }
     total = parts["llm"] + parts["fusion"] + settings.selective_loss_weight * parts["selection"]
     return total + settings.contrastive_weight * parts["contrastive"], parts
+
+
+def _token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropies [R, padded], 0 where there is no label."""
+    flat = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none", ignore_index=-100)
+    return flat.view_as(labels)
 
 
 def _checkpointed(lm: torch.nn.Module, embeddings: Tensor) -> Tensor:
@@ -58,14 +68,18 @@ def _checkpointed(lm: torch.nn.Module, embeddings: Tensor) -> Tensor:
 def decode(
     model: SelectivePromptTuning, batch: InferenceBatch, choice: Tensor, new_tokens: int
 ) -> list[Tensor]:
-    """Greedy tokens of each example, one `generate` call per example with its own prompt."""
+    """Greedy tokens of each example, one `generate` call per example of the padded batch, with its own prompt."""
     replies = []
     for row, prompt in enumerate(choice.tolist()):
-        text = batch.input_ids[row][batch.attention_mask[row].bool()]
-        embeddings = torch.cat([model.soft_prompts.weight[prompt], model.lm.embed(text)])[None]
+        embeddings = torch.cat([model.soft_prompts.weight[prompt], model.lm.embed(batch.input_ids[row])])[
+            None
+        ]
+        mask = torch.cat(
+            [torch.ones_like(choice[:1]).expand(model.num_virtual_tokens), batch.attention_mask[row]]
+        )
         tokens = model.lm.model.generate(
             inputs_embeds=embeddings,
-            attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device),
+            attention_mask=mask[None],
             max_new_tokens=new_tokens,
             do_sample=False,
             pad_token_id=model.tokenizer.pad_token_id,
