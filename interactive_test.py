@@ -1,12 +1,14 @@
 """Chat: `python interactive_test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
 
 from utils.arguments import chat_parser
+from utils.console import quiet_libraries
 from utils.errors import run_main
 
 
 def main() -> None:
     """Parse and talk."""
     args = chat_parser().parse_args()
+    quiet_libraries()
     from trainer.chat import chat_with_run
     from trainer.engine import end_world, start_world
 

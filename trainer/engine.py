@@ -1,6 +1,5 @@
 """DeepSpeed as the engine: start the processes' group, decide device and precision, wrap the model."""
 
-import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -63,7 +62,6 @@ def start_world(local_rank: int = -1) -> World:
     Args:
         local_rank: what the launcher passed as --local_rank; the environment wins.
     """
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     accelerator = get_accelerator()
     local_rank = int(os.environ.get("LOCAL_RANK", max(local_rank, 0)))
     if "RANK" not in os.environ:
