@@ -1,6 +1,6 @@
 """Decode: `python test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
 
-from utils.arguments import test_parser
+from utils.arguments import decode_parser
 from utils.console import quiet_libraries
 from utils.errors import run_main
 from utils.runs import find_runs
@@ -8,7 +8,7 @@ from utils.runs import find_runs
 
 def main() -> None:
     """Parse and decode."""
-    args = test_parser().parse_args()
+    args = decode_parser().parse_args()
     quiet_libraries()
     runs = find_runs(args.model_path, args.path_pattern)
     from trainer.decode import DecodeOptions, decode_runs

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from utils.arguments import boolean, changes_in_name, chat_parser, flags_as_sections, positive, train_parser
-from utils.arguments import test_parser as decode_parser
+from utils.arguments import decode_parser as decode_parser
 from utils.errors import UserError
 from utils.runs import run_name
 

@@ -123,7 +123,7 @@ def changes_in_name(args: argparse.Namespace) -> list[tuple[str, Any]]:
     ]
 
 
-def test_parser() -> Parser:
+def decode_parser() -> Parser:
     """Flags of test.py (spec, section 6)."""
     parser = Parser("Decode the validation examples of one run or of several.")
     parser.add_argument(
