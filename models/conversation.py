@@ -110,7 +110,7 @@ class ConversationModel(nn.Module, ABC):
         """Teacher-forced cross-entropy of each example with its chosen prompt.
 
         Args:
-            batch: one row per example (`make_collator(.., decoding=True)`).
+            batch: examples that share a row have the same prompt.
             choice: [B] as in `prompts_for`.
 
         Returns:
@@ -120,7 +120,7 @@ class ConversationModel(nn.Module, ABC):
         if prompts is not None:
             examples_of_rows = torch.zeros_like(batch.indices)
             examples_of_rows[batch.target_rows] = batch.target_examples
-            prompts = prompts[examples_of_rows]
+            prompts = prompts[examples_of_rows[: len(batch.input_ids)]]
         losses = self.token_losses(self.hidden_with(batch, prompts), batch)[0]
         sums = losses.new_zeros(batch.num_examples).index_add(0, batch.target_examples, losses)
         return sums, count_each(batch.target_examples, batch.num_examples)

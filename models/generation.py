@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from dataset.batch import InferenceBatch
 from models.conversation import ConversationModel
+from models.prefix_sharing import read_shared
 
 MAX_NEW_TOKENS = 32  # spec, section 6
 
@@ -87,16 +89,25 @@ def generate_replies(
         options: handed to `generate`, such as num_beams; the default is greedy, 32 new tokens.
     """
     lm, tokenizer = model.lm, model.tokenizer
-    embeddings = lm.embed(batch.input_ids)  # [B, S, D]
-    mask = batch.attention_mask
     prompts = model.prompts_for(choice, len(batch.indices))
-    if prompts is not None:
-        # [B, V + S, D]: the prompt stands first and the padding between it and the text is masked
-        embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
-        mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
-    cache = model.prefix_cache(len(embeddings) * options.get("num_beams", 1))
+    beams = options.get("num_beams", 1)
+    shared = None
+    if prompts is not None and choice is not None and beams == 1:
+        shared = read_shared(lm, batch, prompts, choice)
+    if shared is not None:
+        embeddings, mask, cache = shared.embeddings, shared.mask, shared.cache
+    else:
+        embeddings, mask = lm.embed(batch.input_ids), batch.attention_mask  # [B, S, D], [B, S]
+        if prompts is not None:
+            # [B, V + S, D]: the prompt stands first; the padding between it and the text is masked
+            embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
+            mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
+        cache = model.prefix_cache(len(embeddings) * beams)
+        if cache is not None:
+            mask = torch.cat([mask.new_ones(len(mask), cache.get_seq_length()), mask], dim=1)
     if cache is not None:
-        mask = torch.cat([mask.new_ones(len(mask), cache.get_seq_length()), mask], dim=1)
+        # `generate` counts cached positions as part of its input, and skips them
+        embeddings = F.pad(embeddings, (0, 0, cache.get_seq_length(), 0))
         options["past_key_values"] = cache
     settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "num_beams": 1} | options
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

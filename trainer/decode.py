@@ -1,5 +1,6 @@
 """Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -125,14 +126,17 @@ def decode_examples(
 
 
 def _batches(texts: Sequence[EncodedExample], size: int, world: World, config: Config) -> Iterable[list[int]]:
-    """This rank's batches of example numbers, like lengths together.
+    """This rank's batches of example numbers: dialogues of like length together, their examples side by side.
 
     The authors' retriever reads the padding, so its choice depends on the batch: for `released_code` the
     examples stay in the order of the file.
     """
     order = list(range(len(texts)))
     if config.model.fidelity == "paper":
-        order.sort(key=lambda number: len(texts[number].ids), reverse=True)
+        longest: dict[int, int] = {}
+        for text in texts:
+            longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
+        order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     return batches[world.rank :: world.size]
 
@@ -140,7 +144,15 @@ def _batches(texts: Sequence[EncodedExample], size: int, world: World, config: C
 def _target_losses(
     model: ConversationModel, collator: Collator, targets: list[EncodedExample], choice: Any, world: World
 ) -> tuple[list[float], list[int]]:
-    sums, counts = model.target_losses(collator.train(targets).to(world.device), choice)
+    """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
+    if choice is not None and not collator.released:
+        # `dialogue` says who may share a row: here, whoever has the prompt in common too
+        targets = [
+            dataclasses.replace(target, dialogue=target.dialogue * model.num_prompts + prompt)
+            for target, prompt in zip(targets, choice.tolist(), strict=True)
+        ]
+    batch = dataclasses.replace(collator, share_rows=not collator.released).train(targets)
+    sums, counts = model.target_losses(batch.to(world.device), choice)
     return sums.tolist(), counts.tolist()
 
 

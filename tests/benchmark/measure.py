@@ -109,10 +109,9 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
     collator = make_collator(setting.encoder, setting.config, decoding=True)
     plain = "straightforward" in way
     texts = setting.inference[: args.plain_decoded if plain else args.decoded]
-    if not plain:  # as trainer/decode.py does
-        texts = sorted(texts, key=lambda example: -len(example.ids))
     stopping = [StopAtMarks(setting.model)]
-    choices = torch.arange(len(texts)) % model.num_prompts  # all prompts in every batch
+    # every dialogue chooses all prompts, changing every other turn
+    choices = torch.arange(len(texts)) // 2 % model.num_prompts
 
     def run() -> None:
         for start in range(0, len(texts), batch_size):
