@@ -90,30 +90,28 @@ def generate_replies(
     """
     lm, tokenizer = model.lm, model.tokenizer
     prompts = model.prompts_for(choice, len(batch.indices))
-    beams = options.get("num_beams", 1)
-    shared = None
-    if prompts is not None and choice is not None and beams == 1:
-        shared = read_shared(lm, batch, prompts, choice)
-    if shared is not None:
-        embeddings, mask, cache = shared.embeddings, shared.mask, shared.cache
+    settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "num_beams": 1} | options
+    cache = model.prefix_cache(len(batch.indices) * settings["num_beams"])
+    if settings["num_beams"] == 1 and cache is None:
+        start = read_shared(lm, batch, prompts, choice, settings["max_new_tokens"])
+        embeddings, mask, cache = start.embeddings, start.mask, start.cache
     else:
         embeddings, mask = lm.embed(batch.input_ids), batch.attention_mask  # [B, S, D], [B, S]
         if prompts is not None:
             # [B, V + S, D]: the prompt stands first; the padding between it and the text is masked
             embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
             mask = torch.cat([mask.new_ones(prompts.shape[:2]), mask], dim=1)
-        cache = model.prefix_cache(len(embeddings) * beams)
         if cache is not None:
             mask = torch.cat([mask.new_ones(len(mask), cache.get_seq_length()), mask], dim=1)
     if cache is not None:
         # `generate` counts cached positions as part of its input, and skips them
-        embeddings = F.pad(embeddings, (0, 0, cache.get_seq_length(), 0))
-        options["past_key_values"] = cache
-    settings = {"max_new_tokens": MAX_NEW_TOKENS, "do_sample": False, "num_beams": 1} | options
+        embeddings = F.pad(embeddings, (0, 0, int(cache.get_seq_length()), 0))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     tokens = lm.model.generate(
         inputs_embeds=embeddings,
         attention_mask=mask,
+        past_key_values=cache,
+        disable_compile=True,  # every batch has another shape
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=pad,
         stopping_criteria=StoppingCriteriaList(stopping),

@@ -80,6 +80,10 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
 
+    def read(self, embeddings: Tensor) -> Cache:
+        """Keys and values of right-padded embeddings [R, S, D]."""
+        return self.model.base_model(inputs_embeds=embeddings, use_cache=True).past_key_values
+
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The base LM's tokenizer.

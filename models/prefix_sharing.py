@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, StaticCache
 
 from dataset.batch import InferenceBatch
 from models.language_model import LanguageModel
@@ -47,33 +47,45 @@ def shared_rows(texts: Sequence[Sequence[int]], choices: Sequence[int]) -> tuple
 
 
 def read_shared(
-    lm: LanguageModel, batch: InferenceBatch, prompts: Tensor, choice: Tensor
-) -> SharedStart | None:
-    """Read each distinct text once; None when no two examples share a text.
+    lm: LanguageModel,
+    batch: InferenceBatch,
+    prompts: Tensor | None,
+    choice: Tensor | None,
+    new_tokens: int,
+) -> SharedStart:
+    """Read each distinct text once, into a cache with room for what will be generated.
 
     Args:
         lm: the LM.
         batch: left-padded texts.
-        prompts: [B, V, D] the soft prompt of each example.
-        choice: [B] its index.
+        prompts: [B, V, D] the soft prompt of each example, or None.
+        choice: [B] its index; None where all examples have the same prompt, or none.
+        new_tokens: tokens that will be generated at most.
     """
-    width = batch.input_ids.shape[1]
+    device, width = batch.input_ids.device, batch.input_ids.shape[1]
     lengths = batch.attention_mask.sum(dim=1)
     texts = [ids[width - n :] for ids, n in zip(batch.input_ids.tolist(), lengths.tolist(), strict=True)]
-    row_of, holders = shared_rows(texts, choice.tolist())
-    if len(holders) == len(texts):
-        return None
-    device = batch.input_ids.device
-    longest = max(len(texts[holder]) for holder in holders)
-    ids = torch.zeros(len(holders), longest, dtype=torch.long, device=device)  # padding is masked below
-    for row, holder in enumerate(holders):
-        ids[row, : len(texts[holder])] = torch.tensor(texts[holder], device=device)
+    row_of, holders = shared_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
+    rows = [torch.tensor(texts[holder]) for holder in holders]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(
+        device
+    )  # what 0 stands for is masked below
     embeddings = lm.embed(ids)
-    embeddings = torch.cat([prompts[holders].to(embeddings.dtype), embeddings], dim=1)  # [R, V + longest, D]
-    cache = DynamicCache(config=lm.model.config)
-    lm.hidden(embeddings, cache)
-    cache.batch_select_indices(torch.tensor(row_of, device=device))
-    known = prompts.shape[1] + lengths[:, None] - 1  # positions before the last token
-    places = torch.arange(embeddings.shape[1], device=device)
-    mask = torch.cat([places < known, torch.ones_like(known, dtype=torch.bool)], dim=1).long()
-    return SharedStart(lm.embed(batch.input_ids[:, -1:]), mask, cache)
+    known = lengths[:, None] - 1  # positions before each text's last token
+    if prompts is not None:
+        embeddings = torch.cat([prompts[holders].to(embeddings.dtype), embeddings], dim=1)  # [R, L, D]
+        known = known + prompts.shape[1]
+    length = embeddings.shape[1]
+    mask = torch.cat(
+        [torch.arange(length, device=device) < known, torch.ones_like(known, dtype=torch.bool)], dim=1
+    )
+    cache = _copied(lm.read(embeddings), lm, torch.tensor(row_of, device=device), length + 1 + new_tokens)
+    return SharedStart(lm.embed(batch.input_ids[:, -1:]), mask.long(), cache)
+
+
+def _copied(cache: Cache, lm: LanguageModel, row_of: Tensor, length: int) -> StaticCache:
+    """Rows `row_of` [B] of a cache, in one that is allocated once instead of growing with every token."""
+    copy = StaticCache(config=lm.model.config, max_cache_len=length)
+    for number, layer in enumerate(cache.layers):
+        copy.update(layer.keys[row_of], layer.values[row_of], number)
+    return copy

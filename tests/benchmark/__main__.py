@@ -45,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, default="opt-125m", help="size of the LM; random weights")
     parser.add_argument("--data", type=Path, default=SAMPLE, help="a ConvAI2 file; default: the sample")
     parser.add_argument("--share", type=float, default=0.1, help="share of its dialogues that is read")
-    parser.add_argument("--batch", type=int, default=8, help="examples per batch, rows: dialogue")
+    parser.add_argument("--batch", type=int, default=10, help="examples per batch, rows: dialogue")
     parser.add_argument("--example_batch", type=int, default=2, help="examples per batch, rows: example")
     parser.add_argument("--examples", type=int, default=64, help="examples that rows: dialogue is timed on")
     parser.add_argument("--example_examples", type=int, default=16, help="the same for rows: example")
