@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache, StaticCache
 
 from dataset.batch import InferenceBatch
 from models.language_model import LanguageModel
+
+_ROWS = 4  # rows that are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +69,30 @@ def read_shared(
     lengths = batch.attention_mask.sum(dim=1)
     texts = [ids[width - n :] for ids, n in zip(batch.input_ids.tolist(), lengths.tolist(), strict=True)]
     row_of, holders = shared_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
-    rows = [torch.tensor(texts[holder]) for holder in holders]
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(
-        device
-    )  # what 0 stands for is masked below
-    embeddings = lm.embed(ids)
-    known = lengths[:, None] - 1  # positions before each text's last token
-    if prompts is not None:
-        embeddings = torch.cat([prompts[holders].to(embeddings.dtype), embeddings], dim=1)  # [R, L, D]
-        known = known + prompts.shape[1]
-    length = embeddings.shape[1]
+    num_virtual = 0 if prompts is None else prompts.shape[1]
+    length = num_virtual + max(len(text) for text in texts)  # L
+    cache = StaticCache(config=lm.model.config, max_cache_len=length + 1 + new_tokens)
+    parts = []
+    for start in range(0, len(holders), _ROWS):  # longest first: each part is padded to its own longest only
+        chosen = holders[start : start + _ROWS]
+        rows = [torch.tensor(texts[holder]) for holder in chosen]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # padding is masked below
+        embeddings = lm.embed(ids)
+        if prompts is not None:
+            embeddings = torch.cat([prompts[chosen].to(embeddings.dtype), embeddings], dim=1)
+        parts.append(lm.read(embeddings))
+    places = torch.tensor(row_of, device=device)
+    for number in range(len(parts[0].layers)):
+        keys = [part.layers[number].keys for part in parts]
+        values = [part.layers[number].values for part in parts]
+        cache.update(_stacked(keys, length)[places], _stacked(values, length)[places], number)
+    known = num_virtual + lengths[:, None] - 1  # positions before each text's last token
     mask = torch.cat(
         [torch.arange(length, device=device) < known, torch.ones_like(known, dtype=torch.bool)], dim=1
     )
-    cache = _copied(lm.read(embeddings), lm, torch.tensor(row_of, device=device), length + 1 + new_tokens)
     return SharedStart(lm.embed(batch.input_ids[:, -1:]), mask.long(), cache)
 
 
-def _copied(cache: Cache, lm: LanguageModel, row_of: Tensor, length: int) -> StaticCache:
-    """Rows `row_of` [B] of a cache, in one that is allocated once instead of growing with every token."""
-    copy = StaticCache(config=lm.model.config, max_cache_len=length)
-    for number, layer in enumerate(cache.layers):
-        copy.update(layer.keys[row_of], layer.values[row_of], number)
-    return copy
+def _stacked(parts: Sequence[Tensor], length: int) -> Tensor:
+    """Keys or values [R, heads, L, size] of parts that are shorter than L."""
+    return torch.cat([F.pad(part, (0, 0, 0, length - part.shape[2])) for part in parts])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,14 @@ def decode_examples(
     encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(MAX_NEW_TOKENS))
     collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
-    targets = encoder.encode(examples, with_response=True)
+    # nothing is generated behind a target, so it has the room of the new tokens too
+    targets = ExampleEncoder(model.tokenizer, config, model.text_limit(0)).encode(
+        examples, with_response=True
+    )
     stopping = [StopAtMarks(model)]
     generator = torch.Generator().manual_seed(options.seed + world.rank)
     rows = {}
-    batches = _batches(texts, options.batch_size, world, config)
+    batches = decoding_batches(texts, options.batch_size, config)[world.rank :: world.size]
     bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not world.is_main, mininterval=0.5)
     with bar:
         for numbers in batches:
@@ -125,8 +128,8 @@ def decode_examples(
     return rows
 
 
-def _batches(texts: Sequence[EncodedExample], size: int, world: World, config: Config) -> Iterable[list[int]]:
-    """This rank's batches of example numbers: dialogues of like length together, their examples side by side.
+def decoding_batches(texts: Sequence[EncodedExample], size: int, config: Config) -> list[list[int]]:
+    """Batches of example numbers: dialogues of like length together, their examples side by side.
 
     The authors' retriever reads the padding, so its choice depends on the batch: for `released_code` the
     examples stay in the order of the file.
@@ -137,8 +140,7 @@ def _batches(texts: Sequence[EncodedExample], size: int, world: World, config: C
         for text in texts:
             longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
         order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    return batches[world.rank :: world.size]
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _target_losses(

@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.batch import Batch
 from dataset.loading import make_collator
-from models.generation import MAX_NEW_TOKENS, StopAtMarks, generate_replies, pick_prompts
+from models.generation import MAX_NEW_TOKENS, StopAtMarks, generate_replies
 from tests.benchmark import straightforward
 from tests.benchmark.setting import PADDED, Setting, make_setting
+from trainer.decode import decoding_batches
 
 WAYS = {
     "train straightforward": ("example", 32),
@@ -110,19 +111,21 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
     plain = "straightforward" in way
     texts = setting.inference[: args.plain_decoded if plain else args.decoded]
     stopping = [StopAtMarks(setting.model)]
-    # every dialogue chooses all prompts, changing every other turn
+    # every dialogue chooses all prompts, another one every other turn
     choices = torch.arange(len(texts)) // 2 % model.num_prompts
+    plainly = [
+        list(range(len(texts)))[start : start + batch_size] for start in range(0, len(texts), batch_size)
+    ]
+    batches = plainly if plain else decoding_batches(texts, batch_size, setting.config)
 
     def run() -> None:
-        for start in range(0, len(texts), batch_size):
-            batch = collator.inference(texts[start : start + batch_size]).to(setting.device)
-            choice = choices[start : start + batch_size].to(setting.device)
+        for numbers in batches:
+            batch = collator.inference([texts[number] for number in numbers]).to(setting.device)
+            choice = choices[numbers].to(setting.device)
             if plain:
                 straightforward.decode(model, batch, choice, MAX_NEW_TOKENS)
             else:
-                scores = model.choose(batch.query)
-                pick_prompts(scores)
-                generate_replies(model, batch, scores, choice, stopping)
+                generate_replies(model, batch, model.choose(batch.query), choice, stopping)
 
     return {"examples_per_second": len(texts) / _seconds(run, setting.device)}
 
