@@ -17,7 +17,7 @@ $(STAMP): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
 
-demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 5 minutes on 2 cores)
+demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 minutes on 2 cores)
 	$(BIN)/python -m utils.demo
 
 test: $(STAMP) ## run the tests, offline
@@ -28,7 +28,7 @@ lint: $(STAMP) ## linter and format check
 	$(BIN)/ruff format --check .
 
 bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
-	$(BIN)/python -m tests.benchmark
+	$(BIN)/python -m tests.benchmark $(ARGS)
 
 clean: ## remove .venv and caches; run folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache

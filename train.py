@@ -3,7 +3,7 @@
 from utils.arguments import changes_in_name, flags_as_sections, train_parser
 from utils.config import load_config
 from utils.console import quiet_libraries
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 from utils.runs import run_name
 
 
@@ -11,6 +11,8 @@ def main() -> None:
     """Parse, train, and decode when asked to."""
     args = train_parser().parse_args()
     quiet_libraries()
+    if args.do_test and args.save_model is False:
+        raise UserError("--do_test=yes needs the checkpoint that --save_model=no does not keep")
     config = load_config(args.config, args.assignments, flags_as_sections(args))
     # torch and transformers take seconds to import: a mistake in the configuration is told before
     from trainer.decode import decode_runs

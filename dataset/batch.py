@@ -6,7 +6,7 @@ so the longer row gives its target logits too.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,10 @@ class Query:
 
     ids: Tensor  # [B, Q] int64
     mask: Tensor  # [B, Q] bool: True where the token counts
+
+    def pin_memory(self) -> "Query":
+        """For the loader of a GPU."""
+        return _mapped(self, Tensor.pin_memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return _to(self, device)
+        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """For the loader of a GPU: copies from pinned memory do not wait."""
+        return _mapped(self, Tensor.pin_memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +66,18 @@ class InferenceBatch:
 
     def to(self, device: torch.device | str) -> "InferenceBatch":
         """The same batch on another device."""
-        return _to(self, device)
+        return _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _to(item, device):  # noqa: ANN001, ANN202 (generic over the classes above)
-    moved = {
-        field.name: _to(value, device)
-        if dataclasses.is_dataclass(value := getattr(item, field.name))
-        else value.to(device, non_blocking=True)
-        for field in dataclasses.fields(item)
-    }
-    return type(item)(**moved)
+def _mapped(item, function):  # noqa: ANN001, ANN202 (generic over the classes above)
+    """The same batch with `function` applied to every tensor."""
+    values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    return type(item)(
+        **{
+            name: function(value) if isinstance(value, Tensor) else _mapped(value, function)
+            for name, value in values.items()
+        }
+    )
 
 
 def assign_rows(examples: Sequence[EncodedExample], share: bool) -> tuple[list[int], list[int]]:
@@ -124,7 +133,7 @@ class Collator:
         released: the retriever reads as in the authors' release, padding included (spec, section 10).
         max_tokens: width that the release pads training texts to.
         hide_id: a token that the release's mask by pad id hides from the loss, when pad is eos.
-        alike: gives +1 or -1 per pair of personas; None when no loss asks for it.
+        alike: gives +1 or -1 per pair i < j of personas (dataset/similarity.py); None when no loss asks for it.
     """
 
     pad_id: int
@@ -132,7 +141,7 @@ class Collator:
     released: bool = False
     max_tokens: int = 0
     hide_id: int | None = None
-    alike: "PairLabels | None" = None
+    alike: Callable[[Sequence[str]], list[float]] | None = None
 
     def train(self, examples: Sequence[EncodedExample]) -> Batch:
         """A training batch of examples that were encoded with their responses."""
@@ -175,11 +184,3 @@ class Collator:
         width = self.max_tokens if training else 0
         ids, mask = _pad([example.ids for example in examples], self.pad_id, left=not training, width=width)
         return Query(ids, torch.ones_like(mask))
-
-
-class PairLabels:
-    """Protocol of `Collator.alike`: personas [B] to one label per pair i < j (see dataset/similarity.py)."""
-
-    def __call__(self, personas: Sequence[str]) -> list[float]:
-        """+1.0 for pairs that are alike, -1.0 for the others."""
-        raise NotImplementedError

@@ -61,7 +61,8 @@ def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = Fals
         decoding: one row per example, as each has a prompt of its own, and no pairs.
     """
     training = config.training
-    pairs = training.contrastive and training.contrastive_metric == "bleu" and not training.only_nll
+    with_retriever = config.model.model_type == "selective_pt" and not training.skip_retrieval
+    pairs = with_retriever and training.contrastive and training.contrastive_metric and not training.only_nll
     released = config.model.fidelity == "released_code"
     return Collator(
         pad_id=encoder.pad,
@@ -116,5 +117,6 @@ def make_loader(
         batch_sampler=sampler,
         collate_fn=make_collator(encoder, config).train,
         num_workers=training.num_workers,
+        persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs
         pin_memory=torch.cuda.is_available(),
     )

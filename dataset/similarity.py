@@ -5,8 +5,6 @@ from functools import lru_cache
 
 from sacrebleu.metrics import BLEU
 
-from dataset.batch import PairLabels
-
 
 @lru_cache(maxsize=1)
 def _sentence_bleu() -> BLEU:
@@ -22,7 +20,7 @@ def persona_bleu(hypothesis: str, reference: str) -> float:
     return _sentence_bleu().sentence_score(hypothesis, [reference]).score
 
 
-class BleuPairs(PairLabels):
+class BleuPairs:
     """+1 for pairs i < j whose persona_bleu(i, j) is above `threshold`, else -1."""
 
     def __init__(self, threshold: float) -> None:

@@ -6,7 +6,6 @@ so that `model.model_name` of a later run can point to it.
 
 from collections.abc import Iterator
 
-import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import (
@@ -99,9 +98,3 @@ def lm_config_of(init: InitConfig, tokenizer: PreTrainedTokenizerBase) -> Pretra
         **sizes,
         **tokens,
     )
-
-
-def random_lm(init: InitConfig, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> LanguageModel:
-    """A frozen LM with random weights: for tests and benchmarks."""
-    torch.manual_seed(seed)
-    return LanguageModel(AutoModelForCausalLM.from_config(lm_config_of(init, tokenizer)))

@@ -1,8 +1,10 @@
 """The causal LM: loading, freezing, and the two halves that a step needs (hidden states, head)."""
 
+import hashlib
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -11,8 +13,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.schema import ModelConfig
 
 DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
@@ -53,8 +56,17 @@ class LanguageModel(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "LanguageModel":
-        """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from."""
-        return super().train(mode and not self.frozen)
+        """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from.
+
+        Layers that recompute their activations do so in training mode only, so these alone are told.
+        """
+        super().train(mode and not self.frozen)
+        for layer in self.modules():
+            if self.frozen and isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+                layer.training = mode
+                if isinstance(getattr(layer, "dropout", None), float):
+                    layer.dropout = 0.0
+        return self
 
     @property
     def max_positions(self) -> int | None:
@@ -91,7 +103,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         UserError: it cannot be loaded.
     """
-    source = _resolve(config.model_name)
+    source = lm_source(config.model_name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
@@ -108,7 +120,7 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
     Raises:
         UserError: it cannot be loaded, with the model's name and how to give a local folder.
     """
-    source = _resolve(config.model_name)
+    source = lm_source(config.model_name)
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[config.load_bit])
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
@@ -123,7 +135,7 @@ def base_lm_folder(run: str | Path) -> Path:
     return Path(run) / "model"
 
 
-def _resolve(name: str) -> str:
+def lm_source(name: str) -> str:
     """A run folder of a trained base LM stands for the LM inside it."""
     inside = base_lm_folder(name)
     return str(inside) if (inside / "config.json").is_file() else name
@@ -131,13 +143,25 @@ def _resolve(name: str) -> str:
 
 def _cannot_load(what: str, name: str, error: Exception) -> UserError:
     if Path(name).is_dir():
-        return UserError(f"{what} in folder {name} cannot be read: {_first_line(error)}")
+        return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
     return UserError(
         f"{what} '{name}' is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
-        f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({_first_line(error)})"
+        f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({first_line(error)})"
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+def weights_sha256(name: str) -> str | None:
+    """sha256 over the weight files of a base LM, in the order of their names; None where they are not at hand."""
+    folder = Path(lm_source(name))
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (OSError, ValueError):
+            return None
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest() if files else None

@@ -64,4 +64,5 @@ class _FrozenHead(torch.autograd.Function):
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
         """Scale each row's stored gradient by what flows in from above."""
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream[:, None].to(gradient.dtype), None, None, None
+        # in float32, as float16 has no room for the scale of the loss
+        return (gradient.float() * upstream[:, None]).to(gradient.dtype), None, None, None

@@ -13,8 +13,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from models.language_model import weights_sha256
 from tests.helpers import logged, model_of, train_batch
-from trainer.checkpoints import load_run, make_card, read_run_config, read_trained
+from trainer.checkpoints import load_run, read_run_config, read_trained
 from trainer.export import export_run
 from utils.errors import UserError
 
@@ -165,14 +166,15 @@ def test_the_card_says_what_one_must_know(trained_run, data, lm_folder):
     }
 
 
-def test_the_hash_of_the_lm_follows_its_weights(trained_run):
-    """A hash over names and sizes alone would call every fine-tuned LM by the base's name."""
-    model = _load(trained_run)
+def test_the_hash_of_the_lm_follows_its_files(trained_run, lm_folder, tmp_path):
+    """A hash that another LM shares would call every fine-tuned LM by the base's name."""
     card = json.loads((trained_run / "soft_prompts.json").read_text(encoding="utf-8"))
-    assert make_card(model.config, model)["base_model_sha256"] == card["base_model_sha256"]
-    with torch.no_grad():
-        model.lm.head_weight[0, 0] += 1
-    assert make_card(model.config, model)["base_model_sha256"] != card["base_model_sha256"]
+    files = sorted(lm_folder("opt").glob("*.safetensors"))
+    assert (
+        card["base_model_sha256"] == hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    )
+    (tmp_path / "model.safetensors").write_bytes(files[0].read_bytes()[:-1] + b"x")
+    assert weights_sha256(str(tmp_path)) != card["base_model_sha256"]
 
 
 def test_peft_puts_an_exported_prompt_in_front_like_we_do(trained_run, lm_folder, tmp_path, examples):

@@ -245,3 +245,19 @@ def test_a_state_of_another_configuration_is_refused_whole(make, change, message
     with pytest.raises(UserError, match=message):
         model.load_trained_state(state, "a file")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.trained_state().items())
+
+
+def test_gradient_checkpointing_recomputes_and_changes_no_number(make_config, examples):
+    """transformers recomputes in training mode only: a frozen LM in evaluation mode would ignore the switch."""
+    runs = []
+    for switch in (False, True):
+        torch.manual_seed(0)
+        model = model_of(make_config("opt", model={"gradient_checkpointing": switch})).train()
+        calls = []
+        layer = model.lm.model.model.decoder.layers[0].fc1
+        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        loss = model(train_batch(model, examples[:3])).total
+        loss.backward()
+        runs.append((len(calls), loss.item(), model.soft_prompts.weight.grad.norm().item()))
+    assert [run[0] for run in runs] == [1, 2]
+    assert runs[0][1:] == pytest.approx(runs[1][1:], rel=1e-5)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.conversation import ConversationModel
-from models.language_model import base_lm_folder
+from models.language_model import base_lm_folder, weights_sha256
 from models.registry import build_model, build_tokenizer
 from models.released_names import from_released, is_released_name
 from trainer.engine import World
@@ -59,11 +59,11 @@ def _save_base_lm(model: ConversationModel, folder: Path) -> None:
 
 
 def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
-    """What one must know to use the trained part: base model and its hash, sizes, data, seed, versions."""
+    """What one must know to use the trained part: base model and hash of its files, sizes, data, seed, versions."""
     return {
         "model_type": config.model.model_type,
         "base_model": config.model.model_name,
-        "base_model_sha256": _weights_hash(model),
+        "base_model_sha256": weights_sha256(config.model.model_name) if config.model.model_name else None,
         "K": model.num_prompts,
         "V": model.num_virtual_tokens,
         "D": model.lm.width,
@@ -73,17 +73,6 @@ def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
         "seed": config.training.seed,
         "versions": {library: version(library) for library in _LIBRARIES},
     }
-
-
-def _weights_hash(model: ConversationModel) -> str:
-    """sha256 over a fixed sample of every weight of the LM: names it without reading tens of gigabytes."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.lm.model.named_parameters()):
-        if parameter.numel():
-            flat = parameter.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 64)].float().cpu().numpy()
-            digest.update(name.encode() + str(tuple(parameter.shape)).encode() + sample.tobytes())
-    return digest.hexdigest()
 
 
 def read_run_config(run: Path, assignments: list[str]) -> Config:

@@ -21,7 +21,7 @@ from models.conversation import ConversationModel
 from models.generation import MAX_NEW_TOKENS, Reply, StopAtMarks, generate_replies, pick_prompts
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.metrics import score
 from utils.runs import json_line, write_whole
 from utils.schema import Config
@@ -56,10 +56,11 @@ def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | Non
     for run in runs:
         try:
             decode_run(run, world, options)
-        except UserError as error:
+        except Exception as error:  # whatever stops one run must not stop the others
             if len(runs) == 1:
                 raise
-            failures.append(f"{run}: {error}")
+            reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+            failures.append(f"{run}: {reason}")
             world.say(f"failed: {failures[-1]}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))

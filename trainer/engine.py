@@ -10,6 +10,8 @@ import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime import lr_schedules
+from deepspeed.runtime.config import DeepSpeedConfigError
+from pydantic import ValidationError
 from torch import nn
 
 from utils.ds_config import complete_ds_config
@@ -146,8 +148,13 @@ def make_engine(
             lr_scheduler=_scheduler(optimizer, config, total_steps),
             config=completed,
         )
-    except (AssertionError, ValueError) as error:  # how DeepSpeed reports a configuration it cannot run
-        raise UserError(f"DeepSpeed refuses the configuration: {str(error).splitlines()[0]}") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise UserError(f"DeepSpeed refuses '{key}' of its configuration: {fault['msg']}") from None
+    except (AssertionError, ValueError, DeepSpeedConfigError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"DeepSpeed refuses the configuration: {reason}") from None
     return engine, notes
 
 
@@ -171,7 +178,13 @@ def _scheduler(optimizer: torch.optim.Optimizer, config: Config, total_steps: in
             "warmup_min_ratio": low / high,
             "warmup_num_steps": warmup,
         },
-        "OneCycle": {"cycle_min_lr": low, "cycle_max_lr": high, "cycle_first_step_size": warmup},
+        "OneCycle": {
+            "cycle_min_lr": low,
+            "cycle_max_lr": high,
+            "cycle_first_step_size": warmup,
+            "cycle_second_step_size": total - warmup,
+            "cycle_momentum": False,
+        },
         "LRRangeTest": {"lr_range_test_min_lr": max(low, high / 100), "lr_range_test_step_size": warmup},
     }
     return getattr(lr_schedules, training.warmup_type)(optimizer, **arguments[training.warmup_type])

@@ -67,7 +67,7 @@ def evaluate_runs(
         print(line, file=sys.stderr)
     table = format_table(results, chosen)
     report = f"{table}\n\n{format_signatures(results, chosen)}\n"
-    write_whole(Path(main_path), {"results.csv": format_csv(results, names), "results.txt": report})
+    write_report(Path(main_path), {"results.csv": format_csv(results, names), "results.txt": report})
     print(f"{table}\n\nwritten: results.txt and results.csv in {main_path}")
 
 
@@ -199,7 +199,7 @@ def format_csv(results: Sequence[Result], names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def write_whole(folder: Path, texts: Mapping[str, str]) -> None:
+def write_report(folder: Path, texts: Mapping[str, str]) -> None:
     """Write files into `folder`, each of which appears whole, and none of which if writing any of them fails.
 
     Raises:

@@ -5,6 +5,7 @@ from pathlib import Path
 from peft import PromptTuningConfig, TaskType
 from safetensors.torch import save_file
 
+from models.language_model import lm_source
 from trainer.checkpoints import read_run_config, read_trained
 from utils.arguments import Parser
 from utils.errors import UserError, run_main
@@ -29,7 +30,7 @@ def export_run(run: Path, out: Path) -> list[Path]:
         folder = out / f"prompt_{index}"
         card = PromptTuningConfig(
             task_type=TaskType.CAUSAL_LM,
-            base_model_name_or_path=config.model.model_name,
+            base_model_name_or_path=lm_source(config.model.model_name),
             num_virtual_tokens=prompt.shape[0],
             token_dim=prompt.shape[1],
             inference_mode=True,

@@ -80,7 +80,7 @@ class Trainer:
                 output = self.engine(batch.to(self.world.device), progress)
                 self.engine.backward(output.total)
                 self.engine.step()
-                self.steps += 1
+                self.steps = self.engine.global_steps
                 whole.add(output, batch.num_examples)
                 recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.world.size)

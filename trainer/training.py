@@ -69,7 +69,7 @@ def train(
         state, source = read_trained(Path(ckpt_path))
         model.load_trained_state(state, str(source))
     steps = total_steps(len(train_loader), config, ds_config)
-    card = make_card(config, model)
+    card = make_card(config, model) if world.is_main else {}
     if config.model.model_type == "textual":
         return _keep_untrained(config, world, name, model, card)
     engine, notes = make_engine(model, config, ds_config, precision, steps)

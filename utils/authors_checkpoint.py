@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from utils.errors import UserError, existing_file
+from utils.errors import UserError, existing_file, first_line
 
 # A DotMap is pickled as an OrderedDict subclass: its items, then its attributes (`_map` holds the items once
 # more). Reading it as an OrderedDict keeps the items, and the dotmap package is not needed.
@@ -83,10 +83,10 @@ def _load(path: Path, what: str) -> dict[Any, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: its pickle is not plain data and tensors; the file may have been tampered with; "
-            f"nothing was executed ({_first_line(error)})"
+            f"nothing was executed ({first_line(error)})"
         ) from error
     except Exception as error:
-        raise UserError(f"{path} cannot be read as a torch file: {_first_line(error)}") from error
+        raise UserError(f"{path} cannot be read as a torch file: {first_line(error)}") from error
     if foreign:
         raise UserError(
             f"{path} asks for {', '.join(sorted(foreign))}, which is not data; the file may have been "
@@ -112,7 +112,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged: {_first_line(error)}") from error
+        raise UserError(f"{path} is damaged: {first_line(error)}") from error
     if damaged is not None:
         raise UserError(f"{path} is damaged: the checksum of '{damaged}' in it does not match")
 
@@ -131,8 +131,3 @@ def _plain(value: Any, path: Path) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise UserError(f"{path}: the config holds a {type(value).__name__}, which is not a setting")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.errors import UserError, run_main
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAT = ["hello , how are you ?", "what is your favorite food ?", "where do you live ?", "do you have any pets ?", "exit"]
+CHAT = ["hello , how are you ?", "what is your favorite food ?", "where do you live ?", "exit"]
 
 
 def run(title: str, command: Sequence[str], said: Sequence[str] = ()) -> None:

@@ -54,6 +54,11 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
             if not isinstance(content[section], dict):
                 raise UserError(f"{path}: '{section}' must be a JSON object, found {content[section]!r}")
             _check_keys(path, f"{section}.", content[section], fields)
+    steps = content.get("gradient_accumulation_steps", 1)
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise UserError(
+            f"{path}: gradient_accumulation_steps = {steps!r}: a whole number of at least 1 is needed"
+        )
     stage = content.get("zero_optimization", {}).get("stage", 0)
     if stage not in (0, 1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage = {stage!r}: 0, 1, 2 or 3 is needed")

@@ -1,6 +1,6 @@
 """The typed sections of a configuration. Values come from config/default.yml; here stand types and meaning.
 
-Every class refuses keys that it does not know. Cross-field rules are in `Config.check`.
+Every class refuses keys that it does not know. Cross-field rules are in `Config.contradictions`.
 """
 
 from typing import Annotated, Literal
@@ -238,6 +238,14 @@ class Config(Section):
             (
                 model.model_type != "language_model" and not model.model_name,
                 "model.model_name is missing: a Hugging Face name or a local folder",
+            ),
+            (
+                model.gradient_checkpointing and model.model_type == "prefix_tuning",
+                "model.gradient_checkpointing has no cache, which is where prefix_tuning puts its prefix",
+            ),
+            (
+                model.model_type == "language_model" and not training.save_model,
+                "training.save_model: false would throw the new LM away",
             ),
             (
                 model.init is not None and model.init.hidden_size % model.init.num_heads != 0,

@@ -33,11 +33,10 @@ def main() -> None:
     if args.device == "cuda":
         machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     print(table(rows, f"{args.size}, {args.data}, {machine}"))
-    if args.out:
-        Path(args.out).write_text(
-            json.dumps({"machine": machine, "size": args.size, "rows": rows}, indent=2) + "\n"
-        )
-        print(f"written: {args.out}")
+    print(agreement(rows))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine, "size": args.size, "rows": rows}, indent=2) + "\n")
+    print(f"written: {args.out}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", type=lambda text: text if text == "bf16" else int(text), default=32)
     parser.add_argument("--only", help="measure the ways whose name holds this text")
     parser.add_argument("--way", help=argparse.SUPPRESS)
-    parser.add_argument("--out", help="write the figures as JSON")
+    parser.add_argument("--out", type=Path, default=Path("runs_bench/results.json"), help="figures as JSON")
     return parser.parse_args()
 
 
@@ -71,6 +70,15 @@ def _in_own_process(way: str) -> dict[str, Any]:
         print(f"{way}: failed: {reason}", file=sys.stderr)
         return {"way": way, "failed": reason}
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def agreement(rows: list[dict[str, Any]]) -> str:
+    """How far the losses of the same two examples lie apart between the ways of one precision."""
+    losses = [row["losses"] for row in rows if "losses" in row and row["precision"] == "32"]
+    if len(losses) < 2:
+        return ""
+    apart = max(abs(losses[0][name] - other[name]) for other in losses[1:] for name in losses[0])
+    return f"the float32 losses of the same two examples differ by {apart:.1e} at most"
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:

@@ -24,7 +24,7 @@ WAYS = {
     "train rows: dialogue, bf16": ("dialogue", "bf16"),
     "decode straightforward": ("example", 32),
     "decode": ("example", 32),
-    "decode, large batch": ("example", 32),
+    "decode, batch of 32": ("example", 32),
 }
 
 
@@ -35,7 +35,7 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
         precision = args.precision
     setting = make_setting(args, precision)
     if way.startswith("decode"):
-        row = _decode(setting, way, 64 if "large" in way else 16, args)
+        row = _decode(setting, way, 32 if "batch of 32" in way else 16, args)
     else:
         row = _train(setting, way, rows, args)
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
