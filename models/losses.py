@@ -92,6 +92,8 @@ def contrastive_loss(scores: Tensor, alike: Tensor) -> Tensor:
     first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1, device=scores.device)
     if first.numel() == 0:
         return scores.sum() * 0
+    if alike.shape != first.shape:  # one label would be broadcast over all pairs, none would give nan
+        raise ValueError(f"{scores.shape[1]} examples have {first.numel()} pairs, but {alike.numel()} labels came")
     columns = scores.T  # [B, K]
     return F.cosine_embedding_loss(columns[first], columns[second], alike.to(scores.dtype))
 

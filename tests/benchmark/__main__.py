@@ -91,7 +91,7 @@ def table(rows: list[dict[str, Any]], title: str) -> str:
     ]
     plain: dict[str, float] = {}
     for row in rows:
-        kind = row["way"].split()[0]
+        kind = row["way"].split()[0].rstrip(",")
         if "failed" in row:
             lines.append(f"| {row['way']} | failed | | | | |")
             continue

@@ -84,6 +84,7 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
     }
     config = build_config([("benchmark", sections)])
     tokenizer = train_tokenizer(config)
+    config.model.model_type = "selective_pt"
     lm_config = lm_config_of(config.model.init, tokenizer)
     lm_config.vocab_size = vocabulary  # the head is as large as the real one, whatever the tokenizer uses
     if architecture == "llama":
