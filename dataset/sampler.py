@@ -50,8 +50,8 @@ class BatchSampler(Sampler[list[int]]):
         self.seed, self.shuffle = seed, shuffle
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of epoch `epoch`."""
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Choose the order of epoch `epoch`, without the first `done` batches when it is gone on with."""
         generator = np.random.default_rng([self.seed, epoch])
         order = np.arange(len(self.units))
         if self.shuffle:
@@ -60,7 +60,7 @@ class BatchSampler(Sampler[list[int]]):
         steps = np.arange(0, len(batches), self.world_size)  # neighbours are alike: ranks wait little
         if self.shuffle:
             generator.shuffle(steps[:-1])  # the last step may be a short one, and stays last
-        self.batches = [batches[step + self.rank] for step in steps]
+        self.batches = [batches[step + self.rank] for step in steps][done:]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -145,3 +145,11 @@ def test_annealing_weights_within_the_limits_are_the_formula():
     """A clamp to [0, 1] whatever the limits say would hide behind the default limits: 2 * 0.8 * (1/4, 3/4)."""
     weights = annealing_weights(torch.tensor([[0.0], [log(3)]]), 0.2, 2.0, 0.0, 5.0)
     assert weights.flatten().tolist() == pytest.approx([0.4, 1.2])
+
+
+def test_contrastive_labels_must_fit_the_pairs():
+    """One label would be broadcast over all pairs, and none would give nan, both without a word."""
+    scores = torch.rand(2, 3)
+    for count in (0, 1, 2):
+        with pytest.raises(ValueError, match="3 examples have 3 pairs"):
+            contrastive_loss(scores, torch.ones(count))
