@@ -93,7 +93,9 @@ def contrastive_loss(scores: Tensor, alike: Tensor) -> Tensor:
     if first.numel() == 0:
         return scores.sum() * 0
     if alike.shape != first.shape:  # one label would be broadcast over all pairs, none would give nan
-        raise ValueError(f"{scores.shape[1]} examples have {first.numel()} pairs, but {alike.numel()} labels came")
+        raise ValueError(
+            f"{scores.shape[1]} examples have {first.numel()} pairs, but {alike.numel()} labels came"
+        )
     columns = scores.T  # [B, K]
     return F.cosine_embedding_loss(columns[first], columns[second], alike.to(scores.dtype))
 
