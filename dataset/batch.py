@@ -6,7 +6,7 @@ so the longer row gives its target logits too.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,32 +80,29 @@ def _mapped(item, function):  # noqa: ANN001, ANN202 (generic over the classes a
     )
 
 
-def assign_rows(examples: Sequence[EncodedExample], share: bool) -> tuple[list[int], list[int]]:
-    """Which row each example is read from, and the example whose text each row holds.
+def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Which row each text is read from, and the text that each row holds.
 
     Args:
-        examples: the batch, in its order.
-        share: let an example use the row of a longer example that begins with the same tokens.
+        texts: token ids of B texts.
+        groups: B labels; a text may use the row of a longer one of its group that begins with the same tokens.
 
     Returns:
-        row of each example [B], example of each row [R].
+        row of each text [B], text of each row [R], longest first.
     """
-    row_of = [0] * len(examples)
+    row_of = [0] * len(texts)
     holders: list[int] = []
-    for position in sorted(range(len(examples)), key=lambda i: -len(examples[i].ids)):
-        text = examples[position].ids[:-1]  # without eos, which the longer text does not have there
+    for number in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
+        text = texts[number]
         shared = (
             row
             for row, holder in enumerate(holders)
-            if share
-            and examples[holder].dialogue == examples[position].dialogue
-            and np.array_equal(examples[holder].ids[: len(text)], text)
+            if groups[holder] == groups[number] and np.array_equal(texts[holder][: len(text)], text)
         )
-        row = next(shared, None)
-        if row is None:
-            row = len(holders)
-            holders.append(position)
-        row_of[position] = row
+        row = next(shared, len(holders))
+        if row == len(holders):
+            holders.append(number)
+        row_of[number] = row
     return row_of, holders
 
 
@@ -143,11 +140,20 @@ class Collator:
     hide_id: int | None = None
     alike: Callable[[Sequence[str]], list[float]] | None = None
 
-    def train(self, examples: Sequence[EncodedExample]) -> Batch:
-        """A training batch of examples that were encoded with their responses."""
-        row_of, holders = assign_rows(examples, self.share_rows)
-        # the last token of a row predicts nothing, so it is not run
-        input_ids, _ = _pad([examples[holder].ids[:-1] for holder in holders], self.pad_id)
+    def train(self, examples: Sequence[EncodedExample], groups: Sequence[Hashable] | None = None) -> Batch:
+        """A training batch of examples that were encoded with their responses.
+
+        Args:
+            examples: B examples.
+            groups: who may share a row, see `assign_rows`; by default the examples of a dialogue with
+                `share_rows`, and nobody without.
+        """
+        if groups is None:
+            groups = [example.dialogue for example in examples] if self.share_rows else range(len(examples))
+        # eos predicts nothing, and a longer text does not have it there
+        texts = [example.ids[:-1] for example in examples]
+        row_of, holders = assign_rows(texts, groups)
+        input_ids, _ = _pad([texts[holder] for holder in holders], self.pad_id)
         rows, positions, tokens, owners = [], [], [], []
         for number, example in enumerate(examples):
             places = np.concatenate([np.arange(*span) for span in example.targets])

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache, StaticCache
 
-from dataset.batch import InferenceBatch
+from dataset.batch import InferenceBatch, assign_rows
 from models.language_model import LanguageModel
 
 _ROWS = 4  # rows that are read together
@@ -25,28 +25,6 @@ class SharedStart:
     embeddings: Tensor  # [B, 1, D]: each text's last token, which is read again to begin with
     mask: Tensor  # [B, L + 1] int64: the cached positions that belong to the text, and the last token
     cache: Cache  # keys and values of L positions for B rows
-
-
-def shared_rows(texts: Sequence[Sequence[int]], choices: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Which row each text is read from, and the text that each row holds.
-
-    Args:
-        texts: B token lists.
-        choices: prompt of each text; texts behind different prompts share nothing.
-
-    Returns:
-        row of each text [B], text of each row [R].
-    """
-    row_of, holders = [0] * len(texts), []
-    for number in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
-        for row, holder in enumerate(holders):
-            if choices[holder] == choices[number] and texts[holder][: len(texts[number])] == texts[number]:
-                row_of[number] = row
-                break
-        else:
-            row_of[number] = len(holders)
-            holders.append(number)
-    return row_of, holders
 
 
 def read_shared(
@@ -67,15 +45,16 @@ def read_shared(
     """
     device, width = batch.input_ids.device, batch.input_ids.shape[1]
     lengths = batch.attention_mask.sum(dim=1)
-    texts = [ids[width - n :] for ids, n in zip(batch.input_ids.tolist(), lengths.tolist(), strict=True)]
-    row_of, holders = shared_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
+    padded = batch.input_ids.cpu().numpy()
+    texts = [ids[width - n :] for ids, n in zip(padded, lengths.tolist(), strict=True)]
+    row_of, holders = assign_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
     num_virtual = 0 if prompts is None else prompts.shape[1]
     length = num_virtual + max(len(text) for text in texts)  # L
     cache = StaticCache(config=lm.model.config, max_cache_len=length + 1 + new_tokens)
     parts = []
     for start in range(0, len(holders), _ROWS):  # longest first: each part is padded to its own longest only
         chosen = holders[start : start + _ROWS]
-        rows = [torch.tensor(texts[holder]) for holder in chosen]
+        rows = [torch.from_numpy(texts[holder]) for holder in chosen]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # padding is masked below
         embeddings = lm.embed(ids)
         if prompts is not None:

@@ -129,7 +129,8 @@ def test_each_example_is_asked_its_own_response(encode):
 )
 def test_only_a_prefix_of_the_same_dialogue_shares(other, shares):
     """A row that is shared with another text predicts a response from the wrong context."""
-    row_of, holders = assign_rows([other, LONG], share=True)
+    examples = [other, LONG]
+    row_of, holders = assign_rows([one.ids[:-1] for one in examples], [one.dialogue for one in examples])
     assert (row_of[0] == row_of[1]) == shares
     assert len(holders) == (1 if shares else 2)
     assert len(holders) == len(set(row_of))
@@ -138,7 +139,7 @@ def test_only_a_prefix_of_the_same_dialogue_shares(other, shares):
 
 def test_rows_are_not_shared_unless_asked():
     """`rows: example` gives every example a row of its own."""
-    assert assign_rows([SHORT, LONG, SHORT], share=False)[0] == [1, 0, 2]
+    assert assign_rows([one.ids[:-1] for one in (SHORT, LONG, SHORT)], range(3))[0] == [1, 0, 2]
 
 
 def test_the_query_ends_before_the_response(encode):

@@ -1,11 +1,13 @@
 """Reading the texts of one dialogue once: the same replies and losses as reading each alone."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dataset.batch import assign_rows
 from models.generation import generate_replies
-from models.prefix_sharing import read_shared, shared_rows
+from models.prefix_sharing import read_shared
 from tests.conftest import FAMILIES
 from tests.helpers import encoded, inference_batch, model_of
 from trainer.decode import DecodeOptions, decode_examples
@@ -28,9 +30,9 @@ def model(request, make_config):
 
 def test_who_shares_a_row():
     """Texts behind different prompts, or that begin otherwise, would be read from another text's row."""
-    texts = [[1, 2], [1, 2, 3], [1, 9], [1, 2, 3, 4]]
-    assert shared_rows(texts, [0, 0, 0, 0]) == ([0, 0, 1, 0], [3, 2])
-    assert shared_rows(texts, [0, 1, 0, 0]) == ([0, 1, 2, 0], [3, 1, 2])
+    texts = [np.array(ids) for ids in ([1, 2], [1, 2, 3], [1, 9], [1, 2, 3, 4])]
+    assert assign_rows(texts, [0, 0, 0, 0]) == ([0, 0, 1, 0], [3, 2])
+    assert assign_rows(texts, [0, 1, 0, 0]) == ([0, 1, 2, 0], [3, 1, 2])
 
 
 def test_a_reply_is_the_same_when_its_text_is_shared(model, examples):

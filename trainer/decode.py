@@ -1,6 +1,5 @@
 """Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,13 +147,11 @@ def _target_losses(
     model: ConversationModel, collator: Collator, targets: list[EncodedExample], choice: Any, world: World
 ) -> tuple[list[float], list[int]]:
     """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
-    if choice is not None and not collator.released:
-        # `dialogue` says who may share a row: here, whoever has the prompt in common too
-        targets = [
-            dataclasses.replace(target, dialogue=target.dialogue * model.num_prompts + prompt)
-            for target, prompt in zip(targets, choice.tolist(), strict=True)
-        ]
-    batch = dataclasses.replace(collator, share_rows=not collator.released).train(targets)
+    groups = None
+    if not collator.released:
+        prompts = [0] * len(targets) if choice is None else choice.tolist()
+        groups = [(target.dialogue, prompt) for target, prompt in zip(targets, prompts, strict=True)]
+    batch = collator.train(targets, groups)
     sums, counts = model.target_losses(batch.to(world.device), choice)
     return sums.tolist(), counts.tolist()
 
