@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -105,7 +105,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     source = lm_source(config.model_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_local_only(source))
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("tokenizer", config.model_name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
@@ -122,7 +122,9 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
     """
     source = lm_source(config.model_name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=DTYPES[config.load_bit])
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[config.load_bit], local_files_only=_local_only(source)
+        )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("base LM", config.model_name, error) from None
     if config.gradient_checkpointing:
@@ -139,6 +141,17 @@ def lm_source(name: str) -> str:
     """A run folder of a trained base LM stands for the LM inside it."""
     inside = base_lm_folder(name)
     return str(inside) if (inside / "config.json").is_file() else name
+
+
+def _local_only(source: str) -> bool:
+    """Whether only a folder or the cache can serve: one quick question instead of a minute of retries."""
+    if Path(source).is_dir():
+        return True
+    try:
+        HfApi().model_info(source, timeout=10)
+    except Exception:  # whatever keeps the hub from answering, the cache may still hold the LM
+        return True
+    return False
 
 
 def _cannot_load(what: str, name: str, error: Exception) -> UserError:

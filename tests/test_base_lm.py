@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from models import language_model
 from models.base_lm import train_tokenizer
 from models.language_model import LanguageModel, base_lm_folder, load_language_model, load_tokenizer
 from models.registry import build_model, build_tokenizer
@@ -169,3 +170,21 @@ def test_an_unknown_model_type_is_an_error_with_the_nearest_name(make_config):
     config = make_config("opt", model={"model_type": "selective_tp"})
     with pytest.raises(UserError, match=r"model_type = 'selective_tp'; did you mean 'selective_pt'\?"):
         build_tokenizer(config)
+
+
+def test_an_unreachable_hub_is_asked_once(make_config, monkeypatch):
+    """transformers retries every file for most of a minute, and prints each try, before the one line."""
+    seen = []
+
+    def unreachable(*_args, **_kwargs):
+        raise OSError("no route")
+
+    def record(_source, local_files_only):
+        seen.append(local_files_only)
+        raise OSError("not cached")
+
+    monkeypatch.setattr(language_model.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(language_model.AutoTokenizer, "from_pretrained", record)
+    with pytest.raises(UserError, match="some/model"):
+        language_model.load_tokenizer(make_config("opt", model={"model_name": "some/model"}).model)
+    assert seen == [True]
