@@ -35,12 +35,23 @@ class EncodedExample:
 class ExampleEncoder:
     """Turns examples into ids for one tokenizer and one configuration.
 
+    Args:
+        tokenizer: a fast tokenizer with an eos token.
+        config: the configuration.
+        max_tokens: what the LM's positions leave for the text; a tighter limit than max_token_length wins.
+        response_only: the targets are the response and eos, whatever freeze_persona and freeze_context say: what
+            a perplexity counts must not depend on what was trained.
+
     Raises:
         UserError: the tokenizer has no eos token, no offsets, or an example cannot fit.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, config: Config, max_tokens: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: Config,
+        max_tokens: int | None = None,
+        response_only: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise UserError(
@@ -57,8 +68,8 @@ class ExampleEncoder:
         self.max_tokens = min(config.dataset.max_token_length, max_tokens or config.dataset.max_token_length)
         self.max_turns = config.dataset.max_context_turns
         self.released = config.model.fidelity == "released_code"
-        self.freeze_persona = config.training.freeze_persona
-        self.freeze_context = config.training.freeze_context
+        self.freeze_persona = config.training.freeze_persona or response_only
+        self.freeze_context = config.training.freeze_context or response_only
 
     def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
         """Encode examples in their order; with_response=False gives the inference text."""

@@ -58,7 +58,7 @@ def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = Fals
     Args:
         encoder: gives padding and limits.
         config: the configuration.
-        decoding: one row per example, as each has a prompt of its own, and no pairs.
+        decoding: one row per example, as each has a prompt of its own, no pairs, and eos always counts.
     """
     training = config.training
     with_retriever = config.model.model_type == "selective_pt" and not training.skip_retrieval
@@ -69,7 +69,7 @@ def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = Fals
         share_rows=training.rows == "dialogue" and not decoding,
         released=released,
         max_tokens=encoder.max_tokens,
-        hide_id=encoder.pad if released else None,
+        hide_id=encoder.pad if released and not decoding else None,
         alike=BleuPairs(training.contrastive_threshold) if pairs and not decoding else None,
     )
 

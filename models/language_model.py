@@ -7,46 +7,45 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     Cache,
+    DynamicCache,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.families import check_family, longest_input
 from utils.errors import UserError, first_line
 from utils.schema import ModelConfig
 
 DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
-
-# settings of LMs whose logits are not the head's product alone; the losses here would be silently wrong
-_AFTER_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class LanguageModel(nn.Module):
     """A Hugging Face causal LM with logits computed where they are asked for, and nowhere else.
 
     Args:
-        model: any decoder whose head is linear without bias (OPT, Llama, GPT-2 and their like).
+        model: a decoder of a family in models/families.py whose head is linear without bias.
         frozen: no parameter is trained, and dropout stays off.
 
     Raises:
-        UserError: the head has a bias, or the LM scales or caps its logits.
+        UserError: the family is not supported, the head has a bias, or the LM scales or caps its logits.
     """
 
     def __init__(self, model: PreTrainedModel, frozen: bool = True) -> None:
         super().__init__()
+        check_family(model.config, model.config.name_or_path or "the LM")
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear) or head.bias is not None:
             raise UserError(
                 f"{model.config.model_type}: only LMs with a linear head without bias are supported"
             )
-        scaled = [key for key in _AFTER_HEAD if getattr(model.config, key, None) not in (None, 1.0)]
-        if scaled:
-            raise UserError(
-                f"{model.config.model_type}: LMs that change their logits ({scaled[0]}) are not supported"
-            )
+        # what the LM's generation_config.json asks for would be filled in wherever `generate` is told nothing
+        model.generation_config = GenerationConfig()
         self.model = model
         self.frozen = frozen
         # asked once: ZeRO stage 3 takes the weights apart, and their shapes with them
@@ -71,7 +70,7 @@ class LanguageModel(nn.Module):
     @property
     def max_positions(self) -> int | None:
         """The longest input in tokens, or None when the LM sets no limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return longest_input(self.model.config)
 
     @property
     def head_weight(self) -> Tensor:
@@ -92,9 +91,17 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
 
-    def read(self, embeddings: Tensor) -> Cache:
-        """Keys and values of right-padded embeddings [R, S, D]."""
-        return self.model.base_model(inputs_embeds=embeddings, use_cache=True).past_key_values
+    def read(self, embeddings: Tensor, cache: Cache | None = None) -> Cache:
+        """Keys and values of right-padded embeddings [R, S, D], after those of `cache`.
+
+        All positions are kept, also in layers that attend to a window only: a shorter text that uses the row
+        needs the window before its own end.
+        """
+        cache = (
+            DynamicCache() if cache is None else cache
+        )  # without the LM's config: no layer drops positions
+        self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        return cache
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -121,10 +128,15 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
         UserError: it cannot be loaded, with the model's name and how to give a local folder.
     """
     source = lm_source(config.model_name)
+    local_only = _local_only(source)
     try:
+        lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only)
+        check_family(lm_config, source)  # before gigabytes of weights are read
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[config.load_bit], local_files_only=_local_only(source)
+            source, config=lm_config, dtype=DTYPES[config.load_bit], local_files_only=local_only
         )
+    except UserError:
+        raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("base LM", config.model_name, error) from None
     if config.gradient_checkpointing:

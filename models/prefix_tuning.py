@@ -15,10 +15,10 @@ class PrefixTuning(PlainModel):
     def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
         super().__init__(lm, tokenizer, config)
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
-        lm_config = lm.model.config
-        heads = getattr(lm_config, "num_key_value_heads", None) or lm_config.num_attention_heads
-        size = getattr(lm_config, "head_dim", None) or lm_config.hidden_size // lm_config.num_attention_heads
-        shape = (lm_config.num_hidden_layers, 2, heads, self.num_virtual_tokens, size)
+        # the LM itself says what it caches: configurations have many names for the number of key heads
+        cached = lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long))).layers
+        _, heads, _, size = cached[0].keys.shape
+        shape = (len(cached), 2, heads, self.num_virtual_tokens, size)
         self.prefix = nn.Parameter(0.02 * torch.randn(shape))  # [layers, 2, heads, V, head size]
 
     def prefix_cache(self, num_rows: int) -> DynamicCache:

@@ -31,11 +31,9 @@ class SelectivePromptTuning(ConversationModel):
         return self.retriever(self.soft_prompts.weight, self.lm.embed(query.ids), query.mask)
 
     @torch.no_grad()
-    def choose(self, query: Query) -> Tensor:
-        """Scores [K, B] to choose the prompt by; random ones with `skip_retrieval`."""
-        if self.retriever is None:
-            return torch.rand(self.num_prompts, query.ids.shape[0]).to(query.ids.device)
-        return self.scores(query)
+    def choose(self, query: Query) -> Tensor | None:
+        """Scores [K, B] to choose the prompt by; None with `skip_retrieval`, where prompts are drawn."""
+        return None if self.retriever is None else self.scores(query)
 
     def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor:
         """The chosen soft prompts [B, V, D]."""
@@ -61,7 +59,9 @@ class SelectivePromptTuning(ConversationModel):
             total = total + settings.selective_loss_weight * parts.get("selection", 0.0)
             total = total + parts.get("fusion", 0.0)
             total = total + settings.contrastive_weight * parts.get("contrastive", 0.0)
-        return StepOutput(total, parts, _watch(scores.detach(), per_example))
+        return StepOutput(
+            total, parts, {} if self.retriever is None else _watch(scores.detach(), per_example)
+        )
 
     def _retriever_losses(
         self, batch: Batch, scores: Tensor, per_example: Tensor, hidden: Tensor

@@ -5,7 +5,7 @@ import torch
 from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 
 from models.conversation import ConversationModel
-from models.generation import generate_replies
+from models.generation import DecodingSettings, generate_replies
 from tests.conftest import FAMILIES
 from tests.helpers import inference_batch, model_of, train_batch
 
@@ -102,7 +102,9 @@ def test_decoding_runs_through_the_trained_part(make, examples, model_type, fami
         prompts = model.prompts_for(None, 1)
         hidden = model.hidden_with(batch, prompts)[0]
         expected = (hidden[0] @ model.lm.head_weight.T).argmax().item()
-    reply = generate_replies(model, inference_batch(model, [one]), None, None, max_new_tokens=1)[0]
+    reply = generate_replies(
+        model, inference_batch(model, [one]), None, None, DecodingSettings(max_new_tokens=1)
+    )[0]
     assert reply.text == model.tokenizer.decode([expected], skip_special_tokens=True)
 
 

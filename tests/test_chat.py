@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from models.generation import DecodingSettings
 from trainer import chat as chat_module
 from trainer.chat import HELP, Conversation, chat_with_run, converse, persona_source
 from trainer.checkpoints import load_run, read_run_config
@@ -80,15 +81,14 @@ def test_decoding_settings_are_the_papers(talk, monkeypatch):
     """Beam 10, no 4-gram twice, 32 new tokens: the chat of the release."""
     calls = []
 
-    def generate(model, batch, scores, choice, **options):
-        calls.append(options)
+    def generate(model, batch, scores, choice, settings):
+        calls.append(settings)
         return [chat_module.Reply("fine . Q: and you ?", 1, [0.1, 0.2, 0.3])]
 
     monkeypatch.setattr(chat_module, "generate_replies", generate)
     said = talk(["hello"])
-    assert calls == [{"num_beams": 10, "no_repeat_ngram_size": 4}]
+    assert calls == [DecodingSettings(max_new_tokens=32, num_beams=10, no_repeat_ngram_size=4)]
     assert said.shown[2] == "bot [prompt 1]> fine ."
-    assert chat_module.MAX_NEW_TOKENS == 32
 
 
 def test_clear_forgets_the_history_and_keeps_the_persona(talk):

@@ -1,14 +1,18 @@
 """Decoding a run folder: what the result files hold, and what happens to several runs and to broken ones."""
 
+import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dataset.dialogue import examples_of
+from dataset.encoding import ExampleEncoder
+from dataset.loading import make_collator
 from dataset.readers import read_dialogues
-from tests.helpers import assert_same_results, json_rows, train_batch
+from tests.helpers import assert_same_results, json_rows, model_of, train_batch
 from trainer import decode
 from trainer.checkpoints import load_run, read_run_config
 from trainer.decode import DecodeOptions, decode_runs
@@ -65,7 +69,17 @@ def test_the_text_twin_says_the_same(decoded):
     """The release's file, read by people: corpus BLEU, the counts of the prompts, then every example."""
     rows, text = _rows(decoded), (decoded / TEXT).read_text(encoding="utf-8")
     head, *blocks = text.split("\n\n")
-    bleu, counts = head.splitlines()
+    bleu, counts, decoding = head.splitlines()
+    assert json.loads(decoding.removeprefix("decoding: ")) == {
+        "do_sample": False,
+        "max_new_tokens": 32,
+        "num_beams": 1,
+        "no_repeat_ngram_size": 0,
+        "selection_noise": 0.0,
+        "seed": 3407,
+        "load_bit": 32,
+        "batch_size": 16,
+    }
     assert float(bleu.removeprefix("bleu: ")) == pytest.approx(score(rows, ["bleu"])["bleu"].value)
     found = {prompt: sum(row["prompt"] == prompt for row in rows) for prompt in range(3)}
     assert counts == f"selected prompts: { {key: value for key, value in found.items() if value} }"
@@ -227,3 +241,54 @@ def test_a_run_without_prompts_decodes(make_config, world, model):
     assert {(row["prompt"], row["scores"]) for row in rows} == {(None, None)}
     assert math.isfinite(score(rows, ["ppl"])["ppl"].value)
     assert "selected prompts: {}" in (run / TEXT).read_text(encoding="utf-8")
+
+
+def test_perplexity_counts_the_response_and_eos_whatever_was_trained(decoded, run_copy, world):
+    """A run that trained persona and context too would be scored on them: easier text, a lower perplexity."""
+    whole_text = ("training.freeze_persona=false", "training.freeze_context=false")
+    decode_runs([run_copy], world, DecodeOptions(assignments=whole_text))
+    assert_same_results(_rows(run_copy), _rows(decoded))
+
+
+def test_perplexity_counts_eos_where_the_release_hides_it(make_config, examples):
+    """With pad == eos the release never trains eos; a perplexity without it compares with no other."""
+    model = model_of(make_config("opt", model={"fidelity": "released_code"}))
+    model.tokenizer.pad_token = model.tokenizer.eos_token
+    eos = model.tokenizer.eos_token_id
+    trained, scored = (train_batch(model, examples[:3], decoding) for decoding in (False, True))
+    assert (trained.target_ids == eos).sum() == 0
+    assert (scored.target_ids == eos).sum() == 3
+
+
+def test_a_target_has_the_room_of_the_new_tokens(make_config, examples, world):
+    """Turns that are dropped before a target without need make its perplexity that of another context."""
+    model = model_of(make_config("opt"))
+    encoder = ExampleEncoder(model.tokenizer, model.config, model.text_limit(0), response_only=True)
+    long = next(
+        (example, encoded)
+        for turns in range(3, 60)
+        for example in [replace(examples[5], context=(*["well , yes ."] * (2 * turns), "and you ?"))]
+        for encoded in encoder.encode([example], with_response=True)
+        if len(encoded.ids) > model.text_limit(32) + 12
+    )
+    assert len(long[1].ids) <= model.text_limit(0)
+    row = decode.decode_examples(model, model.config, [long[0]], world, DecodeOptions())[0]
+    batch = make_collator(encoder, model.config, decoding=True).train([long[1]])
+    sums, counts = model.target_losses(batch, torch.tensor([row["prompt"]]))
+    assert row["nll"] == pytest.approx(sums.item(), rel=1e-5)
+    assert row["nll_tokens"] == counts.item()
+
+
+def test_without_a_retriever_decoding_can_be_repeated(make_config, examples, world):
+    """Prompts that are drawn anew at each decoding, batch size or rank count make a result nobody can repeat."""
+    model = model_of(make_config("opt", training={"skip_retrieval": True}))
+    rows = [
+        decode.decode_examples(model, model.config, examples, world, DecodeOptions(batch_size=size))
+        for size in (16, 16, 3)
+    ]
+    assert rows[0] == rows[1]
+    assert {row["prompt"] for row in rows[0].values()} == {0, 1, 2}
+    assert [row["prompt"] for row in rows[0].values()] != [0] * len(examples)
+    for number, row in rows[2].items():
+        assert row["prompt"] == rows[0][number]["prompt"]
+        assert row["scores"] is None

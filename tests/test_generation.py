@@ -1,5 +1,7 @@
 """Decoding: a reply depends on its own text and its own prompt, and on nothing else."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,9 +9,16 @@ import torch
 from torch import nn
 
 from dataset.text import CUT_MARKS, cut_response
-from models.generation import StopAtMarks, generate_replies, pick_prompts
+from models.generation import (
+    DecodingSettings,
+    StopAtMarks,
+    choose_prompts,
+    generate_replies,
+    pick_prompts,
+)
 from tests.conftest import FAMILIES, ROOT
 from tests.helpers import inference_batch, model_of, train_batch
+from utils.errors import UserError
 
 CHOICE = torch.tensor([2, 0, 1, 2])
 
@@ -43,10 +52,10 @@ def four(examples):
     return [examples[number] for number in (0, 6, 9, 3)]
 
 
-def texts_of(model, examples, choice, **options):
+def texts_of(model, examples, choice, settings=None, **options):
     """The replies' texts."""
     batch = inference_batch(model, examples)
-    return [reply.text for reply in generate_replies(model, batch, None, choice, **options)]
+    return [reply.text for reply in generate_replies(model, batch, None, choice, settings, **options)]
 
 
 @torch.no_grad()
@@ -94,7 +103,7 @@ def test_replies_carry_their_prompt_and_scores(model, examples):
     batch = inference_batch(model, four(examples))
     scores = model.choose(batch.query)
     assert scores.shape == (3, 4)
-    replies = generate_replies(model, batch, scores, CHOICE, max_new_tokens=1)
+    replies = generate_replies(model, batch, scores, CHOICE, DecodingSettings(max_new_tokens=1))
     assert [reply.prompt for reply in replies] == CHOICE.tolist()
     for number, reply in enumerate(replies):
         assert reply.scores == pytest.approx(scores[:, number].tolist())
@@ -111,11 +120,11 @@ def test_at_most_32_new_tokens(talker, examples):
 def test_beams_find_what_greedy_decoding_misses_and_keep_each_rows_prompt(talker, examples):
     """Beams repeat each row; a prompt that is not repeated with its row answers for its neighbour."""
     chosen = four(examples)
-    options = {"num_beams": 3, "no_repeat_ngram_size": 4, "max_new_tokens": 12}
-    together = texts_of(talker, chosen, CHOICE, **options)
+    settings = DecodingSettings(num_beams=3, no_repeat_ngram_size=4, max_new_tokens=12)
+    together = texts_of(talker, chosen, CHOICE, settings)
     for number, example in enumerate(chosen):
-        assert texts_of(talker, [example], CHOICE[number : number + 1], **options) == [together[number]]
-    assert together != texts_of(talker, chosen, CHOICE, max_new_tokens=12)
+        assert texts_of(talker, [example], CHOICE[number : number + 1], settings) == [together[number]]
+    assert together != texts_of(talker, chosen, CHOICE, DecodingSettings(max_new_tokens=12))
 
 
 def test_stopping_at_marks_saves_tokens_and_no_word_of_the_reply(talker, examples):
@@ -145,29 +154,93 @@ def test_the_prompt_of_the_highest_score_is_picked():
     """An argmax over the examples gives indices that look like prompts."""
     scores = torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.1, 0.1]])
     assert pick_prompts(scores).tolist() == [1, 0, 0]
-    assert pick_prompts(None) is None
-    assert pick_prompts(None, noise=1.0) is None
+    assert pick_prompts(scores, torch.tensor([[0.0, -1.0, 0.0], [-1.0, 0.0, 1.0]])).tolist() == [0, 1, 1]
 
 
-def test_selection_noise_comes_from_its_seed():
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error(value):
+    """An argmax over NaN is prompt 0 for every example, and the result would look like a retriever's choice."""
+    scores = torch.tensor([[0.1, 0.9], [0.3, value]])
+    with pytest.raises(UserError, match="not finite"):
+        pick_prompts(scores)
+    with pytest.raises(UserError, match="selection_noise"):
+        pick_prompts(torch.zeros(2, 2), scores)
+
+
+def noisy_choices(model, examples, noise, seed, batch_size=12):
+    """The prompts that the first 12 examples get, batch by batch."""
+    chosen = []
+    for start in range(0, 12, batch_size):
+        batch = inference_batch(model, examples[start : start + batch_size])
+        batch = replace(batch, indices=torch.arange(start, start + batch_size))
+        chosen += choose_prompts(model, batch, noise, seed)[1].tolist()
+    return chosen
+
+
+def test_selection_noise_comes_from_its_seed(talker, examples):
     """Noise that cannot be repeated makes a result that cannot be repeated."""
-
-    def pick(noise, seed):
-        scores = torch.linspace(0, 1, 80).reshape(4, 20)
-        return pick_prompts(scores, noise, torch.Generator().manual_seed(seed)).tolist()
-
-    assert pick(1.0, 3) == pick(1.0, 3)
-    assert pick(1.0, 3) != pick(1.0, 4)
-    assert pick(1.0, 3) != pick(0.0, 3)
-    assert pick(1e-6, 3) == pick(0.0, 3)
+    assert noisy_choices(talker, examples, 1.0, 3) == noisy_choices(talker, examples, 1.0, 3)
+    assert noisy_choices(talker, examples, 1.0, 3) != noisy_choices(talker, examples, 1.0, 4)
+    assert noisy_choices(talker, examples, 1e-9, 3) == noisy_choices(talker, examples, 0.0, 3)
+    assert len(set(noisy_choices(talker, examples, 100.0, 3))) == 3  # as many prompts as there are
 
 
-def test_noise_leaves_the_reported_scores_alone():
+def test_draws_do_not_depend_on_the_batch(talker, examples):
+    """Another batch size or number of ranks would give other replies with the same seed."""
+    assert noisy_choices(talker, examples, 1.0, 3, 4) == noisy_choices(talker, examples, 1.0, 3)
+    talker.retriever = None  # as with skip_retrieval
+    drawn = noisy_choices(talker, examples, 0.0, 3)
+    assert noisy_choices(talker, examples, 0.0, 3, 4) == drawn
+    assert noisy_choices(talker, examples, 0.0, 4) != drawn
+    assert set(drawn) == {0, 1, 2}
+
+
+def test_noise_leaves_the_reported_scores_alone(talker, examples):
     """The result file holds the retriever's scores, not the noise of one draw."""
-    scores = torch.rand(4, 5)
-    before = scores.clone()
-    pick_prompts(scores, 1.0, torch.Generator().manual_seed(0))
-    assert torch.equal(scores, before)
+    batch = inference_batch(talker, four(examples))
+    assert torch.equal(choose_prompts(talker, batch, 1.0, 3)[0], talker.choose(batch.query))
+
+
+def test_a_model_with_one_prompt_has_nothing_to_choose(make_config, examples):
+    """A drawn index would be reported as if a retriever had chosen it."""
+    model = model_of(make_config("opt", model={"model_type": "prompt_tuning"}))
+    assert choose_prompts(model, inference_batch(model, examples[:2])) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"repetition_penalty": 1.8},
+        {"no_repeat_ngram_size": 2},
+        {"return_dict_in_generate": True},
+        {"cache_implementation": "static"},
+        {"num_beams": 3, "do_sample": True, "temperature": 3.0, "max_new_tokens": 3, "min_new_tokens": 30},
+        {"bad_words_ids": [[5], [6], [7]], "suppress_tokens": list(range(10, 200))},
+    ],
+)
+def test_the_lms_own_generation_settings_do_not_count(make_config, lm_folder, examples, tmp_path, content):
+    """Decoding that is called greedy would be another one for each LM, or end in a traceback."""
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_folder("opt"), folder)
+    replies = []
+    for settings in ({}, content):
+        (folder / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+        torch.manual_seed(5)
+        model = model_of(make_config("opt", model={"model_name": str(folder)}))
+        replies.append(texts_of(model, four(examples), CHOICE))
+    assert replies[0] == replies[1]
+
+
+def test_a_library_that_counts_the_cache_otherwise_is_told(talker, examples, monkeypatch):
+    """Some releases of transformers skip another number of cached positions: other words, and no error."""
+    generate = type(talker.lm.model).generate
+
+    def skips_one_less(self, inputs_embeds, attention_mask, **rest):
+        return generate(self, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **rest)[:, :-1]
+
+    monkeypatch.setattr(type(talker.lm.model), "generate", skips_one_less)
+    with pytest.raises(RuntimeError, match="counts cached"):
+        texts_of(talker, four(examples), CHOICE)
 
 
 def test_teacher_forced_losses_are_the_forwards(model, examples):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from dataset.dialogue import Example
-from models.generation import generate_replies, pick_prompts
+from models.generation import DecodingSettings, generate_replies, pick_prompts
 from tests.conftest import ROOT
 from tests.helpers import inference_batch, model_of, train_batch
 from trainer.decode import DecodeOptions, decode_runs
@@ -126,7 +126,7 @@ def test_choices_and_greedy_texts(case):
     close(scores, expected["decode"]["scores_KxB"])
     assert choice.tolist() == expected["decode"]["selected"]
     tokens = expected["decode"].get("max_new_tokens", 32)
-    replies = generate_replies(model, batch, scores, choice, max_new_tokens=tokens)
+    replies = generate_replies(model, batch, scores, choice, DecodingSettings(max_new_tokens=tokens))
     assert [reply.text for reply in replies] == expected["decode"]["text"]
 
 

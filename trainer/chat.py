@@ -19,14 +19,14 @@ from dataset.loading import make_collator
 from dataset.readers import read_dialogues
 from dataset.text import cut_response, label_turns
 from models.conversation import ConversationModel
-from models.generation import MAX_NEW_TOKENS, Reply, generate_replies, pick_prompts
+from models.generation import DecodingSettings, Reply, choose_prompts, generate_replies
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from utils.errors import UserError
 from utils.runs import find_runs, write_whole
 from utils.schema import Config
 
-BEAMS, NO_REPEAT_NGRAM = 10, 4  # spec, section 6
+SETTINGS = DecodingSettings(num_beams=10, no_repeat_ngram_size=4)  # spec, section 6
 
 HELP = """\
   exit    end the conversation
@@ -58,7 +58,7 @@ class Conversation:
 
     def __post_init__(self) -> None:
         self.encoder = ExampleEncoder(
-            self.model.tokenizer, self.config, self.model.text_limit(MAX_NEW_TOKENS)
+            self.model.tokenizer, self.config, self.model.text_limit(SETTINGS.max_new_tokens)
         )
         self.collator = make_collator(self.encoder, self.config, decoding=True)
         self.reload()
@@ -81,10 +81,8 @@ class Conversation:
         context = (*self.history, utterance)
         example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
         batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
-        scores = self.model.choose(batch.query)
-        choice = pick_prompts(scores)
-        options = {"num_beams": BEAMS, "no_repeat_ngram_size": NO_REPEAT_NGRAM}
-        reply = generate_replies(self.model, batch, scores, choice, **options)[0]
+        scores, choice = choose_prompts(self.model, batch, seed=len(self.history))
+        reply = generate_replies(self.model, batch, scores, choice, SETTINGS)[0]
         text = cut_response(reply.text).strip()
         self.history += [utterance, text]
         shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"

@@ -1,14 +1,14 @@
 """Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from dataset.batch import Collator
@@ -17,7 +17,7 @@ from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator, read_examples
 from dataset.text import cut_response, label_turns
 from models.conversation import ConversationModel
-from models.generation import MAX_NEW_TOKENS, Reply, StopAtMarks, generate_replies, pick_prompts
+from models.generation import DecodingSettings, Reply, StopAtMarks, choose_prompts, generate_replies
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from utils.errors import UserError, first_line
@@ -36,11 +36,23 @@ class DecodeOptions:
     selection_noise: float = 0.0
     assignments: tuple[str, ...] = ()
     seed: int = 3407
+    decoding: DecodingSettings = DecodingSettings()
 
     def stem(self) -> str:
         """Name of the result files without their ending (spec, section 6)."""
         noise = f"_selection_noise={self.selection_noise}" if self.selection_noise else ""
         return f"evaluation_result{noise}"
+
+    def described(self, config: Config) -> dict[str, Any]:
+        """What the replies depend on beside the run itself, for the result file."""
+        return {
+            "do_sample": False,
+            **asdict(self.decoding),
+            "selection_noise": self.selection_noise,
+            "seed": self.seed,
+            "load_bit": config.model.load_bit,
+            "batch_size": self.batch_size,
+        }
 
 
 def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | None = None) -> None:
@@ -83,12 +95,11 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     examples = read_examples(valid_path, config)
     model = load_run(run, config).to(world.device)
     world.say(f"{run}: {len(examples)} examples of {valid_path}")
-    set_seed(options.seed + world.rank)  # without a retriever prompts are drawn
     mine = decode_examples(model, config, examples, world, options)
     rows = _gather(mine, world)
     if world.is_main:
         write_whole(run / f"{options.stem()}.jsonl", "".join(json_line(row) for row in rows))
-        write_whole(text_path, result_text(rows))
+        write_whole(text_path, result_text(rows, options.described(config)))
         bleu = score(rows, ["bleu"])["bleu"].value
         world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
 
@@ -101,24 +112,21 @@ def decode_examples(
     options: DecodeOptions,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number."""
-    encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(MAX_NEW_TOKENS))
+    encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(options.decoding.max_new_tokens))
     collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
-    # nothing is generated behind a target, so it has the room of the new tokens too
-    targets = ExampleEncoder(model.tokenizer, config, model.text_limit(0)).encode(
-        examples, with_response=True
-    )
+    # nothing is generated after a target, so it has the room of the new tokens too
+    scorer = ExampleEncoder(model.tokenizer, config, model.text_limit(0), response_only=True)
+    targets = scorer.encode(examples, with_response=True)
     stopping = [StopAtMarks(model)]
-    generator = torch.Generator().manual_seed(options.seed + world.rank)
     rows = {}
     batches = decoding_batches(texts, options.batch_size, config)[world.rank :: world.size]
     bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not world.is_main, mininterval=0.5)
     with bar:
         for numbers in batches:
             batch = collator.inference([texts[number] for number in numbers]).to(world.device)
-            scores = model.choose(batch.query)
-            choice = pick_prompts(scores, options.selection_noise, generator)
-            replies = generate_replies(model, batch, scores, choice, stopping)
+            scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
+            replies = generate_replies(model, batch, scores, choice, options.decoding, stopping)
             sums, counts = _target_losses(
                 model, collator, [targets[number] for number in numbers], choice, world
             )
@@ -188,9 +196,14 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[int, int]:
     return dict(sorted(Counter(row["prompt"] for row in rows if row["prompt"] is not None).items()))
 
 
-def result_text(rows: Sequence[dict[str, Any]]) -> str:
-    """`evaluation_result.txt`: corpus BLEU, how often each prompt was chosen, then every example."""
-    lines = [f"bleu: {score(rows, ['bleu'])['bleu'].value}", f"selected prompts: {_counts(rows)}", ""]
+def result_text(rows: Sequence[dict[str, Any]], decoding: dict[str, Any]) -> str:
+    """`evaluation_result.txt`: corpus BLEU, counts of the chosen prompts, decoding settings, then every example."""
+    lines = [
+        f"bleu: {score(rows, ['bleu'])['bleu'].value}",
+        f"selected prompts: {_counts(rows)}",
+        f"decoding: {json.dumps(decoding)}",
+        "",
+    ]
     for row in rows:
         lines += [
             f"context: {' '.join(row['context'])}",

@@ -1,6 +1,7 @@
 """Command-line flags of the scripts: shared kinds of values, and flags turned into configuration keys."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,17 @@ def positive(text: str) -> int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"'{text}': a whole number of at least 1 is needed")
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    raise argparse.ArgumentTypeError(f"'{text}': a finite number is needed")
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,7 +148,7 @@ def decode_parser() -> Parser:
         "--skip_exists", type=boolean, default=True, metavar="yes|no", help="leave finished runs"
     )
     parser.add_argument(
-        "--selection_noise", type=float, default=0.0, help="noise on the scores before the choice"
+        "--selection_noise", type=finite, default=0.0, help="noise on the scores before the choice"
     )
     add_engine_flags(parser)
     return parser

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.batch import Batch
 from dataset.loading import make_collator
-from models.generation import MAX_NEW_TOKENS, StopAtMarks, generate_replies
+from models.generation import DecodingSettings, StopAtMarks, generate_replies
 from tests.benchmark import straightforward
 from tests.benchmark.setting import PADDED, Setting, make_setting
 from trainer.decode import decoding_batches
@@ -110,7 +110,7 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
     collator = make_collator(setting.encoder, setting.config, decoding=True)
     plain = "straightforward" in way
     texts = setting.inference[: args.plain_decoded if plain else args.decoded]
-    stopping = [StopAtMarks(setting.model)]
+    settings, stopping = DecodingSettings(), [StopAtMarks(setting.model)]
     # every dialogue chooses all prompts, another one every other turn
     choices = torch.arange(len(texts)) // 2 % model.num_prompts
     plainly = [
@@ -123,9 +123,9 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
             batch = collator.inference([texts[number] for number in numbers]).to(setting.device)
             choice = choices[numbers].to(setting.device)
             if plain:
-                straightforward.decode(model, batch, choice, MAX_NEW_TOKENS)
+                straightforward.decode(model, batch, choice, settings.max_new_tokens)
             else:
-                generate_replies(model, batch, model.choose(batch.query), choice, stopping)
+                generate_replies(model, batch, model.choose(batch.query), choice, settings, stopping)
 
     return {"examples_per_second": len(texts) / _seconds(run, setting.device)}
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from dataset.batch import assign_rows
-from models.generation import generate_replies
-from models.prefix_sharing import read_shared
+from models.generation import DecodingSettings, generate_replies
+from models.prefill import prefill
 from tests.conftest import FAMILIES
 from tests.helpers import encoded, inference_batch, model_of
 from trainer.decode import DecodeOptions, decode_examples
@@ -40,7 +40,7 @@ def test_a_reply_is_the_same_when_its_text_is_shared(model, examples):
     chosen = examples[:12]  # two dialogues
     choice = torch.tensor([0, 0, 1, 1, 0, 2, 2, 0, 1, 1, 1, 0])
     batch = inference_batch(model, chosen)
-    start = read_shared(model.lm, batch, model.prompts_for(choice, 12), choice, new_tokens=32)
+    start = prefill(model, batch, choice, new_tokens=32)
     assert start.cache.layers[0].keys.shape[0] == 12
     together = [reply.text for reply in generate_replies(model, batch, None, choice)]
     alone = [
@@ -77,7 +77,9 @@ def test_the_first_token_is_the_lms_own_argmax(make_config, examples, family, mo
     with torch.no_grad():
         last = model.lm.hidden(row, model.prefix_cache(1))[0, -1]
         expected = int((model.lm.head_weight @ last).argmax())
-    reply = generate_replies(model, inference_batch(model, [example]), None, choice, max_new_tokens=1)[0]
+    reply = generate_replies(
+        model, inference_batch(model, [example]), None, choice, DecodingSettings(max_new_tokens=1)
+    )[0]
     assert reply.text == model.tokenizer.decode([expected], skip_special_tokens=True)
 
 
