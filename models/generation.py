@@ -34,7 +34,13 @@ class DecodingSettings:
     def generation_config(self, eos_id: int, pad_id: int | None) -> GenerationConfig:
         """The same in the words of the library."""
         pad_id = eos_id if pad_id is None else pad_id
-        return GenerationConfig(do_sample=False, eos_token_id=eos_id, pad_token_id=pad_id, **asdict(self))
+        return GenerationConfig(
+            do_sample=False,
+            eos_token_id=eos_id,
+            pad_token_id=pad_id,
+            disable_compile=True,  # every batch has another shape
+            **asdict(self),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,6 @@ def generate_replies(
         attention_mask=start.mask,
         past_key_values=start.cache,
         generation_config=settings.generation_config(tokenizer.eos_token_id, tokenizer.pad_token_id),
-        disable_compile=True,  # every batch has another shape
         stopping_criteria=StoppingCriteriaList(stopping),
     )  # [B, <= max_new_tokens]
     _check_steps(start.cache.get_seq_length() - start.length, tokens.shape[1], settings)
