@@ -11,9 +11,11 @@ def main() -> None:
     """Parse, train, and decode when asked to."""
     args = train_parser().parse_args()
     quiet_libraries()
-    if args.do_test and args.save_model is False:
-        raise UserError("--do_test=yes needs the checkpoint that --save_model=no does not keep")
     config = load_config(args.config, args.assignments, flags_as_sections(args))
+    if args.do_test and not config.training.save_model:
+        raise UserError(
+            "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
+        )
     # torch and transformers take seconds to import: a mistake in the configuration is told before
     from trainer.decode import decode_runs
     from trainer.engine import end_world, start_world

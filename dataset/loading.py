@@ -119,4 +119,6 @@ def make_loader(
         num_workers=training.num_workers,
         persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs
         pin_memory=torch.cuda.is_available(),
+        # the loader draws its workers' seeds; from the global state it would draw more with workers than without
+        generator=torch.Generator(),
     )

@@ -118,7 +118,7 @@ def test_replaced_values_are_noted(read, make_config):
 )
 def test_precision_comes_from_load_bit(make_config, precision, fp16, bf16):
     """A run in another precision than its configuration says."""
-    completed, notes = complete_ds_config({}, make_config(), precision)
+    completed, notes = complete_ds_config({"zero_optimization": {"stage": 2}}, make_config(), precision)
     assert (completed["fp16"]["enabled"], completed["bf16"]["enabled"]) == (fp16, bf16)
     assert notes == []
     assert completed["train_micro_batch_size_per_gpu"] == 4

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.conversation import ConversationModel
-from models.language_model import base_lm_folder, weights_sha256
+from models.language_model import DTYPES, base_lm_folder, weights_sha256
 from models.registry import build_model, build_tokenizer
 from models.released_names import from_released, is_released_name
 from trainer.engine import World
+from trainer.float32 import get_float32
 from utils.authors_checkpoint import read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
 from utils.errors import UserError
@@ -36,17 +37,34 @@ def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, w
 
 
 def save_trained(model: ConversationModel, folder: Path, world: World, card: dict[str, Any]) -> None:
-    """The trained part as safetensors with its card; a base LM in the Hugging Face format instead."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with deepspeed.zero.GatheredParameters(parameters):
-        if world.is_main and model.config.model.model_type == "language_model":
-            _save_base_lm(model, base_lm_folder(folder))
-        elif world.is_main:
+    """The trained part as safetensors with its card; a base LM in the Hugging Face format instead.
+
+    The safetensors file holds the float32 values that were trained, whatever the model's own precision. Every
+    rank must call it.
+    """
+    if model.config.model.model_type == "language_model":
+        with deepspeed.zero.GatheredParameters(list(model.parameters())):
+            if world.is_main:
+                _save_base_lm(model, base_lm_folder(folder))
+    else:
+        state = _trained_float32(model, world)
+        if world.is_main:
             part = folder / f".{TRAINED}.part"
-            save_file(model.trained_state(), part)
+            save_file(state, part)
             part.replace(folder / TRAINED)
             write_whole(folder / CARD, json.dumps(card, indent=2) + "\n")
     world.barrier()
+
+
+def _trained_float32(model: ConversationModel, world: World) -> dict[str, Tensor]:
+    """The trained parameters by name, float32 and on the CPU; on the other ranks nothing is kept."""
+    state = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            value = get_float32(parameter)
+            if world.is_main:
+                state[name] = value.float().cpu().contiguous()
+    return state
 
 
 def _save_base_lm(model: ConversationModel, folder: Path) -> None:
@@ -97,7 +115,9 @@ def read_run_config(run: Path, assignments: list[str]) -> Config:
 
 
 def load_run(run: Path, config: Config) -> ConversationModel:
-    """The trained model of a run folder, in evaluation mode.
+    """The trained model of a run folder, in evaluation mode and all of it in the precision of its LM.
+
+    The file's float32 values are rounded to that precision, as in the validation that chose them.
 
     Raises:
         UserError: no checkpoint, or one that does not fit the configuration.
@@ -109,6 +129,8 @@ def load_run(run: Path, config: Config) -> ConversationModel:
     state, source = read_trained(run)  # before the LM, which takes longer to load
     model = build_model(config, build_tokenizer(config))
     model.load_trained_state(state, str(source))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(DTYPES[config.model.load_bit])
     return model.eval()
 
 

@@ -1,7 +1,12 @@
 """DeepSpeed as the engine: start the processes' group, decide device and precision, wrap the model."""
 
+import functools
+import gc
+import math
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -9,13 +14,14 @@ from typing import Any
 import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
-from deepspeed.runtime import lr_schedules
-from deepspeed.runtime.config import DeepSpeedConfigError
+from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
 from pydantic import ValidationError
 from torch import nn
 
-from utils.ds_config import complete_ds_config
-from utils.errors import UserError
+from trainer.float32 import set_float32
+from trainer.schedule import make_scheduler
+from utils.errors import UserError, first_line
 from utils.schema import Config
 
 
@@ -117,20 +123,35 @@ def decide_precision(load_bit: int | str) -> tuple[int | str, str | None]:
     return load_bit, None
 
 
+def check_ds_config(ds_config: dict[str, Any]) -> None:
+    """Let DeepSpeed read its configuration, before any work is done.
+
+    Args:
+        ds_config: from utils.ds_config.complete_ds_config.
+
+    Raises:
+        UserError: DeepSpeed refuses it.
+    """
+    with _refusals_as_user_errors():
+        DeepSpeedConfig(ds_config)
+
+
 def make_engine(
-    model: nn.Module, config: Config, ds_config: dict[str, Any], precision: int | str, total_steps: int
-) -> tuple[deepspeed.DeepSpeedEngine, list[str]]:
+    model: nn.Module,
+    config: Config,
+    ds_config: dict[str, Any],
+    total_steps: int,
+    start: dict[str, torch.Tensor] | None = None,
+) -> deepspeed.DeepSpeedEngine:
     """The model in a DeepSpeed engine with Adam on its trainable parameters.
 
     Args:
         model: the model, on any device.
-        config: learning rate, warm-up, clipping.
-        ds_config: from utils.ds_config.read_ds_config.
-        precision: from `decide_precision`.
+        config: learning rate and warm-up.
+        ds_config: from utils.ds_config.complete_ds_config.
         total_steps: optimiser steps of the whole training.
-
-    Returns:
-        The engine, and the automatic choices that were made.
+        start: float32 values of trainable parameters by name, for the copies that Adam updates where the model is
+            in float16 or bfloat16; by default they start from the model's own, rounded ones.
 
     Raises:
         UserError: nothing is trainable, or DeepSpeed refuses the configuration.
@@ -138,56 +159,50 @@ def make_engine(
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise UserError("no parameter is trainable with this configuration")
-    completed, notes = complete_ds_config(ds_config, config, precision)
     optimizer = torch.optim.Adam(trainable, lr=config.training.learning_rate)
-    try:
+    with _refusals_as_user_errors():
         engine, _, _, _ = deepspeed.initialize(
             model=model,
             model_parameters=trainable,
             optimizer=optimizer,
-            lr_scheduler=_scheduler(optimizer, config, total_steps),
-            config=completed,
+            lr_scheduler=make_scheduler(optimizer, config.training, total_steps),
+            config=ds_config,
         )
+    for name, parameter in engine.module.named_parameters():
+        if start and name in start:
+            set_float32(parameter, start[name])
+    return engine
+
+
+def end_engine(engine: deepspeed.DeepSpeedEngine) -> None:
+    """Undo what DeepSpeed hangs on the model; what is left of both are cycles, see `free_memory`."""
+    engine.destroy()
+    # stage 3 keeps its last model for good: in this list, and among the arguments of a method with a cache
+    FWD_MODULE_STACK.clear()
+    for item in gc.get_objects():
+        if type(item) is functools._lru_cache_wrapper and item.__module__.startswith(
+            "deepspeed.runtime.zero"
+        ):
+            item.cache_clear()
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nothing uses any more, the accelerator's too."""
+    gc.collect()
+    get_accelerator().empty_cache()
+
+
+@contextmanager
+def _refusals_as_user_errors() -> Iterator[None]:
+    """One line for what DeepSpeed says about a configuration."""
+    try:
+        yield
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"DeepSpeed refuses '{key}' of its configuration: {fault['msg']}") from None
-    except (AssertionError, ValueError, DeepSpeedConfigError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"DeepSpeed refuses the configuration: {reason}") from None
-    return engine, notes
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, config: Config, total_steps: int) -> Any | None:
-    training = config.training
-    if training.warmup_type is None:
-        return None
-    warmup = max(2, round(training.warmup_ratio * total_steps))
-    low, high = training.warmup_min, training.learning_rate
-    total = max(total_steps, warmup + 1)
-    arguments: dict[str, dict[str, Any]] = {
-        "WarmupLR": {"warmup_min_lr": low, "warmup_max_lr": high, "warmup_num_steps": warmup},
-        "WarmupDecayLR": {
-            "total_num_steps": total,
-            "warmup_min_lr": low,
-            "warmup_max_lr": high,
-            "warmup_num_steps": warmup,
-        },
-        "WarmupCosineLR": {
-            "total_num_steps": total,
-            "warmup_min_ratio": low / high,
-            "warmup_num_steps": warmup,
-        },
-        "OneCycle": {
-            "cycle_min_lr": low,
-            "cycle_max_lr": high,
-            "cycle_first_step_size": warmup,
-            "cycle_second_step_size": total - warmup,
-            "cycle_momentum": False,
-        },
-        "LRRangeTest": {"lr_range_test_min_lr": max(low, high / 100), "lr_range_test_step_size": warmup},
-    }
-    return getattr(lr_schedules, training.warmup_type)(optimizer, **arguments[training.warmup_type])
+    except (AssertionError, ValueError, NotImplementedError, DeepSpeedConfigError) as error:
+        raise UserError(f"DeepSpeed refuses the configuration: {first_line(error)}") from None
 
 
 def parameter_summary(model: nn.Module) -> str:
@@ -204,5 +219,5 @@ def accumulation_steps(ds_config: dict[str, Any]) -> int:
 
 
 def total_steps(batches_per_epoch: int, config: Config, ds_config: dict[str, Any]) -> int:
-    """Optimiser steps of the whole training."""
-    return max(1, batches_per_epoch * config.training.num_epochs // accumulation_steps(ds_config))
+    """Optimiser steps of the whole training; what is left at an epoch's end takes a step of its own."""
+    return math.ceil(batches_per_epoch / accumulation_steps(ds_config)) * config.training.num_epochs

@@ -71,32 +71,43 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         self.engine.train()
         self.train_loader.batch_sampler.set_epoch(epoch)
-        batches = len(self.train_loader)
+        batches, accumulation = len(self.train_loader), self.engine.gradient_accumulation_steps()
         whole, recent = Tally(), Tally()
         started = time.perf_counter()
         with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
-            for number, batch in enumerate(self.train_loader, start=1):
-                progress = (epoch + (number - 1) / batches) / self.settings.num_epochs
+            for number, batch in enumerate(self.train_loader):
+                progress = (epoch + number / batches) / self.settings.num_epochs
+                # the batches of this optimiser step; the epoch's last step may have fewer
+                first = number - number % accumulation
+                in_step = min(accumulation, batches - first)
+                steps = number + 1 == first + in_step
+                self.engine.set_gradient_accumulation_boundary(steps)
                 output = self.engine(batch.to(self.world.device), progress)
-                self.engine.backward(output.total)
+                self.engine.backward(output.total / in_step, scale_wrt_gas=False)
+                rate = self._learning_rate()
                 self.engine.step()
                 self.steps = self.engine.global_steps
                 whole.add(output, batch.num_examples)
                 recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.world.size)
-                if number % self.settings.log_every == 0 or number == batches:
-                    started = self._report("train", recent, bar, started, epoch)
+                step_of_epoch = number // accumulation + 1
+                if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
+                    started = self._report("train", recent, bar, started, epoch, rate)
                     recent = Tally()
         row = whole.read(self.world)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
 
-    def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int) -> float:
+    def _learning_rate(self) -> float:
+        """What the next update is made with."""
+        return float(self.engine.optimizer.param_groups[0]["lr"])
+
+    def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int, rate: float) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
         row = tally.read(self.world)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
-        row["lr"] = float(self.engine.optimizer.param_groups[0]["lr"])
+        row["lr"] = rate
         bar.set_postfix_str(f"loss {row['total']:.4f}")
         self._stop_at_nan(row)
         self.log.write(phase, self.steps, {"epoch": epoch, **row})

@@ -13,10 +13,19 @@ from dataset.loading import Ranks, make_loader
 from models.conversation import ConversationModel
 from models.registry import build_model, build_tokenizer
 from trainer.checkpoints import make_card, read_trained, save_trained
-from trainer.engine import World, decide_precision, make_engine, parameter_summary, total_steps
+from trainer.engine import (
+    World,
+    check_ds_config,
+    decide_precision,
+    end_engine,
+    free_memory,
+    make_engine,
+    parameter_summary,
+    total_steps,
+)
 from trainer.loop import Trainer
 from utils.config import dump_config
-from utils.ds_config import DEFAULT_PATH, read_ds_config
+from utils.ds_config import DEFAULT_PATH, PRECISIONS, complete_ds_config, read_ds_config, zero_stage
 from utils.runs import CONFIG, create_run_folder, write_whole
 from utils.schema import Config
 
@@ -28,7 +37,7 @@ def train(
     ds_config_path: str | None = None,
     ckpt_path: str | None = None,
 ) -> Path:
-    """Train the model of a configuration.
+    """Train the model of a configuration; of the model itself nothing stays in memory.
 
     Args:
         config: the resolved configuration.
@@ -43,10 +52,20 @@ def train(
     Raises:
         UserError: whatever is wrong with configuration, files, data or checkpoint.
     """
+    folder = _train(config, world, name, ds_config_path, ckpt_path)
+    free_memory()
+    return folder
+
+
+def _train(
+    config: Config, world: World, name: str, ds_config_path: str | None, ckpt_path: str | None
+) -> Path:
     transformers_logging.disable_progress_bar()
-    ds_config = read_ds_config(ds_config_path or DEFAULT_PATH)
+    given = read_ds_config(ds_config_path or DEFAULT_PATH)
     precision, reason = decide_precision(config.model.load_bit)
     config.model.load_bit = precision
+    ds_config, notes = complete_ds_config(given, config, precision)
+    check_ds_config(ds_config)
     set_seed(config.training.seed)
     tokenizer = build_tokenizer(config)
     model = build_model(config, tokenizer)
@@ -65,14 +84,16 @@ def train(
     valid_loader = make_loader(
         config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit
     )
+    start = model.trained_state()
     if ckpt_path:
-        state, source = read_trained(Path(ckpt_path))
-        model.load_trained_state(state, str(source))
+        start, source = read_trained(Path(ckpt_path))
+        model.load_trained_state(start, str(source))
     steps = total_steps(len(train_loader), config, ds_config)
     card = make_card(config, model) if world.is_main else {}
     if config.model.model_type == "textual":
         return _keep_untrained(config, world, name, model, card)
-    engine, notes = make_engine(model, config, ds_config, precision, steps)
+    engine = make_engine(model, config, ds_config, steps, start if precision != 32 else None)
+    del start  # beside a model on a GPU it is a second copy
     folder = world.share(_make_folder(config, world, name))
     for line in _opening(config, world, model, choices + notes, ds_config, len(train_loader), steps):
         world.say(line)
@@ -80,7 +101,7 @@ def train(
     best = Trainer(engine, config.training, world, folder, train_loader, valid_loader, card).fit()
     world.say(f"best validation loss {best:.4f}")
     world.say(f"run folder: {folder}")
-    engine.destroy()
+    end_engine(engine)
     return folder
 
 
@@ -112,15 +133,14 @@ def _opening(
     steps: int,
 ) -> list[str]:
     """What the run prints before its first step."""
-    precision = {32: "float32", 16: "float16", "bf16": "bfloat16"}[config.model.load_bit]
-    stage = ds_config.get("zero_optimization", {}).get("stage", 0)
+    precision = PRECISIONS[config.model.load_bit]
     sizes = f"K = {model.num_prompts}, V = {model.num_virtual_tokens}, " if model.num_prompts else ""
     lines = [
         f"{config.model.model_type} on {config.model.model_name or 'a new LM'} ({sizes}D = {model.lm.width}, "
         f"fidelity {config.model.fidelity})",
         parameter_summary(model),
         f"device {world.device}, {world.size} rank(s), {torch.get_num_threads()} thread(s) each, {precision}, "
-        f"ZeRO stage {stage}",
+        f"ZeRO stage {zero_stage(ds_config)}",
         f"{batches} batches of {config.training.batch_size} examples per rank and epoch, {steps} steps in all, "
         f"rows: {config.training.rows}",
     ]

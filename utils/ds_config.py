@@ -7,21 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, existing_file, nearest
+from utils.ds_keys import check_keys
+from utils.errors import UserError, existing_file
 from utils.schema import Config
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
 
-# https://www.deepspeed.ai/docs/config-json/ ; the sections below it are checked by DeepSpeed's own classes
-_TOP_LEVEL = frozenset(
-    """train_batch_size train_micro_batch_size_per_gpu gradient_accumulation_steps optimizer scheduler
-    communication_data_type prescale_gradients gradient_predivide_factor sparse_gradients fp16 bf16
-    gradient_clipping zero_optimization zero_allow_untested_optimizer zero_force_ds_cpu_optimizer aio steps_per_print
-    wall_clock_breakdown dump_state flops_profiler activation_checkpointing tensorboard wandb csv_monitor
-    comms_logger data_types torch_autocast checkpoint seed disable_allgather memory_breakdown
-    dataloader_drop_last seq_parallel_communication_data_type load_from_fp32_weights""".split()
-)
-_OTHER_NAMES = {"float16": "fp16", "bfloat16": "bf16"}  # too far in spelling for `nearest`
 _DECIDED_ELSEWHERE = {
     "train_batch_size": "--batch times the number of ranks",
     "train_micro_batch_size_per_gpu": "--batch",
@@ -30,7 +21,9 @@ _DECIDED_ELSEWHERE = {
     "bf16": "model.load_bit",
     "optimizer": "Adam with --lr",
     "scheduler": "--warmup_type",
+    "seed": "--seed",
 }
+PRECISIONS = {32: "float32", 16: "float16", "bf16": "bfloat16"}
 
 
 def read_ds_config(path: str | Path) -> dict[str, Any]:
@@ -48,19 +41,17 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
-    _check_keys(path, "", content, _TOP_LEVEL)
-    for section, fields in _sections().items():
-        if section in content:
-            if not isinstance(content[section], dict):
-                raise UserError(f"{path}: '{section}' must be a JSON object, found {content[section]!r}")
-            _check_keys(path, f"{section}.", content[section], fields)
+    try:
+        check_keys(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     steps = content.get("gradient_accumulation_steps", 1)
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise UserError(
             f"{path}: gradient_accumulation_steps = {steps!r}: a whole number of at least 1 is needed"
         )
-    stage = content.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (0, 1, 2, 3):
+    stage = zero_stage(content)
+    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage = {stage!r}: 0, 1, 2 or 3 is needed")
     return content
 
@@ -73,40 +64,24 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check_keys(path: Path, section: str, content: dict[str, Any], valid: frozenset[str]) -> None:
-    for key in content:
-        if key not in valid:
-            hint = nearest(_OTHER_NAMES.get(key, key), valid)
-            raise UserError(f"{path}: unknown key '{section}{key}'{hint}")
-
-
-def _sections() -> dict[str, frozenset[str]]:
-    from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-
-    classes = {
-        "zero_optimization": DeepSpeedZeroConfig,
-        "fp16": DeepSpeedFP16Config,
-        "bf16": DeepSpeedBF16Config,
-    }
-    return {
-        section: frozenset(
-            name for key, field in kind.model_fields.items() for name in (key, field.alias) if name
-        )
-        for section, kind in classes.items()
-    }
-
-
 def complete_ds_config(
     content: dict[str, Any], config: Config, precision: Any
 ) -> tuple[dict[str, Any], list[str]]:
-    """What DeepSpeed is started with, and a line for each value that the run's own settings replaced.
+    """What DeepSpeed is started with, and a line for each value that is not the file's.
+
+    In float16 and bfloat16 stage 0 becomes stage 1, which gives the results of stages 2 and 3: DeepSpeed's own
+    optimisers for stage 0 divide float16's gradients by the loss scale once too often, and take a step on
+    gradients of zero before bfloat16's first. Their float32 weights cannot be read either.
 
     Args:
         content: from `read_ds_config`.
         config: gives batch size and clipping.
         precision: 32, 16 or "bf16", as decided for this device.
+
+    Raises:
+        UserError: a data type that the precision does not go with.
     """
+    _check_data_types(content.get("data_types", {}), precision)
     accumulation = content.get("gradient_accumulation_steps", 1)
     completed = {key: value for key, value in content.items() if key not in _DECIDED_ELSEWHERE}
     completed |= {
@@ -124,7 +99,37 @@ def complete_ds_config(
         for key, source in _DECIDED_ELSEWHERE.items()
         if key in content and _replaced(content[key], completed.get(key))
     ]
+    if precision != 32 and zero_stage(content) == 0:
+        completed["zero_optimization"] = {**content.get("zero_optimization", {}), "stage": 1}
+        notes.append(f"ZeRO stage 0 -> 1: DeepSpeed's stage 0 is not exact in {PRECISIONS[precision]}")
     return completed, notes
+
+
+def zero_stage(content: dict[str, Any]) -> int:
+    """The ZeRO stage of a DeepSpeed configuration, 0 to 3."""
+    return content.get("zero_optimization", {}).get("stage", 0)
+
+
+def _check_data_types(given: dict[str, Any], precision: Any) -> None:
+    """Only what gives the same results at every stage: gradients in float32 or in the model's own precision."""
+    from deepspeed.runtime.config import DtypeEnum
+
+    own = {32: "fp32", 16: "fp16", "bf16": "bf16"}[precision]
+    valid = {
+        "grad_accum_dtype": ("fp32", own),
+        "param_dtype": (own,),
+        "buffer_dtype": ("fp32", "fp16", "bf16"),
+    }
+    for key, names in valid.items():
+        try:
+            allowed = given.get(key) is None or DtypeEnum(given[key]).name in names
+        except (ValueError, TypeError):  # a name that DeepSpeed does not know, or no name at all
+            allowed = False
+        if not allowed:
+            raise UserError(
+                f"data_types.{key} of the DeepSpeed configuration is {given[key]!r}; with model.load_bit "
+                f"{precision} it can be {' or '.join(dict.fromkeys(names))}"
+            )
 
 
 def _replaced(given: Any, used: Any) -> bool:

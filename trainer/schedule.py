@@ -1,0 +1,65 @@
+"""DeepSpeed's learning-rate schedulers, started and scaled so that every update has a rate of its own.
+
+DeepSpeed's warm-ups begin with an update or two at learning rate 0, and count their steps from there.
+"""
+
+from typing import Any
+
+import torch
+from deepspeed.runtime import lr_schedules
+
+from utils.schema import TrainingConfig
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, training: TrainingConfig, total_steps: int
+) -> Any | None:
+    """The scheduler of `warmup_type`, with the first update's learning rate set; None where there is none.
+
+    With W updates of warm-up, from `warmup_min` to `learning_rate`, out of T:
+    WarmupLR, WarmupDecayLR and WarmupCosineLR rise with the logarithm of the update's number and are at the top in
+    update W; WarmupLR stays there, WarmupDecayLR falls along a line that would be back at `warmup_min` in update
+    T + 1, and WarmupCosineLR along a cosine that is at 0.0001 of the learning rate in update T. OneCycle rises and
+    falls along lines. LRRangeTest grows by its first value in every W updates. Where the first update would have
+    learning rate 0, that step is left out.
+
+    Args:
+        optimizer: Adam, before DeepSpeed wraps it.
+        training: type, warm-up and learning rate.
+        total_steps: T.
+    """
+    if training.warmup_type is None:
+        return None
+    warmup = round(training.warmup_ratio * total_steps)  # W
+    low, high = training.warmup_min, training.learning_rate
+    left_out = 1 if low == 0 or warmup == 0 else 0  # the step at learning rate 0
+    rise, total = max(2, warmup + left_out), total_steps + left_out
+    cycle = max(1, warmup)
+    arguments: dict[str, dict[str, Any]] = {
+        "WarmupLR": {"warmup_min_lr": low, "warmup_max_lr": high, "warmup_num_steps": rise},
+        "WarmupDecayLR": {
+            "total_num_steps": max(total, rise),
+            "warmup_min_lr": low,
+            "warmup_max_lr": high,
+            "warmup_num_steps": rise,
+        },
+        "WarmupCosineLR": {
+            "total_num_steps": max(total, rise),
+            "warmup_min_ratio": low / high,
+            "warmup_num_steps": rise,
+        },
+        "OneCycle": {
+            "cycle_min_lr": low,
+            "cycle_max_lr": high,
+            "cycle_first_step_size": cycle,
+            "cycle_second_step_size": max(1, total - cycle),
+            "cycle_momentum": False,
+        },
+        "LRRangeTest": {"lr_range_test_min_lr": max(low, high / 100), "lr_range_test_step_size": cycle},
+    }
+    kind = training.warmup_type
+    scheduler = getattr(lr_schedules, kind)(optimizer, **arguments[kind])
+    # at iteration i a warm-up has taken i steps up, and the others i + 1
+    first = {"OneCycle": left_out - 1, "LRRangeTest": -1}.get(kind, left_out)
+    scheduler.step(first)
+    return scheduler
