@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator
 from models.conversation import ConversationModel
 from models.registry import build_model, build_tokenizer
+from tests.progress import run_while_it_moves
 from utils.schema import Config
 
 
@@ -59,8 +60,16 @@ def assert_same_results(ours: list[dict], theirs: list[dict]) -> None:
             assert mine[key] == (pytest.approx(other[key], rel=1e-4) if close else other[key]), key
 
 
-def launch(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command in the repository; `deepspeed` is this environment's launcher, on a free port."""
+def launch(
+    *command: str, stdin: str = "", variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository; `deepspeed` is this environment's launcher, on a free port.
+
+    Args:
+        command: program and arguments.
+        stdin: its standard input.
+        variables: of its environment, besides those of the tests.
+    """
     root = Path(__file__).resolve().parent.parent
     if command[0] == "deepspeed":
         with socket.socket() as probe:
@@ -70,7 +79,5 @@ def launch(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = (*launcher, *command[1:])
     ours = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}  # of the tests' own process
     env = {name: value for name, value in os.environ.items() if name not in ours}
-    env |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=root, env=env, input=stdin, capture_output=True, text=True, timeout=150
-    )
+    env |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **(variables or {})}
+    return run_while_it_moves(command, stdin, cwd=root, env=env)

@@ -11,7 +11,6 @@ from tests.helpers import json_rows, launch
 
 CONFIG = ROOT / "config/convai2/opt-125m-selective-linear-both-prompt-causal-convai2.yml"
 ENGINE = ["--deepspeed", "--deepspeed_config", "ds_config.json"]
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """The user's mistakes: one line, an honest exit status, and a hint that helps."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers import launch
 from utils.errors import UserError, existing_file, nearest, run_main
 
 
@@ -86,9 +85,7 @@ def test_run_main_keeps_the_traceback_of_a_defect():
 )
 def test_train_tells_a_mistake_before_the_slow_imports(arguments, message):
     """The script itself, as a user starts it: one line on stderr, status 1, nothing on stdout."""
-    done = subprocess.run(
-        [sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = launch(sys.executable, "train.py", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
@@ -98,12 +95,5 @@ def test_a_closed_pipe_is_no_traceback():
         "from utils.errors import run_main\nrun_main(lambda: [print('x' * 99) for _ in range(9999)] and None)"
     )
     command = f'"{sys.executable}" -c "$SCRIPT" | head -n 1; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=ROOT,
-        env={**os.environ, "SCRIPT": script},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = launch("bash", "-c", command, variables={"SCRIPT": script})
     assert (done.returncode, done.stderr) == (141, "")

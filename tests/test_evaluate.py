@@ -2,14 +2,15 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import launch
 from trainer.evaluate import evaluate_runs, read_examples
 from utils.errors import UserError
+from utils.metrics import meteor
 
 OFFLINE = ["ppl", "f1", "bleu", "dist_1"]  # need neither data nor a model
 EXAMPLE = {
@@ -43,6 +44,7 @@ def nothing_installed(monkeypatch, tmp_path_factory):
 
     empty = str(tmp_path_factory.mktemp("empty"))
     monkeypatch.setattr(nltk.data, "path", [empty])
+    monkeypatch.setattr(meteor, "SYSTEM_WORDNET", Path(empty))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", empty)
 
 
@@ -90,9 +92,10 @@ def test_header_of_all_metrics_and_empty_cells(tmp_path, capsys, nothing_install
     assert len(notes) == 2
     assert notes[0].startswith("note: no bert_f1, bert_p, bert_r: ")
     assert notes[1] == (
-        "note: no meteor: NLTK's WordNet data is not installed; run: python -m nltk.downloader wordnet"
+        "note: no meteor: WordNet is not installed; run: python -m nltk.downloader wordnet, "
+        "or on Debian: apt-get install wordnet-base"
     )
-    assert "meteor: not available: NLTK's WordNet data" in (tmp_path / "results.txt").read_text()
+    assert "meteor: not available: WordNet is not installed" in (tmp_path / "results.txt").read_text()
 
 
 def test_a_metric_missing_in_one_file_names_that_file(tmp_path, capsys):
@@ -209,6 +212,16 @@ def test_txt_without_its_twin_is_said_not_skipped(tmp_path, capsys):
     assert capsys.readouterr().err == note
 
 
+def test_the_csv_keeps_four_digits_and_the_table_two(tmp_path):
+    """Two runs that differ in the third digit would be a tie for whoever reads the CSV."""
+    write_run(tmp_path / "a", {"prediction": "a b c d e f", "target": "a"})  # 2 / 7
+    evaluate_runs(tmp_path, ["f1"])
+    with (tmp_path / "results.csv").open() as file:
+        _, row = csv.reader(file)
+    assert row[2] == "28.5714"
+    assert "f1        higher  28.57\n" in (tmp_path / "results.txt").read_text()
+
+
 def test_unknown_metric_is_found_before_any_file_is_read(tmp_path):
     """A typo must not cost minutes of scoring."""
     with pytest.raises(UserError, match="unknown metric 'blue'; did you mean 'bleu'"):
@@ -217,15 +230,14 @@ def test_unknown_metric_is_found_before_any_file_is_read(tmp_path):
 
 def test_command(tmp_path):
     """The script as a user runs it: arguments reach the metrics, and a mistake is one line and status 1."""
-    root = Path(__file__).parents[1]
     write_run(tmp_path / "a")
     command = [sys.executable, "evaluate_runs_results.py", "--main_path", str(tmp_path), "--metrics"]
-    done = subprocess.run([*command, "f1, dist_1"], cwd=root, capture_output=True, text=True, timeout=120)
+    done = launch(*command, "f1, dist_1")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "results.csv").read_text().splitlines() == [
         "run,file,f1,dist_1,examples",
         "a,evaluation_result.jsonl,50.0,100.0,1",
     ]
-    failed = subprocess.run([*command, "rouge_2"], cwd=root, capture_output=True, text=True, timeout=120)
+    failed = launch(*command, "rouge_2")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "error: unknown metric 'rouge_2'; did you mean 'rouge2'?\n"

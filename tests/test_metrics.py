@@ -27,10 +27,11 @@ def no_registration_left(monkeypatch):
 
 @pytest.fixture
 def empty_nltk_path(monkeypatch, tmp_path):
-    """NLTK without any data, as on a fresh computer."""
+    """No WordNet, neither NLTK's own nor the system's, as on a fresh computer."""
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    monkeypatch.setattr(meteor, "SYSTEM_WORDNET", tmp_path)
 
 
 def test_f1_counts_a_repeated_token_as_often_as_both_sides_have_it():
@@ -153,13 +154,17 @@ class NoSynonyms:
         """No synset."""
         return []
 
+    def get_version(self):
+        """For the signature."""
+        return "0"
+
 
 def test_meteor_by_hand(monkeypatch):
     """Swapped arguments would weigh precision for recall.
 
     Two matches in one chunk, P = 2/2, R = 2/4: Fmean = P R / (0.9 P + 0.1 R), penalty = 0.5 (1/2)^3.
     """
-    monkeypatch.setattr(meteor, "load_wordnet", NoSynonyms)
+    monkeypatch.setattr(meteor, "load_wordnet", lambda: (NoSynonyms(), "none"))
     result = score(pairs(("x y", "X y z w"), ("", "x")), ["meteor"])["meteor"]
     assert result.value == pytest.approx(100 * 0.5 / 0.95 * (1 - 0.0625) / 2)
     assert "nltk " in result.signature
@@ -169,7 +174,10 @@ def test_meteor_without_wordnet_is_empty(empty_nltk_path):
     """A zero would be read as a result, and NLTK's own message is a page long."""
     result = score(pairs(("a", "a")), ["meteor"])["meteor"]
     assert result.value is None
-    assert result.reason == "NLTK's WordNet data is not installed; run: python -m nltk.downloader wordnet"
+    assert result.reason == (
+        "WordNet is not installed; run: python -m nltk.downloader wordnet, "
+        "or on Debian: apt-get install wordnet-base"
+    )
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "no such name"])

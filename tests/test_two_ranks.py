@@ -13,7 +13,6 @@ from trainer.checkpoints import load_run, read_run_config, read_trained
 from trainer.decode import DecodeOptions, decode_runs
 
 STAGES = (0, 1, 2, 3)
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")

@@ -3,23 +3,33 @@
 Source: Lavie and Agarwal 2007, METEOR: An Automatic Metric for MT Evaluation; the arithmetic is NLTK's.
 """
 
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from utils.metrics.registry import Corpus, Unavailable, register, require
+from utils.metrics.registry import Corpus, Settings, Unavailable, register, require
+
+SYSTEM_WORDNET = Path("/usr/share/wordnet")  # of Debian's and Ubuntu's package wordnet-base
 
 
-@register(
-    "meteor",
-    direction="higher",
-    level="example",
-    signature=lambda _: (
-        f"{require('nltk', 'nltk')} meteor_score x100: whitespace tokens in lower case, Porter stems, "
-        "WordNet synonyms, alpha 0.9, beta 3, gamma 0.5"
-    ),
-)
+def _signature(_: Settings) -> str:
+    wordnet, source = load_wordnet()
+    return (
+        f"{require('nltk', 'nltk')} meteor_score x100: whitespace tokens in lower case, Porter stems, synonyms of "
+        f"WordNet {wordnet.get_version()} ({source}), alpha 0.9, beta 3, gamma 0.5"
+    )
+
+
+@register("meteor", direction="higher", level="example", signature=_signature)
 def meteor(corpus: Corpus) -> list[float]:
-    """METEOR of each example, in percent; 0 for an empty prediction."""
-    wordnet = load_wordnet()
+    """METEOR of each example, in percent; 0 for an empty prediction.
+
+    Raises:
+        Unavailable: nltk or WordNet is not installed.
+    """
+    wordnet, _ = load_wordnet()
     from nltk.translate.meteor_score import single_meteor_score
 
     return [
@@ -28,11 +38,11 @@ def meteor(corpus: Corpus) -> list[float]:
     ]
 
 
-def load_wordnet() -> Any:
-    """NLTK's WordNet reader.
+def load_wordnet() -> tuple[Any, str]:
+    """NLTK's reader on its own WordNet data, else on the system's; and where the data is from.
 
     Raises:
-        Unavailable: nltk is not installed, or its WordNet data is not on its path.
+        Unavailable: nltk is not installed, or there is no WordNet.
     """
     require("nltk", "nltk")
     import nltk
@@ -43,5 +53,35 @@ def load_wordnet() -> Any:
             nltk.corpus.wordnet.ensure_loaded()
         except LookupError:
             continue
-        return nltk.corpus.wordnet
-    raise Unavailable("NLTK's WordNet data is not installed; run: python -m nltk.downloader wordnet")
+        return nltk.corpus.wordnet, "NLTK's data"
+    if (SYSTEM_WORDNET / "data.noun").is_file():
+        return _system_wordnet(SYSTEM_WORDNET), "the system's wordnet-base"
+    raise Unavailable(
+        "WordNet is not installed; run: python -m nltk.downloader wordnet, or on Debian: apt-get install wordnet-base"
+    )
+
+
+@lru_cache(maxsize=1)
+def _system_wordnet(folder: Path) -> Any:
+    """NLTK's reader on the files of WordNet's own release, kept, as loading takes seconds.
+
+    They lack two files that NLTK adds and that no synonym depends on: the names of the lexicographers' files,
+    and the index that maps the synsets of one version of WordNet to another's.
+    """
+    import nltk
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    class SystemWordNet(WordNetCorpusReader):
+        def open(self, file: str) -> Any:
+            if file == "lexnames":
+                return io.StringIO("".join(f"{number}\tunnamed\t0\n" for number in range(45)))
+            return super().open(file)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            """No other version is asked for."""
+
+    if str(folder) not in nltk.data.path:  # NLTK reads below the folders of its path only
+        nltk.data.path.append(str(folder))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The multilingual functions are not available")
+        return SystemWordNet(str(folder), None)

@@ -1,0 +1,92 @@
+"""Running a program for as long as it makes progress: a slow machine is no failure, a process that hangs is one."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STILL = 120.0  # seconds in which nothing moves, after which a program hangs
+MOVED = 5  # clock ticks of the CPU that count as work; a process that only polls takes fewer
+POLL = 0.5
+
+
+class Hangs(Exception):
+    """A program that neither worked nor wrote for too long. The message holds what it had written."""
+
+
+def run_while_it_moves(
+    command: Sequence[str],
+    stdin: str = "",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    still: float = STILL,
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end, however long it takes, as long as it computes, writes, or starts processes.
+
+    Args:
+        command: program and arguments.
+        stdin: its standard input.
+        cwd: where it runs.
+        env: its environment; the own one by default.
+        still: seconds without progress after which it is ended, with all processes that it started.
+
+    Raises:
+        Hangs: it was ended.
+    """
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        # files, not pipes: nobody has to read them for the program to go on
+        process = subprocess.Popen(
+            command, stdin=given, stdout=out, stderr=err, cwd=cwd, env=env, start_new_session=True
+        )
+        try:
+            hung = not _ends(process, (out.fileno(), err.fileno()), still)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+    if hung:
+        raise Hangs(f"nothing moved for {still:.0f} s in {' '.join(command)}\n{texts[0]}\n{texts[1]}")
+    return subprocess.CompletedProcess(command, process.returncode, *texts)
+
+
+def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float) -> bool:
+    """Wait for the end; False when nothing moved for `still` seconds before it."""
+    seen, written, since = _ticks(process.pid), 0, time.monotonic()
+    while True:
+        try:
+            process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return True
+        ticks, bytes_now = _ticks(process.pid), sum(os.fstat(file).st_size for file in outputs)
+        if abs(ticks - seen) >= MOVED or bytes_now != written:
+            seen, written, since = ticks, bytes_now, time.monotonic()
+        elif time.monotonic() - since > still:
+            return False
+
+
+def _ticks(session: int) -> int:
+    """CPU time of all processes of a session, in clock ticks; 0 where there is no /proc."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()  # from the state on, which follows the name
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(fields[3]) == session:
+            total += int(fields[11]) + int(fields[12])
+    return total
