@@ -16,6 +16,7 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from utils.errors import UserError, first_line
+from utils.runs import BASE_LM
 from utils.schema import ModelConfig
 
 DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
@@ -134,7 +135,7 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
 
 def base_lm_folder(run: str | Path) -> Path:
     """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
-    return Path(run) / "model"
+    return Path(run) / BASE_LM
 
 
 def lm_source(name: str) -> str:

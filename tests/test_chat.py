@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_chat(talk, monkeypatch
     def refuse(path, text):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(chat_module, "write_whole", refuse)
+    monkeypatch.setattr(chat_module, "write_new", refuse)
     said = talk(["hello", "save", "hello"])
     assert said.shown[3].startswith("error: cannot write ")
     assert len(said.chat.history) == 4

@@ -180,7 +180,7 @@ def test_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "results.txt").write_text("yesterday")
     (tmp_path / "results.csv").mkdir()
-    with pytest.raises(UserError, match="cannot write the report"):
+    with pytest.raises(UserError, match=r"cannot write .*results\.csv: a folder has its name"):
         evaluate_runs(tmp_path, OFFLINE)
     assert (tmp_path / "results.txt").read_text() == "yesterday"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "results.csv", "results.txt"}

@@ -23,7 +23,8 @@ from models.generation import MAX_NEW_TOKENS, Reply, generate_replies, pick_prom
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from utils.errors import UserError
-from utils.runs import find_runs, write_whole
+from utils.files import write_new
+from utils.runs import find_runs
 from utils.schema import Config
 
 BEAMS, NO_REPEAT_NGRAM = 10, 4  # spec, section 6
@@ -93,11 +94,11 @@ class Conversation:
 
     def save(self, folder: Path) -> Path:
         """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
-        number = 1
-        while (path := folder / f"chat_{number}.txt").exists():
-            number += 1
         persona = [f"persona: {line}" for line in self.persona]
-        write_whole(path, "\n".join([*persona, *self.transcript]) + "\n")
+        text = "\n".join([*persona, *self.transcript]) + "\n"
+        number = 1
+        while not write_new(path := folder / f"chat_{number}.txt", text):
+            number += 1
         return path
 
 

@@ -4,8 +4,7 @@ Nothing that is read here can run code: safetensors, JSON, YAML, and tensors thr
 """
 
 import hashlib
-import json
-import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,25 @@ from models.released_names import from_released, is_released_name
 from trainer.engine import World
 from utils.authors_checkpoint import read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
-from utils.errors import UserError
-from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED, write_whole
+from utils.errors import UserError, first_line
+from utils.files import to_json, write_errors, write_folder, write_together
+from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED
 from utils.schema import Config
 
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
 def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, world: World) -> None:
-    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it."""
-    engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
+    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with write_errors(folder / CHECKPOINTS / tag):
+            engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
+    except RuntimeError as error:  # torch's own writer tells a full disk so
+        raise UserError(f"cannot write {folder / CHECKPOINTS / tag}: {first_line(error)}") from error
     world.barrier()
 
 
@@ -42,20 +50,18 @@ def save_trained(model: ConversationModel, folder: Path, world: World, card: dic
         if world.is_main and model.config.model.model_type == "language_model":
             _save_base_lm(model, base_lm_folder(folder))
         elif world.is_main:
-            part = folder / f".{TRAINED}.part"
-            save_file(model.trained_state(), part)
-            part.replace(folder / TRAINED)
-            write_whole(folder / CARD, json.dumps(card, indent=2) + "\n")
+            # the card is the mark: weights of one step never lie beside what is said of another
+            save = partial(save_file, model.trained_state())
+            write_together(folder, {TRAINED: save, CARD: to_json(card, indent=2) + "\n"})
     world.barrier()
 
 
 def _save_base_lm(model: ConversationModel, folder: Path) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.lm.model.save_pretrained(part)
-    model.tokenizer.save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    def fill(part: Path) -> None:
+        model.lm.model.save_pretrained(part)
+        model.tokenizer.save_pretrained(part)
+
+    write_folder(folder, fill)
 
 
 def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:

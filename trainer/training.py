@@ -17,7 +17,8 @@ from trainer.engine import World, decide_precision, make_engine, parameter_summa
 from trainer.loop import Trainer
 from utils.config import dump_config
 from utils.ds_config import DEFAULT_PATH, read_ds_config
-from utils.runs import CONFIG, create_run_folder, write_whole
+from utils.files import write_whole
+from utils.runs import CONFIG, create_run_folder
 from utils.schema import Config
 
 
