@@ -1,6 +1,7 @@
 """The causal LM: loading, freezing, and the two halves that a step needs (hidden states, head)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from transformers import (
 )
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, shown
 from utils.runs import BASE_LM
 from utils.schema import ModelConfig
 
@@ -106,7 +107,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     source = lm_source(config.model_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_local_only(source))
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=_local_only(source), trust_remote_code=False
+        )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("tokenizer", config.model_name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
@@ -124,7 +127,10 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
     source = lm_source(config.model_name)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[config.load_bit], local_files_only=_local_only(source)
+            source,
+            dtype=DTYPES[config.load_bit],
+            local_files_only=_local_only(source),
+            trust_remote_code=False,
         )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("base LM", config.model_name, error) from None
@@ -140,13 +146,13 @@ def base_lm_folder(run: str | Path) -> Path:
 
 def lm_source(name: str) -> str:
     """A run folder of a trained base LM stands for the LM inside it."""
-    inside = base_lm_folder(name)
-    return str(inside) if (inside / "config.json").is_file() else name
+    inside = base_lm_folder(name)  # os.path, as Path's own raise for a name that is too long
+    return str(inside) if os.path.isfile(inside / "config.json") else name
 
 
 def _local_only(source: str) -> bool:
     """Whether only a folder or the cache can serve: one quick question instead of a minute of retries."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return True
     try:
         HfApi().model_info(source, timeout=10)
@@ -156,10 +162,10 @@ def _local_only(source: str) -> bool:
 
 
 def _cannot_load(what: str, name: str, error: Exception) -> UserError:
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
     return UserError(
-        f"{what} '{name}' is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
+        f"{what} {shown(name)} is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
         f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({first_line(error)})"
     )
 

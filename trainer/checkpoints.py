@@ -4,12 +4,14 @@ Nothing that is read here can run code: safetensors, JSON, YAML, and tensors thr
 """
 
 import hashlib
+import os
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import deepspeed
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,11 +23,12 @@ from models.released_names import from_released, is_released_name
 from trainer.engine import World
 from utils.authors_checkpoint import read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, shown
 from utils.files import to_json, write_errors, write_folder, write_together
 from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED
 from utils.schema import Config
 
+_LONGEST_TAG = 200
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
@@ -97,7 +100,8 @@ def read_run_config(run: Path, assignments: list[str]) -> Config:
     else:
         raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
     name = config.model.model_name
-    if name and not Path(name).exists() and (run.parent / name / "config.json").is_file():
+    # os.path, as Path's own raise for a name that is too long
+    if name and not os.path.exists(name) and os.path.isfile(run.parent / name / "config.json"):
         config.model.model_name = str(run.parent / name)  # runs and their LM were moved together
     return config
 
@@ -125,23 +129,29 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
         UserError: there is no checkpoint, or it cannot be read.
     """
     if (run / TRAINED).is_file():
+        source = run / TRAINED
         try:
-            return load_file(run / TRAINED), run / TRAINED
+            state = load_file(source)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{run / TRAINED}: not a readable safetensors file: {error}") from None
-    folder = run / CHECKPOINTS / _tag(run)
-    states = folder / "mp_rank_00_model_states.pt"
-    if not states.is_file():
-        raise UserError(f"{run}: no checkpoint ({TRAINED} or {states.relative_to(run)}); train it first")
-    return from_released(read_module_state(states, is_released_name), str(states)), states
+            raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
+    else:
+        source = run / CHECKPOINTS / _tag(run) / "mp_rank_00_model_states.pt"
+        if not os.path.isfile(source):
+            raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")
+        state = from_released(read_module_state(source, is_released_name), str(source))
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor.float()).all():
+            raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
+    return state, source
 
 
 def _tag(run: Path) -> str:
     """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
     latest = run / CHECKPOINTS / "latest"
-    tag = latest.read_text(encoding="utf-8").strip() if latest.is_file() else "best"
-    if (run / CHECKPOINTS / "best").is_dir():
+    if (run / CHECKPOINTS / "best").is_dir() or not latest.is_file():
         return "best"
-    if not tag or Path(tag).name != tag:
-        raise UserError(f"{latest}: '{tag}' is not the name of a checkpoint")
+    with latest.open("rb") as file:
+        tag = file.read(_LONGEST_TAG + 1).decode("utf-8", "replace").strip()
+    if not tag or len(tag) > _LONGEST_TAG or not tag.isprintable() or Path(tag).name != tag:
+        raise UserError(f"{latest}: {shown(tag)} is not the name of a checkpoint")
     return tag
