@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 _MAPPINGS = {"collections.OrderedDict", "dotmap.DotMap"}
-# what stands for itself: a set is read as its list, torch.Size as its tuple, a parameter as its tensor
+# read as their first argument: a set is its list, bytes of protocol 2 are their text, a parameter is its tensor
 _FIRST_ARGUMENT = {
+    "_codecs.encode",
     "builtins.set",
     "__builtin__.set",
     "torch.Size",
