@@ -21,7 +21,7 @@ from models.language_model import base_lm_folder, weights_sha256
 from models.registry import build_model, build_tokenizer
 from models.released_names import from_released, is_released_name
 from trainer.engine import World
-from utils.authors_checkpoint import read_config, read_module_state
+from utils.authors_checkpoint import FLOATS, read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
 from utils.errors import UserError, first_line, shown
 from utils.files import to_json, write_errors, write_folder, write_together
@@ -128,7 +128,7 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
     Raises:
         UserError: there is no checkpoint, or it cannot be read.
     """
-    if (run / TRAINED).is_file():
+    if os.path.isfile(run / TRAINED):
         source = run / TRAINED
         try:
             state = load_file(source)
@@ -140,7 +140,7 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
             raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")
         state = from_released(read_module_state(source, is_released_name), str(source))
     for name, tensor in state.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor.float()).all():
+        if tensor.dtype not in FLOATS or not torch.isfinite(tensor).all():
             raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
     return state, source
 
@@ -148,7 +148,7 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
 def _tag(run: Path) -> str:
     """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
     latest = run / CHECKPOINTS / "latest"
-    if (run / CHECKPOINTS / "best").is_dir() or not latest.is_file():
+    if os.path.isdir(run / CHECKPOINTS / "best") or not os.path.isfile(latest):
         return "best"
     with latest.open("rb") as file:
         tag = file.read(_LONGEST_TAG + 1).decode("utf-8", "replace").strip()

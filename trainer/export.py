@@ -27,6 +27,8 @@ def export_run(run: Path, out: Path) -> list[Path]:
     state, source = read_trained(run)
     if "soft_prompts.weight" not in state:
         raise UserError(f"{source}: no soft prompts here (model_type {config.model.model_type})")
+    if state["soft_prompts.weight"].dim() != 3:
+        raise UserError(f"{source}: 'soft_prompts.weight' has no shape [K, V, D]")
     folders = []
     for index, prompt in enumerate(state["soft_prompts.weight"]):  # [V, D]
         folder = out / f"prompt_{index}"

@@ -21,7 +21,7 @@ from utils.stored_data import ForeignName, NotData, StoredTensor, read_stored_da
 _LARGEST_PICKLE = 4 << 20  # bytes; a model of 13 billion parameters has less than a tenth of that
 _MOST_SETTINGS = 10_000  # the authors' files have a hundred
 _DEEPEST = 50
-_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def read_module_state(path: Path, wanted: Callable[[str], bool]) -> dict[str, to
             left -= _extent(value) * value.storage.dtype.itemsize
             if left < 0 or math.prod(value.size) > _extent(value):
                 raise UserError(f"{path}: '{name[:80]}' claims more numbers than the file holds")
-            if value.storage.dtype not in _FLOATS:
+            if value.storage.dtype not in FLOATS:
                 raise UserError(
                     f"{path}: '{name[:80]}' holds {value.storage.dtype}, not floating-point numbers"
                 )

@@ -1,5 +1,6 @@
 """Run folders: their names, what lies in them, and where they are."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
         UserError: the folder is missing, or holds no run with a checkpoint.
     """
     path = Path(model_path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path's own raises for a name that is too long
         raise UserError(f"--model_path {path}: no such folder")
     if _is_run(path):
         return [path]
