@@ -136,6 +136,16 @@ def test_many_files_are_split_into_tables(tmp_path):
         (b'{"prediction": "a", "target": "b", "nll": 1.5}', "the key 'nll_tokens' is missing"),
         (b'{"prediction": "a", "target": "b", "nll": "1"}', "the key 'nll_tokens' is missing"),
         (
+            b'{"prediction": "a", "target": "b", "nll": NaN, "nll_tokens": 2}',
+            "'nll' must be a number or null, not nan; the decoding went wrong",
+        ),
+        (
+            b'{"prediction": "a", "target": "b", "nll": 1e999, "nll_tokens": 2}',
+            "'nll' must be a number or null, not inf",
+        ),
+        (b"[" * 100_000, "not JSON that can be read: maximum recursion depth exceeded"),
+        (b'{"turn": ' + b"9" * 5000 + b"}", "not JSON that can be read: Exceeds the limit"),
+        (
             b'{"prediction": "a", "target": "b", "nll": "1", "nll_tokens": 2}',
             "'nll' must be a number or null",
         ),

@@ -6,6 +6,7 @@ Its input is the `evaluation_result*.jsonl` of run folders. It knows no model an
 import csv
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, existing_file
+from utils.errors import UserError, existing_file, first_line
 from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
 
@@ -120,6 +121,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         raise UserError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise UserError(f"not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, lists in lists without end
+        raise UserError(f"not JSON that can be read: {first_line(error)}") from error
     if not isinstance(example, dict):
         raise UserError("not a JSON object")
     missing = [key for key in REQUIRED if key not in example]
@@ -131,6 +134,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         value = example.get(key)
         if key in example and (not isinstance(value, kind) or isinstance(value, bool)):
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"'{key}' must be {words}, not {value}; the decoding went wrong")
     return example
 
 
