@@ -73,18 +73,27 @@ class ExampleEncoder:
 
     def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
         """Encode examples in their order; with_response=False gives the inference text."""
-        # here, not once in the constructor, as calling the tokenizer that the backend belongs to resets them:
-        # data cannot smuggle in special tokens ("</s>" in an utterance stays text), and what a tokenizer.json
-        # was saved with neither pads nor cuts
-        self.tokenizer.encode_special_tokens = True
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self._set_up_tokenizer()
         texts = [self._text(example, with_response) for example in examples]
         encodings = self.tokenizer.encode_batch([text.body for text in texts], add_special_tokens=False)
         return [
             self._finish(index, example, text, encoding, with_response)
             for index, (example, text, encoding) in enumerate(zip(examples, texts, encodings, strict=True))
         ]
+
+    def fits(self, example: Example) -> bool:
+        """Whether nothing need be cut from the inference text of an example."""
+        self._set_up_tokenizer()
+        encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
+        return self._length(encoding, with_response=False) <= self.max_tokens
+
+    def _set_up_tokenizer(self) -> None:
+        # each time, not once in the constructor, as calling the tokenizer that the backend belongs to resets
+        # them: data cannot smuggle in special tokens ("</s>" in an utterance stays text), and what a
+        # tokenizer.json was saved with neither pads nor cuts
+        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
 
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
         turns = label_turns(example.context)[drop - self._turns(example) :]

@@ -58,7 +58,9 @@ def _texts(config: Config) -> Iterator[str]:
 def build_base_lm(config: Config, tokenizer: PreTrainedTokenizerBase) -> PlainModel:
     """A randomly initialised LM of the sizes in `model.init`, all of it trainable."""
     lm_config = lm_config_of(config.model.init, tokenizer)
-    model = AutoModelForCausalLM.from_config(lm_config, dtype=DTYPES[config.model.load_bit])
+    model = AutoModelForCausalLM.from_config(
+        lm_config, dtype=DTYPES[config.model.load_bit], trust_remote_code=False
+    )
     return PlainModel(LanguageModel(model, frozen=False), tokenizer, config)
 
 

@@ -1,6 +1,7 @@
 """The causal LM: loading, freezing, and the two halves that a step needs (hidden states, head)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.families import check_family, longest_input
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, shown
+from utils.runs import BASE_LM
 from utils.schema import ModelConfig
 
 DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
@@ -112,7 +114,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     source = lm_source(config.model_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_local_only(source))
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=_local_only(source), trust_remote_code=False
+        )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("tokenizer", config.model_name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
@@ -130,10 +134,14 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
     source = lm_source(config.model_name)
     local_only = _local_only(source)
     try:
-        lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only)
+        lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=lm_config, dtype=DTYPES[config.load_bit], local_files_only=local_only
+            source,
+            config=lm_config,
+            dtype=DTYPES[config.load_bit],
+            local_files_only=local_only,
+            trust_remote_code=False,
         )
     except UserError:
         raise
@@ -146,18 +154,18 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
 
 def base_lm_folder(run: str | Path) -> Path:
     """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
-    return Path(run) / "model"
+    return Path(run) / BASE_LM
 
 
 def lm_source(name: str) -> str:
     """A run folder of a trained base LM stands for the LM inside it."""
-    inside = base_lm_folder(name)
-    return str(inside) if (inside / "config.json").is_file() else name
+    inside = base_lm_folder(name)  # os.path, as Path's own raise for a name that is too long
+    return str(inside) if os.path.isfile(inside / "config.json") else name
 
 
 def _local_only(source: str) -> bool:
     """Whether only a folder or the cache can serve: one quick question instead of a minute of retries."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return True
     try:
         HfApi().model_info(source, timeout=10)
@@ -167,10 +175,10 @@ def _local_only(source: str) -> bool:
 
 
 def _cannot_load(what: str, name: str, error: Exception) -> UserError:
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
     return UserError(
-        f"{what} '{name}' is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
+        f"{what} {shown(name)} is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
         f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({first_line(error)})"
     )
 

@@ -5,9 +5,9 @@ import re
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
-_PROMPT = re.compile(r"models\.(\d+)\.prompt_encoder\.default\.embedding\.weight")
+_PROMPT = re.compile(r"models\.(0|[1-9][0-9]{0,4})\.prompt_encoder\.default\.embedding\.weight")
 _FIXED = {
     "prompt_normalizer.weight": "retriever.linear.weight",
     "prompt_normalizer.bias": "retriever.linear.bias",
@@ -33,7 +33,7 @@ def from_released(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         source: for the message.
 
     Raises:
-        UserError: the prompts are not numbered 0 to K - 1.
+        UserError: the prompts are not numbered 0 to K - 1, or differ in shape.
     """
     prompts: dict[int, Tensor] = {}
     renamed: dict[str, Tensor] = {}
@@ -48,8 +48,11 @@ def from_released(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     if prompts:
         if sorted(prompts) != list(range(len(prompts))):
             raise UserError(
-                f"{source}: soft prompts {sorted(prompts)} are not numbered 0 to {len(prompts) - 1}"
+                f"{source}: soft prompts {shown(sorted(prompts))} are not numbered 0 to {len(prompts) - 1}"
             )
+        shapes = sorted({tuple(prompt.shape) for prompt in prompts.values()})
+        if len(shapes) > 1:
+            raise UserError(f"{source}: soft prompts of different shapes: {shown(shapes)}")
         renamed["soft_prompts.weight"] = torch.stack(
             [prompts[index] for index in sorted(prompts)]
         )  # [K, V, D]

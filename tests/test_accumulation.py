@@ -74,7 +74,7 @@ def test_steps_are_those_of_plain_adam(run_accumulating, by_hand, stage, clip):
     assert trained.keys() == wanted.keys()
     for name, tensor in wanted.items():
         torch.testing.assert_close(
-            trained[name], tensor, atol=2e-6, rtol=0, msg=lambda text: f"{name}: {text}"
+            trained[name], tensor, atol=2e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 

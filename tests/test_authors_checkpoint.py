@@ -149,7 +149,7 @@ def test_a_config_of_another_shape_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no 'config' mapping"):
         read_config(path)
     torch.save({"config": {"K": torch.ones(1)}}, path)
-    with pytest.raises(UserError, match="holds a Tensor, which is not a setting"):
+    with pytest.raises(UserError, match="holds a tensor, which is not a setting"):
         read_config(path)
     endless = {}
     endless["again"] = endless

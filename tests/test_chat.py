@@ -1,6 +1,8 @@
 """Scripted conversations: commands, persona, history, and the ways to leave."""
 
+import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -154,7 +156,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_chat(talk, monkeypatch
     def refuse(path, text):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(chat_module, "write_whole", refuse)
+    monkeypatch.setattr(chat_module, "write_new", refuse)
     said = talk(["hello", "save", "hello"])
     assert said.shown[3].startswith("error: cannot write ")
     assert len(said.chat.history) == 4
@@ -197,6 +199,66 @@ def test_a_long_history_drops_its_oldest_turns(talk):
     said = talk(["tell me more about all of that please " * 3] * 8)
     assert len(said.chat.history) == 16
     assert not any(line.startswith("error") for line in said.shown)
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+def test_the_newest_message_always_reaches_the_model(trained_run, tmp_path, monkeypatch, fidelity):
+    """A text of the authors' is cut at its end: after a dozen exchanges the model heard nothing new any more."""
+    config = read_run_config(trained_run, [f"model.fidelity={fidelity}"])
+    model = load_run(trained_run, config)
+    texts = []
+
+    def generate(model, batch, scores, choice, **options):
+        texts.append(model.tokenizer.decode(batch.input_ids[0]))
+        return [chat_module.Reply("that is something which i have never heard before", 1, [0.1, 0.2, 0.3])]
+
+    monkeypatch.setattr(chat_module, "generate_replies", generate)
+    draw = persona_source(SKI, config, None, 1)
+    chat = Conversation(model, config, draw, torch.device("cpu"))
+    said = [f"tell me a very long story about the number {number} please" for number in range(20)]
+    for message in said:
+        chat.say(message)
+    assert all(text.rstrip().endswith(f"Q: {message} R:") for text, message in zip(texts, said, strict=True))
+    assert all("i like to ski. i have two cats." in text for text in texts)
+    assert said[0] in texts[1]  # what fits is still told
+    assert said[0] not in texts[-1]
+    assert len(chat.history) == 40
+    with pytest.raises(UserError, match="this message: "):
+        chat.say("word " * 2000)
+    assert len(chat.history) == 40
+
+
+def test_a_line_that_is_no_text_is_told_and_the_chat_goes_on(talk):
+    """Whatever puts a stray byte on the input: it must not reach the tokenizer, nor end the conversation."""
+    said = talk(["caf\ufffd", "caf\udce9", "save\udcff", "hello"])
+    told = "error: this line holds bytes that are not UTF-8 text; nothing was said to the model"
+    assert said.shown[2:5] == [told] * 3
+    assert said.shown[5].startswith("bot [prompt ")
+    assert said.chat.history[0] == "hello"
+    assert len(said.chat.history) == 2
+
+
+def test_a_stray_byte_on_standard_input(trained_run, world, monkeypatch, capsys):
+    """Reading such a line raised an error, and took the rest of a piped conversation with it."""
+    raw = io.BytesIO("hé\n".encode() + b"caf\xe9 \xff\nhello\nexit\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
+    chat_with_run(str(trained_run), world, SKI, None, None, [])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("bot [prompt " in line for line in lines) == 2
+    assert "error: this line holds bytes that are not UTF-8 text; nothing was said to the model" in lines
+    assert lines[-1] == "goodbye"
+
+
+def test_two_chats_save_into_files_of_their_own(talk, tmp_path):
+    """Both looked for a free number, found the same one, and the second to write won."""
+    first, second = talk(["hello"]).chat, talk(["bye"]).chat
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda chat: chat.save(tmp_path), [first, second] * 20))
+    assert len(set(paths)) == 40
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"chat_{n}.txt" for n in range(1, 41))
+    texts = [path.read_text("utf-8") for path in paths]
+    assert all("Q: hello" in text for text in texts[::2])
+    assert all("Q: bye" in text for text in texts[1::2])
 
 
 def test_a_drawn_persona_comes_from_its_seed(model, data):

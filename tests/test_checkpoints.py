@@ -4,17 +4,21 @@ import hashlib
 import json
 import pickle
 import shutil
+import sys
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from models.language_model import weights_sha256
 from tests.helpers import logged, model_of, train_batch
+from trainer import checkpoints, export
 from trainer.checkpoints import load_run, read_run_config, read_trained
 from trainer.export import export_run
 from utils.errors import UserError
@@ -195,6 +199,101 @@ def test_peft_puts_an_exported_prompt_in_front_like_we_do(trained_run, lm_folder
             logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
             ours = model.lm.hidden(torch.cat([prompt, model.lm.embed(ids)], dim=1)) @ model.lm.head_weight.T
         torch.testing.assert_close(logits, ours, atol=1e-5, rtol=1e-5)
+
+
+def test_export_of_a_parent_of_several_runs_is_refused(trained_run, tmp_path, monkeypatch):
+    """The first one's prompts under the name of another run: nothing in an adapter says which it came from."""
+    for name in ("b", "a"):
+        shutil.copytree(trained_run, tmp_path / name)
+    monkeypatch.setattr(sys, "argv", ["export", f"--model_path={tmp_path}"])
+    with pytest.raises(UserError) as caught:
+        export.main()
+    message = f"--model_path {tmp_path} holds 2 runs: give one of them, such as {tmp_path / 'a'}"
+    assert str(caught.value) == message
+    assert not (tmp_path / "a" / "peft").exists()
+    monkeypatch.setattr(sys, "argv", ["export", f"--model_path={tmp_path / 'b'}"])
+    export.main()
+    assert (tmp_path / "b" / "peft" / "prompt_2" / "adapter_config.json").is_file()
+
+
+def test_an_export_that_fails_keeps_the_earlier_adapter(run_copy, tmp_path, monkeypatch):
+    """Weights of one export beside the configuration of another load without a word."""
+    folder = export_run(run_copy, tmp_path)[0]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export, "save_file", full)
+    with pytest.raises(UserError, match=r"cannot write .*prompt_0/adapter_model.safetensors: Error while"):
+        export_run(run_copy, tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*file/prompt_0: "):
+        export_run(run_copy, tmp_path / "file")
+
+
+def test_a_full_disk_keeps_the_trained_part_and_its_card(run_copy, world, monkeypatch):
+    """The best epoch so far must outlive the epoch that cannot be written, and be what its card says."""
+    before = {
+        name: (run_copy / name).read_bytes() for name in ("soft_prompts.safetensors", "soft_prompts.json")
+    }
+    model = _load(run_copy)
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(UserError, match=r"cannot write .*soft_prompts.safetensors: Error while serializing"):
+        checkpoints.save_trained(model, run_copy, world, {"steps": 9})
+    with pytest.raises(UserError, match="'validation_loss' cannot be written as JSON"):
+        checkpoints.save_trained(model, run_copy, world, {"validation_loss": float("nan")})
+    assert {name: (run_copy / name).read_bytes() for name in before} == before
+    assert not list(run_copy.glob(".part-*"))
+
+
+def test_a_full_disk_keeps_the_earlier_base_lm(tmp_path, make_config, world, monkeypatch):
+    """save_pretrained writes file by file: half of a new LM in the old one's folder is neither."""
+    init = {
+        "architecture": "gpt2",
+        "hidden_size": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "vocab_size": 300,
+        "max_positions": 64,
+    }
+    model = model_of(make_config(model={"model_type": "language_model", "model_name": None, "init": init}))
+    checkpoints.save_trained(model, tmp_path, world, {})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(before)
+
+    def full(path):
+        (path / "tokenizer.json").write_text("half")
+        raise Exception("No space left on device (os error 28)")  # as the tokenizers library does
+
+    monkeypatch.setattr(model.tokenizer, "save_pretrained", full)
+    with pytest.raises(UserError, match=r"cannot write .*/model: No space left on device"):
+        checkpoints.save_trained(model, tmp_path, world, {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("writer failed\nmore")]
+)
+def test_deepspeeds_checkpoint_on_a_full_disk_is_one_line(tmp_path, world, error):
+    """Hours of training that end in a traceback of the pickler."""
+
+    class Engine:
+        def save_checkpoint(self, folder, tag, exclude_frozen_parameters):
+            raise error
+
+    with pytest.raises(UserError) as caught:
+        checkpoints.save_checkpoint(Engine(), tmp_path, "last", world)
+    reason = error.strerror if isinstance(error, OSError) else "writer failed"
+    assert str(caught.value) == f"cannot write {tmp_path / 'ds_ckpt/last'}: {reason}"
 
 
 def test_export_of_a_run_without_soft_prompts_is_an_error(run_copy, tmp_path):

@@ -121,18 +121,23 @@ def test_the_batch_size_changes_nothing(decoded, run_copy, world, size):
     assert_same_results(_rows(run_copy), _rows(decoded))
 
 
-def test_skip_exists_looks_for_the_text_file(run_copy, world, capsys):
-    """A run that is decoded again by mistake costs hours; one that is skipped by mistake keeps old results."""
-    (run_copy / TEXT).write_text("done", encoding="utf-8")
+def test_a_run_is_finished_when_both_of_its_files_are_there(run_copy, world, capsys):
+    """A run that is decoded again by mistake costs hours; one that is skipped by mistake keeps old results.
+
+    evaluate asks for test.py where the rows are missing: skipping such a run would send the user in a circle.
+    """
+    for name in (TEXT, ROWS):
+        (run_copy / name).write_text("done", encoding="utf-8")
     decode_runs([run_copy], world)
     assert f"{run_copy / TEXT} exists, skipped (--skip_exists=no decodes it again)" in capsys.readouterr().out
-    assert not (run_copy / ROWS).exists()
+    assert (run_copy / ROWS).read_text(encoding="utf-8") == "done"
     decode_runs([run_copy], world, DecodeOptions(skip_exists=False))
     assert (run_copy / TEXT).read_text(encoding="utf-8").startswith("bleu: ")
-    (run_copy / TEXT).unlink()
-    (run_copy / ROWS).write_text("old", encoding="utf-8")
-    decode_runs([run_copy], world)
-    assert len(_rows(run_copy)) == 28
+    for missing in (TEXT, ROWS):
+        (run_copy / missing).unlink()
+        decode_runs([run_copy], world)
+        assert len(_rows(run_copy)) == 28
+        assert (run_copy / TEXT).read_text(encoding="utf-8").startswith("bleu: ")
 
 
 def test_selection_noise_has_a_file_of_its_own_and_a_seed(decoded, run_copy, world):

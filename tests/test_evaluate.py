@@ -139,6 +139,16 @@ def test_many_files_are_split_into_tables(tmp_path):
         (b'{"prediction": "a", "target": "b", "nll": 1.5}', "the key 'nll_tokens' is missing"),
         (b'{"prediction": "a", "target": "b", "nll": "1"}', "the key 'nll_tokens' is missing"),
         (
+            b'{"prediction": "a", "target": "b", "nll": NaN, "nll_tokens": 2}',
+            "'nll' must be a number or null, not nan; the decoding went wrong",
+        ),
+        (
+            b'{"prediction": "a", "target": "b", "nll": 1e999, "nll_tokens": 2}',
+            "'nll' must be a number or null, not inf",
+        ),
+        (b"[" * 100_000, "not JSON that can be read: maximum recursion depth exceeded"),
+        (b'{"turn": ' + b"9" * 5000 + b"}", "not JSON that can be read: Exceeds the limit"),
+        (
             b'{"prediction": "a", "target": "b", "nll": "1", "nll_tokens": 2}',
             "'nll' must be a number or null",
         ),
@@ -183,7 +193,7 @@ def test_report_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "results.txt").write_text("yesterday")
     (tmp_path / "results.csv").mkdir()
-    with pytest.raises(UserError, match="cannot write the report"):
+    with pytest.raises(UserError, match=r"cannot write .*results\.csv: a folder has its name"):
         evaluate_runs(tmp_path, OFFLINE)
     assert (tmp_path / "results.txt").read_text() == "yesterday"
     assert {path.name for path in tmp_path.iterdir()} == {"a", "results.csv", "results.txt"}

@@ -1,14 +1,11 @@
-"""Run folders: names, collisions, finding them, and files that are never half there."""
+"""Run folders: names, collisions, and finding them."""
 
-import json
-import os
 import time
-from pathlib import Path
 
 import pytest
 
 from utils.errors import UserError
-from utils.runs import CHECKPOINTS, create_run_folder, find_runs, json_line, run_name, write_whole
+from utils.runs import CHECKPOINTS, TRAINED, create_run_folder, find_runs, run_name
 
 NOW = time.strptime("2024-06-30 07:05", "%Y-%m-%d %H:%M")
 
@@ -58,6 +55,23 @@ def test_runs_are_found_at_the_path_or_below(tmp_path):
     assert find_runs(tmp_path.parent, f"{tmp_path.name}/*=2") == [second]
 
 
+def test_a_run_that_was_passed_on_without_deepspeeds_checkpoints_is_found(tmp_path):
+    """The trained part is all that decoding reads; test.py would call a folder with nothing else empty."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / TRAINED).write_bytes(b"x")
+    assert find_runs(tmp_path) == find_runs(tmp_path / "run") == [tmp_path / "run"]
+
+
+def test_a_base_lm_that_was_passed_on_without_deepspeeds_checkpoints_is_found(tmp_path):
+    """Such a run keeps its LM in model/ and has no other trained part; a folder of that name alone is no run."""
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    with pytest.raises(UserError, match="no checkpoint here"):
+        find_runs(tmp_path)
+    (tmp_path / "run" / "model" / "config.json").write_text("{}")
+    (tmp_path / "run" / "config.yml").write_text("model: {}")
+    assert find_runs(tmp_path) == [tmp_path / "run"]
+
+
 @pytest.mark.parametrize(
     ("path", "pattern", "message"),
     [
@@ -76,51 +90,3 @@ def test_no_run_is_a_clear_error(tmp_path, path, pattern, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_runs(tmp_path / path, pattern)
-
-
-def test_write_whole_replaces(tmp_path):
-    """The plain case, with text that is not ASCII, and nothing left beside the file."""
-    target = tmp_path / "result.txt"
-    write_whole(target, "old")
-    write_whole(target, "née\n")
-    assert target.read_bytes() == "née\n".encode()
-    assert [path.name for path in tmp_path.iterdir()] == ["result.txt"]
-
-
-@pytest.mark.parametrize("broken", ["write", "replace"])
-def test_write_whole_keeps_the_old_content_when_writing_fails(tmp_path, monkeypatch, broken):
-    """A full disk in the middle of writing must not destroy the result that is there."""
-    target = tmp_path / "result.txt"
-    write_whole(target, "old")
-
-    def half(path, text, encoding):
-        with path.open("w", encoding=encoding) as stream:
-            stream.write(text[: len(text) // 2])
-        raise OSError(28, "No space left on device")
-
-    def refuse(source, destination):
-        raise OSError(13, "Permission denied")
-
-    if broken == "write":
-        monkeypatch.setattr(Path, "write_text", half)
-    else:
-        monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(UserError, match=r"cannot write .*result\.txt: (No space|Permission)"):
-        write_whole(target, "new content")
-    assert target.read_text(encoding="utf-8") == "old"
-
-
-def test_write_whole_needs_its_folder(tmp_path):
-    """A missing folder is the user's to mend: no traceback."""
-    with pytest.raises(UserError, match="cannot write .*No such file or directory"):
-        write_whole(tmp_path / "none" / "x.txt", "x")
-
-
-def test_json_lines_are_one_line_each():
-    """A newline in a text must not end the row."""
-    row = {"prediction": "a\nb é", "prompt": None}
-    line = json_line(row)
-    assert line.count("\n") == 1
-    assert line.endswith("\n")
-    assert "é" in line
-    assert json.loads(line) == row

@@ -3,6 +3,7 @@
 Input and output are plain functions, so that a test can hold a whole conversation.
 """
 
+import io
 import os
 import random
 import sys
@@ -23,7 +24,8 @@ from models.generation import DecodingSettings, Reply, choose_prompts, generate_
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from utils.errors import UserError
-from utils.runs import find_runs, write_whole
+from utils.files import write_new
+from utils.runs import find_runs
 from utils.schema import Config
 
 SETTINGS = DecodingSettings(num_beams=10, no_repeat_ngram_size=4)  # spec, section 6
@@ -78,8 +80,7 @@ class Conversation:
         Raises:
             UserError: persona and utterance alone do not fit the LM.
         """
-        context = (*self.history, utterance)
-        example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
+        example = self._example(utterance)
         batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
         scores, choice = choose_prompts(self.model, batch, seed=len(self.history))
         reply = generate_replies(self.model, batch, scores, choice, SETTINGS)[0]
@@ -89,13 +90,29 @@ class Conversation:
         self.transcript += [*label_turns([utterance]), f"R: {text}{shown}"]
         return Reply(text, reply.prompt, reply.scores)
 
+    def _example(self, utterance: str) -> Example:
+        """Persona, history and utterance; for a run of the authors' without the oldest turns that do not fit.
+
+        The encoder drops these itself for our runs. A text of the authors' is cut at its end, where the newest
+        message stands: the model would no longer hear what is said to it.
+        """
+        released = self.config.model.fidelity == "released_code"
+        for start in range(len(self.history) + 1):
+            context = (*self.history[start:], utterance)
+            example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
+            if not released or self.encoder.fits(example):
+                return example
+        raise UserError(
+            f"this message: with the persona it is longer than the {self.encoder.max_tokens} tokens that fit"
+        )
+
     def save(self, folder: Path) -> Path:
         """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
-        number = 1
-        while (path := folder / f"chat_{number}.txt").exists():
-            number += 1
         persona = [f"persona: {line}" for line in self.persona]
-        write_whole(path, "\n".join([*persona, *self.transcript]) + "\n")
+        text = "\n".join([*persona, *self.transcript]) + "\n"
+        number = 1
+        while not write_new(path := folder / f"chat_{number}.txt", text):
+            number += 1
         return path
 
 
@@ -135,7 +152,13 @@ def converse(
 
 
 def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[str]:
-    """What a line of the user is answered with."""
+    """What a line of the user is answered with.
+
+    Raises:
+        UserError: the line is no text, or what was asked for cannot be done.
+    """
+    if any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line):
+        raise UserError("this line holds bytes that are not UTF-8 text; nothing was said to the model")
     if command == "help":
         return [HELP]
     if command == "clear":
@@ -229,6 +252,8 @@ def chat_with_run(
     draw = persona_source(persona, config, valid_path, seed)
     if not world.is_main:
         return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat goes on
     transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
     transformers_logging.disable_progress_bar()
     model = load_run(run, config).to(world.device)

@@ -4,13 +4,14 @@ Nothing that is read here can run code: safetensors, JSON, YAML, and tensors thr
 """
 
 import hashlib
-import json
-import shutil
+import os
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import deepspeed
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,18 +22,28 @@ from models.registry import build_model, build_tokenizer
 from models.released_names import from_released, is_released_name
 from trainer.engine import World
 from trainer.float32 import get_float32
-from utils.authors_checkpoint import read_config, read_module_state
+from utils.authors_checkpoint import FLOATS, read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
-from utils.errors import UserError
-from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED, write_whole
+from utils.errors import UserError, first_line, shown
+from utils.files import to_json, write_errors, write_folder, write_together
+from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED
 from utils.schema import Config
 
+_LONGEST_TAG = 200
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
 def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, world: World) -> None:
-    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it."""
-    engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
+    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with write_errors(folder / CHECKPOINTS / tag):
+            engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
+    except RuntimeError as error:  # torch's own writer tells a full disk so
+        raise UserError(f"cannot write {folder / CHECKPOINTS / tag}: {first_line(error)}") from error
     world.barrier()
 
 
@@ -49,10 +60,8 @@ def save_trained(model: ConversationModel, folder: Path, world: World, card: dic
     else:
         state = _trained_float32(model, world)
         if world.is_main:
-            part = folder / f".{TRAINED}.part"
-            save_file(state, part)
-            part.replace(folder / TRAINED)
-            write_whole(folder / CARD, json.dumps(card, indent=2) + "\n")
+            # the card is the mark: weights of one step never lie beside what is said of another
+            write_together(folder, {TRAINED: partial(save_file, state), CARD: to_json(card, indent=2) + "\n"})
     world.barrier()
 
 
@@ -68,12 +77,11 @@ def _trained_float32(model: ConversationModel, world: World) -> dict[str, Tensor
 
 
 def _save_base_lm(model: ConversationModel, folder: Path) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.lm.model.save_pretrained(part)
-    model.tokenizer.save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    def fill(part: Path) -> None:
+        model.lm.model.save_pretrained(part)
+        model.tokenizer.save_pretrained(part)
+
+    write_folder(folder, fill)
 
 
 def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
@@ -109,7 +117,8 @@ def read_run_config(run: Path, assignments: list[str]) -> Config:
     else:
         raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
     name = config.model.model_name
-    if name and not Path(name).exists() and (run.parent / name / "config.json").is_file():
+    # os.path, as Path's own raise for a name that is too long
+    if name and not os.path.exists(name) and os.path.isfile(run.parent / name / "config.json"):
         config.model.model_name = str(run.parent / name)  # runs and their LM were moved together
     return config
 
@@ -140,24 +149,30 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
     Raises:
         UserError: there is no checkpoint, or it cannot be read.
     """
-    if (run / TRAINED).is_file():
+    if os.path.isfile(run / TRAINED):
+        source = run / TRAINED
         try:
-            return load_file(run / TRAINED), run / TRAINED
+            state = load_file(source)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{run / TRAINED}: not a readable safetensors file: {error}") from None
-    folder = run / CHECKPOINTS / _tag(run)
-    states = folder / "mp_rank_00_model_states.pt"
-    if not states.is_file():
-        raise UserError(f"{run}: no checkpoint ({TRAINED} or {states.relative_to(run)}); train it first")
-    return from_released(read_module_state(states, is_released_name), str(states)), states
+            raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
+    else:
+        source = run / CHECKPOINTS / _tag(run) / "mp_rank_00_model_states.pt"
+        if not os.path.isfile(source):
+            raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")
+        state = from_released(read_module_state(source, is_released_name), str(source))
+    for name, tensor in state.items():
+        if tensor.dtype not in FLOATS or not torch.isfinite(tensor).all():
+            raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
+    return state, source
 
 
 def _tag(run: Path) -> str:
     """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
     latest = run / CHECKPOINTS / "latest"
-    tag = latest.read_text(encoding="utf-8").strip() if latest.is_file() else "best"
-    if (run / CHECKPOINTS / "best").is_dir():
+    if os.path.isdir(run / CHECKPOINTS / "best") or not os.path.isfile(latest):
         return "best"
-    if not tag or Path(tag).name != tag:
-        raise UserError(f"{latest}: '{tag}' is not the name of a checkpoint")
+    with latest.open("rb") as file:
+        tag = file.read(_LONGEST_TAG + 1).decode("utf-8", "replace").strip()
+    if not tag or len(tag) > _LONGEST_TAG or not tag.isprintable() or Path(tag).name != tag:
+        raise UserError(f"{latest}: {shown(tag)} is not the name of a checkpoint")
     return tag

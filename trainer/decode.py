@@ -21,8 +21,8 @@ from models.generation import DecodingSettings, Reply, StopAtMarks, choose_promp
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from utils.errors import UserError, first_line
+from utils.files import json_line, write_together
 from utils.metrics import score
-from utils.runs import json_line, write_whole
 from utils.schema import Config
 
 
@@ -83,8 +83,8 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     Raises:
         UserError: what is wrong with the run, its model or the validation file. Earlier results stay.
     """
-    text_path = run / f"{options.stem()}.txt"
-    if options.skip_exists and text_path.is_file():
+    rows_path, text_path = (run / f"{options.stem()}.{end}" for end in ("jsonl", "txt"))
+    if options.skip_exists and rows_path.is_file() and text_path.is_file():
         world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
         return
     config = read_run_config(run, list(options.assignments))
@@ -98,8 +98,8 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     mine = decode_examples(model, config, examples, world, options)
     rows = _gather(mine, world)
     if world.is_main:
-        write_whole(run / f"{options.stem()}.jsonl", "".join(json_line(row) for row in rows))
-        write_whole(text_path, result_text(rows, options.described(config)))
+        text = result_text(rows, options.described(config))
+        write_together(run, {rows_path.name: "".join(map(json_line, rows)), text_path.name: text})
         bleu = score(rows, ["bleu"])["bleu"].value
         world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
 

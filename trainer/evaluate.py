@@ -6,15 +6,16 @@ Its input is the `evaluation_result*.jsonl` of run folders. It knows no model an
 import csv
 import io
 import json
+import math
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, existing_file
+from utils.errors import UserError, existing_file, first_line
+from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
 
 RESULT_STEM = "evaluation_result"
@@ -67,7 +68,7 @@ def evaluate_runs(
         print(line, file=sys.stderr)
     table = format_table(results, chosen)
     report = f"{table}\n\n{format_signatures(results, chosen)}\n"
-    write_report(Path(main_path), {"results.csv": format_csv(results, names), "results.txt": report})
+    write_together(Path(main_path), {"results.csv": format_csv(results, names), "results.txt": report})
     print(f"{table}\n\nwritten: results.txt and results.csv in {main_path}")
 
 
@@ -120,6 +121,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         raise UserError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise UserError(f"not JSON: {error.msg} at character {error.pos}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, lists in lists without end
+        raise UserError(f"not JSON that can be read: {first_line(error)}") from error
     if not isinstance(example, dict):
         raise UserError("not a JSON object")
     missing = [key for key in REQUIRED if key not in example]
@@ -131,6 +134,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         value = example.get(key)
         if key in example and (not isinstance(value, kind) or isinstance(value, bool)):
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"'{key}' must be {words}, not {value}; the decoding went wrong")
     return example
 
 
@@ -197,20 +202,3 @@ def format_csv(results: Sequence[Result], names: Sequence[str]) -> str:
         cells = ["" if value is None else round(value, 4) for value in values]
         writer.writerow([result.run, result.file, *cells, result.examples])
     return text.getvalue()
-
-
-def write_report(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files into `folder`, each of which appears whole, and none of which if writing any of them fails.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
-    try:
-        # In the same folder, because a file system can replace a file in one step only within itself.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as parts:
-            for name, text in texts.items():
-                Path(parts, name).write_text(text, encoding="utf-8")
-            for name in texts:
-                os.replace(Path(parts, name), folder / name)
-    except OSError as error:
-        raise UserError(f"cannot write the report: {error}") from error

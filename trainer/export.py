@@ -1,5 +1,6 @@
 """`python -m trainer.export --model_path=RUN`: each soft prompt as a Hugging Face PEFT prompt-tuning adapter."""
 
+from functools import partial
 from pathlib import Path
 
 from peft import PromptTuningConfig, TaskType
@@ -9,6 +10,7 @@ from models.language_model import lm_source
 from trainer.checkpoints import read_run_config, read_trained
 from utils.arguments import Parser
 from utils.errors import UserError, run_main
+from utils.files import to_json, write_errors, write_together
 from utils.runs import find_runs
 
 
@@ -25,6 +27,8 @@ def export_run(run: Path, out: Path) -> list[Path]:
     state, source = read_trained(run)
     if "soft_prompts.weight" not in state:
         raise UserError(f"{source}: no soft prompts here (model_type {config.model.model_type})")
+    if state["soft_prompts.weight"].dim() != 3:
+        raise UserError(f"{source}: 'soft_prompts.weight' has no shape [K, V, D]")
     folders = []
     for index, prompt in enumerate(state["soft_prompts.weight"]):  # [V, D]
         folder = out / f"prompt_{index}"
@@ -35,11 +39,11 @@ def export_run(run: Path, out: Path) -> list[Path]:
             token_dim=prompt.shape[1],
             inference_mode=True,
         )
-        try:
-            card.save_pretrained(folder)
-            save_file({"prompt_embeddings": prompt.contiguous()}, folder / "adapter_model.safetensors")
-        except OSError as error:
-            raise UserError(f"cannot write {folder}: {error.strerror}") from None
+        with write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        save = partial(save_file, {"prompt_embeddings": prompt.contiguous()})
+        text = to_json(card.to_dict(), indent=2) + "\n"
+        write_together(folder, {"adapter_model.safetensors": save, "adapter_config.json": text})
         folders.append(folder)
     return folders
 
@@ -50,7 +54,11 @@ def main() -> None:
     parser.add_argument("--model_path", required=True, metavar="RUN", help="a run folder")
     parser.add_argument("--out", metavar="FOLDER", help="where to write (default: RUN/peft)")
     args = parser.parse_args()
-    run = find_runs(args.model_path)[0]
+    run, *others = find_runs(args.model_path)
+    if others:
+        raise UserError(
+            f"--model_path {args.model_path} holds {1 + len(others)} runs: give one of them, such as {run}"
+        )
     for folder in export_run(run, Path(args.out) if args.out else run / "peft"):
         print(folder)
 

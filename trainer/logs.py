@@ -11,7 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.conversation import StepOutput
 from trainer.engine import World
-from utils.runs import METRICS, json_line
+from utils.files import json_line
+from utils.runs import METRICS
 
 DOMINANT = 0.95
 

@@ -26,7 +26,8 @@ from trainer.engine import (
 from trainer.loop import Trainer
 from utils.config import dump_config
 from utils.ds_config import DEFAULT_PATH, PRECISIONS, complete_ds_config, read_ds_config, zero_stage
-from utils.runs import CONFIG, create_run_folder, write_whole
+from utils.files import write_whole
+from utils.runs import CONFIG, create_run_folder
 from utils.schema import Config
 
 

@@ -11,10 +11,14 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from utils.errors import UserError, existing_file, nearest
+from utils.errors import UserError, existing_file, first_line, nearest, shown
 from utils.schema import Config
 
 DEFAULTS = Path(__file__).resolve().parent.parent / "config" / "default.yml"
+
+
+_LARGEST = 1 << 20  # bytes of a file; ours have a few thousand
+_MOST_SETTINGS = 1 << 20  # characters, with every alias written out
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -28,11 +32,11 @@ class _StrictLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is not a text", key_node.start_mark
+                    None, None, f"key {shown(key)} is not a text", key_node.start_mark
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key}' is given twice", key_node.start_mark
+                    None, None, f"key {shown(key)} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -45,22 +49,62 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         UserError: missing or empty file, invalid YAML (with its line), or not a mapping.
     """
     path = existing_file(path, "configuration")
+    if path.stat().st_size > _LARGEST:
+        raise UserError(f"{path}: more than {_LARGEST >> 20} MiB; is it a configuration?")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        content = _load(path.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}:{line}: not valid YAML: {_first_line(error)}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected the sections model, training and dataset, found {content!r}")
+        raise UserError(f"{path}: expected the sections model, training and dataset, found {shown(content)}")
     return content
+
+
+def _load(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is not valid, or a few lines of it stand for more than any file of ours would hold.
+        ValueError: a value that Python cannot read, such as a number of 5,000 digits.
+    """
+    loader = _StrictLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _length(node, {}) > _MOST_SETTINGS:
+            raise yaml.YAMLError(
+                f"with its aliases written out it has more than {_MOST_SETTINGS:,} characters"
+            )
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def _length(node: yaml.Node, known: dict[int, int]) -> int:
+    """Characters of a node with every alias in it written out; `known` are those of the nodes met before."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST_SETTINGS + 1  # while its parts are counted: an alias of a node inside that node
+    if isinstance(node, yaml.ScalarNode):
+        length = 1 + len(node.value)
+    elif isinstance(node, yaml.MappingNode):
+        length = 1 + sum(_length(part, known) for pair in node.value for part in pair)
+    else:
+        length = 1 + sum(_length(part, known) for part in node.value)
+    known[id(node)] = length
+    return length
 
 
 def _first_line(error: Exception) -> str:
     """What is wrong, without the excerpt that PyYAML adds on further lines."""
     problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
-    return problem or str(error).splitlines()[0]
+    return (problem or first_line(error))[:200]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,8 +129,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or len(parts) < 2 or not all(parts):
             raise UserError(f"--set {assignment}: write section.key=value, such as model.K=2")
         try:
-            value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-        except yaml.YAMLError as error:
+            value = _load(text)
+        except (yaml.YAMLError, ValueError) as error:
             raise UserError(
                 f"--set {assignment}: the value is not valid YAML: {_first_line(error)}"
             ) from None
@@ -169,10 +213,10 @@ def _explain(error: ValidationError, layers: Sequence[tuple[str, Mapping[str, An
     where = next((name for name, layer in reversed(layers) if _holds(layer, written)), str(DEFAULTS))
     if fault["type"] == "extra_forbidden":
         parent = _section_at(path[:-1])
-        return f"{where}: unknown key '{key}'{nearest(path[-1], parent.model_fields)}"
+        return f"{where}: unknown key {shown(key)}{nearest(path[-1], parent.model_fields)}"
     if fault["type"] == "missing":
         return f"{where}: '{key}' is missing"
-    return f"{where}: {key} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return f"{where}: {key} = {shown(fault['input'])}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
 def _is_type_name(part: str) -> bool:
@@ -213,10 +257,16 @@ def config_from_authors(
         content: nested sections as saved.
         source: the file, for messages.
         over: named layers on top, such as the command line.
+
+    Raises:
+        UserError: a section that is no mapping; and as `load_config`.
     """
     sections: dict[str, Any] = {"model": {"fidelity": "released_code"}, "training": {}, "dataset": {}}
     for name in sections:
-        sections[name] |= _known_settings(content.get(name) or {}, _section_at([name]))
+        saved = content.get(name) or {}
+        if not isinstance(saved, Mapping):
+            raise UserError(f"{source}: {name} = {shown(saved)}: a section with keys is needed")
+        sections[name] |= _known_settings(saved, _section_at([name]))
     return build_config([(source, sections), *over])
 
 

@@ -5,44 +5,23 @@ checksum match. ConvAI2 is also published by ParlAI as one archive (`--source pa
 """
 
 import argparse
-import hashlib
-import os
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, errors, hf_hub_url
-from tqdm import tqdm
 
-from utils.errors import UserError, run_main
+from utils.errors import UserError, run_main, shown
+from utils.fetch import TIMEOUT, Remote, Unreachable, fetch, file_digest, unreachable
+from utils.files import write_errors, write_whole
 
 HUB_REPO = "hqsiswiliam/SPT"
 PARLAI_URL = "http://parl.ai/downloads/convai2/convai2_fix_723.tgz"
 PARLAI_SHA256 = "d0ae89defe2fd0b0a4221eaa642a457d7d40cef475f54798119c7f3b8dd9361d"
-TIMEOUT = 10.0  # seconds without an answer
-CHUNK = 1 << 20  # bytes
-
-
-class Unreachable(UserError):
-    """The network did not answer; what is on disk may still be complete."""
-
-
-@dataclass(frozen=True)
-class Remote:
-    """One file to fetch, and how to know it: `digest` is "sha256:HEX", or "git:HEX" for a git blob id."""
-
-    url: str
-    target: Path
-    digest: str
-    size: int | None = None  # bytes, where the server publishes it
 
 
 @dataclass(frozen=True)
@@ -58,17 +37,6 @@ KNOWN = {
     "train_self_original_no_cands.txt": Known(17_878, 131_438),
     "valid_self_original_no_cands.txt": Known(1_000, 7_801, "d27c8cac40fc7c937fab999993ef2a9b"),
 }
-
-
-def file_digest(path: Path, kind: str) -> str:
-    """Hex digest of a file; `kind` is "sha256", "md5" or "git" (SHA-1 over git's blob header and content)."""
-    digest = hashlib.sha1() if kind == "git" else hashlib.new(kind)
-    if kind == "git":
-        digest.update(f"blob {path.stat().st_size}\0".encode())
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def count_turns(path: Path) -> tuple[int, int]:
@@ -91,93 +59,6 @@ def known_fault(path: Path, name: str) -> str | None:
     if (found := count_turns(path)) != (known.dialogues, known.turns):
         return f"it holds {found[0]} dialogues and {found[1]} turns, not {known.dialogues} and {known.turns}"
     return None
-
-
-def fault(path: Path, remote: Remote) -> str | None:
-    """Why `path` is not the file that `remote` promises; None when it is."""
-    size = path.stat().st_size
-    if remote.size is not None and size != remote.size:
-        return f"it has {size} bytes, not {remote.size}"
-    kind, _, promised = remote.digest.partition(":")
-    if (found := file_digest(path, kind)) != promised:
-        return f"its {kind} checksum is {found}, not {promised}"
-    return known_fault(path, remote.target.name)
-
-
-def fetch(remote: Remote) -> bool:
-    """Bring `remote.target` to disk, resuming its part file; False when it was there already and verifies.
-
-    Raises:
-        UserError: refused by the server, cut short (the part file stays), size or checksum differs (the part
-            file is removed, the target untouched), or the disk cannot be written.
-        Unreachable: the network did not answer.
-    """
-    target = remote.target
-    with disk_errors(target):
-        if target.is_file():
-            reason = fault(target, remote)
-            if reason is None:
-                return False
-            print(f"fetching {target} again: {reason}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(target)
-        _download(remote, part)
-        reason = fault(part, remote)
-        if reason is not None:
-            part.unlink()  # resuming from wrong bytes would never succeed
-            raise UserError(f"{remote.url} is not the expected file: {reason}; not put in place")
-        os.replace(part, target)
-    return True
-
-
-def _download(remote: Remote, part: Path) -> None:
-    """Append to `part` until it holds all that the server sends for `remote.url`."""
-    have = part.stat().st_size if part.exists() else 0
-    if remote.size is not None and have >= remote.size:
-        if have == remote.size:  # the last run was stopped between the last byte and the check
-            return
-        part.unlink()
-        have = 0
-    response = _open(remote.url, have)
-    if response is None:
-        return
-    with response:
-        if response.status != 206:
-            have = 0  # the server ignored the range and sends everything again
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length is not None else remote.size
-        with (
-            part.open("ab" if have else "wb") as out,
-            tqdm(
-                desc=remote.target.name, total=total, initial=have, unit="B", unit_scale=True, disable=None
-            ) as bar,
-        ):
-            while chunk := _read(response, remote.url):
-                out.write(chunk)
-                bar.update(len(chunk))
-    got = part.stat().st_size
-    if total is not None and got < total:
-        raise UserError(f"{remote.url}: cut short at {got} of {total} bytes; run again to resume from {part}")
-
-
-def _open(url: str, have: int) -> HTTPResponse | None:
-    """The response to a request for the bytes from `have` on; None when the server has no more than that."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:
-            return None
-        raise UserError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (OSError, HTTPException) as error:
-        raise unreachable(url, error) from error
-
-
-def _read(response: HTTPResponse, url: str) -> bytes:
-    try:
-        return response.read(CHUNK)
-    except (OSError, HTTPException) as error:  # apart from the disk's own OSError around it
-        raise Unreachable(f"{url}: the connection broke ({error}); run again to resume") from error
 
 
 def hub_files(folder: str, destination: Path, base_url: str | None) -> list[Remote]:
@@ -204,6 +85,8 @@ def hub_files(folder: str, destination: Path, base_url: str | None) -> list[Remo
             continue
         if sibling.lfs is None and sibling.blob_id is None:
             raise UserError(f"{where}: no checksum is listed for {sibling.rfilename}")
+        if not isinstance(sibling.size, int):
+            raise UserError(f"{where}: no size is listed for {sibling.rfilename}")
         name = sibling.rfilename.removeprefix(f"{folder}/")
         if folder == "data_file":
             name = name.removeprefix("ConvAI2/")  # `destination` is that folder itself
@@ -223,7 +106,7 @@ def extract(archive: Path, folder: Path) -> int:
             damaged archive, a ConvAI2 file of wrong content, or the disk cannot be written.
     """
     try:
-        with disk_errors(folder), tarfile.open(archive) as tar:
+        with write_errors(folder), tarfile.open(archive) as tar:
             members = [member for member in tar.getmembers() if not member.isdir()]
             for member in members:
                 if not member.isfile():
@@ -232,55 +115,41 @@ def extract(archive: Path, folder: Path) -> int:
             for member in members:
                 target = inside(folder, member.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = part_of(target)
-                with tar.extractfile(member) as source, part.open("wb") as out:
-                    shutil.copyfileobj(source, out)
-                reason = known_fault(part, target.name)
-                if reason is not None:
-                    part.unlink()
-                    raise UserError(f"{archive}: {member.name} is not ConvAI2's: {reason}; not put in place")
-                os.replace(part, target)
+                write_whole(target, partial(_unpack, tar, member, archive))
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise UserError(f"{archive} is not a whole tar archive: {error}") from error
     return len(members)
 
 
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, part: Path) -> None:
+    """One member of an archive into `part`; errors as `extract`."""
+    with tar.extractfile(member) as source, part.open("wb") as out:
+        shutil.copyfileobj(source, out)
+    reason = known_fault(part, Path(member.name).name)
+    if reason is not None:
+        raise UserError(f"{archive}: {member.name} is not ConvAI2's: {reason}; not put in place")
+
+
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused when that leaves `folder` ("../x", "/etc/x", through a link)."""
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"'{name}' would be written outside {folder}; refused, nothing was written")
-    return folder / name
-
-
-def part_of(target: Path) -> Path:
-    """Where `target` grows until it is whole."""
-    return target.with_name(target.name + ".part")
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the file system into the one line that the user can act on."""
     try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
-
-
-def unreachable(where: str, error: Exception) -> Unreachable:
-    """The error for a server that cannot be talked to."""
-    reason = getattr(error, "reason", error)  # urllib wraps the socket's own error
-    return Unreachable(f"{where}: the network could not be reached ({reason})")
+        place = (folder / name).resolve()
+    except (OSError, ValueError) as error:  # too long, or with a null byte in it
+        raise UserError(f"{shown(name)} is no name of a file: {error}") from None
+    if not place.is_relative_to(folder.resolve()):
+        raise UserError(f"{shown(name)} would be written outside {folder}; refused, nothing was written")
+    return folder / name
 
 
 def missing_convai2(data_dir: Path) -> list[str]:
     """Names of the files behind the released settings that are absent or of other content."""
-    with disk_errors(data_dir):
+    with write_errors(data_dir):
         return [n for n in KNOWN if not (data_dir / n).is_file() or known_fault(data_dir / n, n)]
 
 
 def get_folder(folder: str, destination: Path, base_url: str | None) -> None:
     """Fetch one folder of the authors' repository into `destination`; errors as `hub_files` and `fetch`."""
-    fetched = [fetch(remote) for remote in hub_files(folder, destination, base_url)]
+    fetched = [fetch(remote, known_fault) for remote in hub_files(folder, destination, base_url)]
     print(f"{destination}: {sum(fetched)} files fetched, {len(fetched) - sum(fetched)} already there")
 
 
@@ -293,7 +162,7 @@ def get_convai2(data_dir: Path, source: str, base_url: str | None) -> None:
     try:
         if source == "parlai":
             archive = data_dir / Path(urlsplit(PARLAI_URL).path).name
-            fetch(Remote(PARLAI_URL, archive, f"sha256:{PARLAI_SHA256}"))
+            fetch(Remote(PARLAI_URL, archive, f"sha256:{PARLAI_SHA256}"), known_fault)
             print(f"{data_dir}: {extract(archive, data_dir)} files unpacked from {archive.name}")
         else:
             get_folder("data_file", data_dir, base_url)

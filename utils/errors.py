@@ -2,17 +2,38 @@
 
 import difflib
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
     """A mistake that the user can mend. The message names the file, line or key and what to do."""
 
 
+class _Short(reprlib.Repr):
+    """Python's own short `repr`, for values that may be huge, or nested so that their full text would be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxtuple, self.maxset = 2, 6, 4, 6, 6
+        self.maxstring, self.maxother, self.maxlong = 100, 100, 60
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if abs(value) < 10**60 else "a number of more than 60 digits"
+
+
+def shown(value: Any) -> str:
+    """`repr(value)` for a message: the same for what people write, short for what they do not."""
+    text = _Short().repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt `word`: "; did you mean 'x'?", or the valid choices when none is near."""
+    word = word[:100]  # comparing takes long for long words
     choices = sorted(valid)
     by_lower = {choice.lower(): choice for choice in choices}
     match = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
@@ -32,8 +53,8 @@ def existing_file(path: str | Path, what: str) -> Path:
         UserError: the file is missing, is a folder, or is empty.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{what} not found: {path}")
+    if not os.path.exists(path):  # Path's own raises for a name that is too long
+        raise UserError(f"{what} not found: {str(path)[:300]}")
     if path.is_dir():
         raise UserError(f"{what} is a folder, a file is needed: {path}")
     if not os.access(path, os.R_OK):

@@ -1,6 +1,5 @@
-"""Run folders: their names, what lies in them, and writing files that are never half there."""
+"""Run folders: their names, what lies in them, and where they are."""
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from utils.errors import UserError
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 AUTHORS_CONFIG = "checkpoint_best.pth"
 CHECKPOINTS = "ds_ckpt"
+BASE_LM = "model"  # of a run that made one
 TRAINED, CARD = "soft_prompts.safetensors", "soft_prompts.json"
 
 
@@ -53,7 +53,7 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
         UserError: the folder is missing, or holds no run with a checkpoint.
     """
     path = Path(model_path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # Path's own raises for a name that is too long
         raise UserError(f"--model_path {path}: no such folder")
     if _is_run(path):
         return [path]
@@ -72,24 +72,6 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """A folder with checkpoints, or with a trained part that somebody passed on without them."""
-    return (folder / CHECKPOINTS).is_dir() or (folder / TRAINED).is_file()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader or a crash sees the old content or the new, nothing between.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-
-
-def json_line(row: dict[str, Any]) -> str:
-    """One line of a JSON-lines file."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    """A folder with checkpoints, or with a trained part or LM that somebody passed on without them."""
+    has_lm = (folder / CONFIG).is_file() and (folder / BASE_LM / "config.json").is_file()
+    return has_lm or (folder / CHECKPOINTS).is_dir() or (folder / TRAINED).is_file()

@@ -124,8 +124,10 @@ def _load(folder: Path, layer: int) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModel.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise Unavailable(f"cannot load the model in {folder}: {str(error).splitlines()[0]}") from error
     if not hasattr(getattr(model, "encoder", None), "layer"):

@@ -1,0 +1,170 @@
+"""Run folders that came from somebody else: whatever is wrong in them is one line, never a traceback."""
+
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.registry import build_tokenizer
+from trainer.checkpoints import read_run_config, read_trained
+from trainer.export import export_run
+from utils.errors import UserError
+from utils.runs import find_runs
+
+PROMPT = "models.{}.prompt_encoder.default.embedding.weight"
+TRAINED = "soft_prompts.safetensors"
+
+
+def fault(call, *arguments):
+    """The message of the UserError that a call ends in; one line, of a length that one reads."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 1500
+    return message
+
+
+@pytest.fixture
+def authors_run(tmp_path):
+    """authors_run(state): a run folder in the authors' format with these tensors."""
+
+    def make(state):
+        states = tmp_path / "run" / "ds_ckpt" / "best" / "mp_rank_00_model_states.pt"
+        states.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"module": state}, states)
+        return tmp_path / "run"
+
+    return make
+
+
+def test_prompts_of_two_shapes(authors_run):
+    """They were stacked without a look, which ended in a traceback of torch."""
+    run = authors_run({PROMPT.format(0): torch.ones(4, 8), PROMPT.format(1): torch.ones(5, 8)})
+    assert fault(read_trained, run).endswith("soft prompts of different shapes: [(4, 8), (5, 8)]")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (["0", "2"], "soft prompts [0, 2] are not numbered 0 to 1"),
+        (range(3, 2000), "are not numbered 0 to 1996"),
+        (["9" * 5000], "holds none of the wanted tensors"),
+        (["0", "00", "٠"], None),
+    ],
+    ids=["gap", "many", "5,000 digits", "twice"],
+)
+def test_prompts_that_are_numbered_oddly(authors_run, numbers, message):
+    """A number of 5,000 digits is more than Python reads; two spellings of 0 would be one prompt."""
+    run = authors_run({PROMPT.format(number): torch.ones(2, 4) for number in numbers})
+    if message is None:
+        assert read_trained(run)[0]["soft_prompts.weight"].shape == (1, 2, 4)
+    else:
+        assert message in fault(read_trained, run)
+
+
+@pytest.mark.parametrize("section", ["model", "training", "dataset"])
+@pytest.mark.parametrize("value", [["K"], 3, "K", [["K"] * 1000] * 5])
+def test_a_section_of_the_authors_config_that_is_no_mapping(tmp_path, section, value):
+    """`config.model` as a list was asked for its items."""
+    torch.save({"config": {section: value}}, tmp_path / "checkpoint_best.pth")
+    message = fault(read_run_config, tmp_path, [])
+    assert f"checkpoint_best.pth: {section} = " in message
+    assert "a section with keys is needed" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00best", "is not the name of a checkpoint"),
+        (b"a" * 300, "is not the name of a checkpoint"),
+        (b"a\nb", "is not the name of a checkpoint"),
+        (b"a\0b", "is not the name of a checkpoint"),
+        (b"other", "no checkpoint (soft_prompts.safetensors or ds_ckpt/other/mp_rank_00_model_states.pt)"),
+    ],
+    ids=["binary", "long", "two lines", "null", "missing"],
+)
+def test_the_tag_in_latest(authors_run, content, message):
+    """A binary file in its place is no text; a name of 300 letters is more than a file system takes."""
+    run = authors_run({PROMPT.format(0): torch.ones(2, 4)})
+    (run / "ds_ckpt" / "best").rename(run / "ds_ckpt" / "elsewhere")
+    (run / "ds_ckpt" / "latest").write_bytes(content)
+    assert message in fault(read_trained, run)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(authors_run, run_copy, value):
+    """NaN decodes without an error, in the words of one prompt for every example."""
+    bad = torch.ones(2, 4)
+    bad[1, 2] = value
+    message = "'soft_prompts.weight' holds values that are no finite floating-point numbers"
+    assert message in fault(read_trained, authors_run({PROMPT.format(0): bad}))
+    save_file({"soft_prompts.weight": bad}, run_copy / TRAINED)
+    assert message in fault(read_trained, run_copy)
+
+
+def test_weights_of_another_kind(run_copy):
+    """Whole numbers would be taken over in silence; a scalar has no prompts to export."""
+    state = load_file(run_copy / TRAINED)
+    save_file(state | {"soft_prompts.weight": state["soft_prompts.weight"].long()}, run_copy / TRAINED)
+    assert "no finite floating-point numbers" in fault(read_trained, run_copy)
+    save_file(state | {"soft_prompts.weight": torch.tensor(1.0)}, run_copy / TRAINED)
+    assert "has no shape [K, V, D]" in fault(export_run, run_copy, run_copy / "peft")
+
+
+def _safetensors(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 1 << 62),
+        _safetensors(b"[" * 10_000),
+        _safetensors({"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}, b"x"),
+        _safetensors({"w": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, b"x"),
+        _safetensors({"w": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}, b"x"),
+        _safetensors({"w": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}}, b"x" * 8),
+    ],
+    ids=["endless header", "nested header", "huge tensor", "F4", "F8_E8M0", "complex"],
+)
+def test_forged_safetensors(run_copy, content):
+    """The library checks its header; what torch has no kind for must not end in a traceback either."""
+    (run_copy / TRAINED).write_bytes(content)
+    assert TRAINED in fault(read_trained, run_copy)
+
+
+@pytest.mark.parametrize("name", ["m" * 300, "m\0m", "../" * 200, "m" * 5000, "m/" * 3000])
+def test_a_model_name_that_no_file_can_have(run_copy, name):
+    """The system answers "File name too long", which was a traceback before the one line."""
+    path = run_copy / "config.yml"
+    lines = path.read_text("utf-8").splitlines()
+    lines = [f"  model_name: {json.dumps(name)}" if "  model_name:" in line else line for line in lines]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    config = read_run_config(run_copy, [])
+    assert config.model.model_name == name
+    assert fault(build_tokenizer, config).startswith("tokenizer ")
+
+
+def test_paths_that_no_file_can_have(run_copy):
+    """The same on the command line, and of a dialogue file."""
+    long = "x" * 300
+    assert fault(find_runs, long) == f"--model_path {long}: no such folder"
+    assert "no checkpoint" in fault(read_trained, run_copy / long)
+    from dataset.readers import read_dialogues
+
+    assert "not found: " in fault(read_dialogues, long, "convai2")
+
+
+def test_a_run_of_links_to_nowhere(run_copy):
+    """A copy that kept links instead of files."""
+    for name in ("config.yml", TRAINED):
+        (run_copy / name).unlink()
+        (run_copy / name).symlink_to("nowhere")
+    shutil.rmtree(run_copy / "ds_ckpt")
+    assert "neither config.yml nor checkpoint_best.pth" in fault(read_run_config, run_copy, [])
+    assert "no checkpoint" in fault(read_trained, run_copy)

@@ -1,0 +1,237 @@
+"""Writing files whole: whoever reads, and whatever breaks, finds the old content or the new, never a part of one.
+
+Everything that the project writes at one go comes through here. Content goes to a file of its own beside the
+target, made exclusively under a name that nobody can guess (two writers never meet in it, a planted link is not
+followed), is flushed to the disk, and only then takes the target's name.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from utils.errors import UserError, first_line
+
+Content = str | bytes | Callable[[Path], object]
+"""text (written as UTF-8), bytes, or a function that writes to the path it is given"""
+
+_PART = ".part-"
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}
+
+
+def write_whole(path: Path, content: Content) -> None:
+    """Write one file, in the place of an earlier one.
+
+    Raises:
+        UserError: it cannot be written; an earlier file is as it was.
+    """
+    write_together(path.parent, {path.name: content})
+
+
+def write_together(folder: Path, contents: Mapping[str, Content]) -> None:
+    """Write files that belong together, so that no crash leaves new ones beside old ones.
+
+    The last one is the mark by which a reader knows that the others are of one kind: it goes away before the
+    others change, and comes back last. Two writers take turns.
+
+    Args:
+        folder: where all of them lie.
+        contents: by file name.
+
+    Raises:
+        UserError: one of them cannot be written. What was there is as it was, or lacks its mark.
+    """
+    paths = [folder / name for name in contents]
+    *others, mark = paths
+    parts: dict[Path, Path] = {}
+    try:
+        for path, content in zip(paths, contents.values(), strict=True):
+            with write_errors(path):
+                parts[path] = part = _new_part(folder)
+                _fill(part, content)
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "a folder has its name")
+        with write_errors(mark), _locked(folder) as descriptor:
+            if others:
+                mark.unlink(missing_ok=True)
+                _sync_folder(descriptor)
+            for path in others:
+                os.replace(parts[path], path)
+            if others:
+                _sync_folder(descriptor)
+            os.replace(parts[mark], mark)
+            _sync_folder(descriptor)
+    finally:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # most have moved; one that stays behind harms nobody
+                part.unlink()
+
+
+def write_new(path: Path, content: Content) -> bool:
+    """Write a file under a name that is free; False, and nothing written, when it is taken.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with write_errors(path):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            return False
+    try:
+        write_whole(path, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Write a folder of files, in the place of an earlier one.
+
+    Between two renames there is no `folder`, as no system call that is everywhere exchanges two: a crash just
+    then leaves both beside it, whole, under names that start with ".part-".
+
+    Args:
+        folder: what is replaced, with all that is in it.
+        fill: writes the files into the folder that it is given.
+
+    Raises:
+        UserError: it cannot be written; an earlier folder is as it was.
+    """
+    part = folder.with_name(_PART + secrets.token_hex(8))
+    old = folder.with_name(_PART + secrets.token_hex(8))
+    try:
+        with write_errors(folder):
+            part.mkdir()
+            fill(part)
+            for path in part.rglob("*"):
+                if path.is_file():
+                    _flush(path)
+            with _locked(folder.parent) as descriptor:
+                if folder.exists():
+                    os.rename(folder, old)
+                try:
+                    os.rename(part, folder)
+                except BaseException:
+                    if old.exists():
+                        os.rename(old, folder)
+                    raise
+                _sync_folder(descriptor)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if folder.exists():  # else the old one could not come back, and is all that there is
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a finished file of the same folder its name.
+
+    Raises:
+        UserError: that cannot be done; `part` stays.
+    """
+    with write_errors(path):
+        _flush(part)
+        with _locked(path.parent) as descriptor:
+            os.replace(part, path)
+            _sync_folder(descriptor)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON text.
+
+    Raises:
+        UserError: a number in it is not finite: JSON has no word for that, and other programs cannot read it.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    except ValueError as error:
+        where = ""
+        if isinstance(value, Mapping):
+            where = next((f" '{key}'" for key, item in value.items() if not _is_json(item)), "")
+        raise UserError(
+            f"{where.strip() or 'a value'} cannot be written as JSON: {first_line(error)}"
+        ) from None
+
+
+def json_line(row: dict[str, Any]) -> str:
+    """One line of a JSON-lines file; errors as `to_json`."""
+    return to_json(row) + "\n"
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """What the system or a library says when `path` cannot be written, as one line that names it."""
+    try:
+        yield
+    except (OSError, SafetensorError, UnicodeEncodeError) as error:
+        raise UserError(
+            f"cannot write {path}: {getattr(error, 'strerror', None) or first_line(error)}"
+        ) from error
+    except Exception as error:
+        if type(error) is not Exception:  # the tokenizers library has no other kind
+            raise
+        raise UserError(f"cannot write {path}: {first_line(error)}") from error
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _new_part(folder: Path) -> Path:
+    """An empty file that did not exist before, with the rights that the user's umask leaves."""
+    part = folder / (_PART + secrets.token_hex(8))
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return part
+
+
+def _fill(part: Path, content: Content) -> None:
+    if callable(content):
+        content(part)
+    else:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    _flush(part)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: a full one may say so only now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """An open descriptor of a folder, which one writer at a time holds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(
+            OSError
+        ):  # some network file systems lock no folder: writers do not take turns
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(descriptor: int) -> None:
+    """Names are on the disk, too, where the file system can be asked for that."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
