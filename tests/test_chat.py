@@ -208,7 +208,7 @@ def test_the_newest_message_always_reaches_the_model(trained_run, tmp_path, monk
     model = load_run(trained_run, config)
     texts = []
 
-    def generate(model, batch, scores, choice, **options):
+    def generate(model, batch, scores, choice, _settings):
         texts.append(model.tokenizer.decode(batch.input_ids[0]))
         return [chat_module.Reply("that is something which i have never heard before", 1, [0.1, 0.2, 0.3])]
 
