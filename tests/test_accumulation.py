@@ -73,9 +73,7 @@ def test_steps_are_those_of_plain_adam(run_accumulating, by_hand, stage, clip):
     trained = load_file(run_accumulating(stage, grad_clip=clip) / "soft_prompts.safetensors")
     assert trained.keys() == wanted.keys()
     for name, tensor in wanted.items():
-        torch.testing.assert_close(
-            trained[name], tensor, atol=2e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        assert (trained[name] - tensor).abs().max() < 2e-6, name
 
 
 def test_logged_steps_are_the_optimisers(run_accumulating, capsys):

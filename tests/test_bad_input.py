@@ -97,6 +97,20 @@ def test_settings(fail, arguments, message):
     assert message in fail(*arguments)
 
 
+@pytest.mark.parametrize("way", ["--save_model=no", "--set=training.save_model=false", "yaml"])
+def test_decoding_without_a_checkpoint(fail, tmp_path, way):
+    """--do_test of a run that keeps no checkpoint: it trained to the end, and failed then."""
+    path = tmp_path / "mine.yml"
+    path.write_text(
+        "training:\n  save_model: false\n" if way == "yaml" else "training: {}\n", encoding="utf-8"
+    )
+    arguments = [] if way == "yaml" else [way]
+    message = fail("--do_test=yes", *arguments, config=path)
+    assert message == (
+        "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
+    )
+
+
 def test_a_misspelt_key_in_the_yaml_file_names_the_file(fail, tmp_path):
     """In the release an unknown key passed, and the default was trained."""
     path = tmp_path / "mine.yml"

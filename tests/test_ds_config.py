@@ -40,6 +40,53 @@ def test_the_shipped_file_is_valid(make_config):
         ({"zero_optimization": {"stge": 2}}, "zero_optimization.stge", "did you mean 'stage'?"),
         ({"fp16": {"enable": True}}, "fp16.enable", "did you mean 'enabled'?"),
         ({"gradient_acumulation_steps": 2}, "gradient_acumulation_steps", "did you mean 'gradient_accu"),
+        (
+            {"data_types": {"grad_acum_dtype": "fp32"}},
+            "data_types.grad_acum_dtype",
+            "did you mean 'grad_accum_dtype'?",
+        ),
+        ({"flops_profiler": {"enable": True}}, "flops_profiler.enable", "did you mean 'enabled'?"),
+        (
+            {"activation_checkpointing": {"cpu_checkpoint": True}},
+            "activation_checkpointing.cpu_checkpoint",
+            "did you mean 'cpu_checkpointing'?",
+        ),
+        ({"aio": {"blocksize": 1}}, "aio.blocksize", "did you mean 'block_size'?"),
+        ({"tensorboard": {"outputpath": "x"}}, "tensorboard.outputpath", "did you mean 'output_path'?"),
+        ({"wandb": {"projects": "x"}}, "wandb.projects", "did you mean 'project'?"),
+        ({"csv_monitor": {"jobname": "x"}}, "csv_monitor.jobname", "did you mean 'job_name'?"),
+        ({"comms_logger": {"prof_al": True}}, "comms_logger.prof_al", "did you mean 'prof_all'?"),
+        ({"torch_autocast": {"dtypes": "bfloat16"}}, "torch_autocast.dtypes", "did you mean 'dtype'?"),
+        (
+            {"checkpoint": {"load_univeral": True}},
+            "checkpoint.load_univeral",
+            "did you mean 'load_universal'?",
+        ),
+        ({"checkpoint": {"writer": {"typ": "fast"}}}, "checkpoint.writer.typ", "did you mean 'type'?"),
+        (
+            {"checkpoint": {"parallel_write": {"pipeline": True}}},
+            "checkpoint.parallel_write.pipeline",
+            "did you mean 'pipeline_stage'?",
+        ),
+        ({"optimizer": {"typ": "Adam"}}, "optimizer.typ", "did you mean 'type'?"),
+        (
+            {"zero_optimization": {"offload_optimizer": {"devise": "cpu"}}},
+            "zero_optimization.offload_optimizer.devise",
+            "did you mean 'device'?",
+        ),
+        (
+            {"zero_optimization": {"offload_param": {"pinned_memory": True}}},
+            "zero_optimization.offload_param.pinned_memory",
+            "did you mean 'pin_memory'?",
+        ),
+        (
+            {"zero_optimization": {"stage3_max_live_parameter": 1}},
+            "zero_optimization.stage3_max_live_parameter",
+            "did you mean 'stage3_max_live_parameters'?",
+        ),
+        # DeepSpeed has given these up: it refuses the one and passes over the other
+        ({"sparse_gradients": True}, "sparse_gradients", ""),
+        ({"load_from_fp32_weights": True}, "load_from_fp32_weights", ""),
     ],
 )
 def test_a_misspelt_key_is_named_with_the_nearest(read, content, key, hint):
@@ -59,6 +106,12 @@ def test_a_misspelt_key_is_named_with_the_nearest(read, content, key, hint):
         ("[1]", r"ds\.json: expected a JSON object"),
         ('{"zero_optimization": 2}', r"ds\.json: 'zero_optimization' must be a JSON object, found 2"),
         ('{"zero_optimization": {"stage": 4}}', r"ds\.json: zero_optimization\.stage = 4"),
+        ('{"data_types": "fp32"}', r"ds\.json: 'data_types' must be a JSON object, found 'fp32'"),
+        ('{"aio": null}', r"ds\.json: 'aio' must be a JSON object, found None"),
+        (
+            '{"zero_optimization": {"offload_param": "cpu"}}',
+            r"ds\.json: 'zero_optimization\.offload_param' must be a JSON object, found 'cpu'",
+        ),
         ("", r"DeepSpeed configuration is empty: .*ds\.json"),
     ],
 )
@@ -66,6 +119,47 @@ def test_a_broken_file_is_named_with_its_line(read, text, fault):
     """A JSON error without file and line, or the last of two equal keys winning."""
     with pytest.raises(UserError, match=fault):
         read(text)
+
+
+def test_every_valid_section_passes(read):
+    """A check that is stricter than DeepSpeed refuses what its documentation shows."""
+    content = {
+        "zero_optimization": {
+            "stage": 3,
+            "stage3_prefetch_bucket_size": 1,
+            "offload_optimizer": {"device": "cpu", "pin_memory": True},
+            "offload_param": None,
+            "leaf_module": {"names": []},
+        },
+        "flops_profiler": {
+            "enabled": True,
+            "profile_step": 1,
+            "module_depth": -1,
+            "top_modules": 1,
+            "detailed": True,
+        },
+        "activation_checkpointing": {
+            "partition_activations": False,
+            "cpu_checkpointing": False,
+            "profile": False,
+        },
+        "aio": {"block_size": 1048576, "queue_depth": 8, "single_submit": False, "overlap_events": True},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "tensorboard": {"enabled": False, "output_path": "x", "job_name": "y"},
+        "wandb": {"enabled": False, "team": "x", "group": "y", "project": "z"},
+        "csv_monitor": {"enabled": False, "output_path": "x", "job_name": "y"},
+        "comms_logger": {
+            "enabled": False,
+            "verbose": False,
+            "prof_all": True,
+            "debug": False,
+            "prof_ops": [],
+        },
+        "torch_autocast": {"enabled": False, "dtype": "bfloat16", "lower_precision_safe_modules": []},
+        "checkpoint": {"tag_validation": "Warn", "load_universal": False, "writer": {"type": "python"}},
+        "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 3}},
+    }
+    assert read(content) == content
 
 
 def test_a_byte_order_mark_is_no_error(read):
@@ -83,6 +177,7 @@ def test_replaced_values_are_noted(read, make_config):
             "gradient_clipping": 1.0,
             "optimizer": {"type": "AdamW"},
             "scheduler": {"type": "WarmupLR"},
+            "seed": 5,
             "fp16": {"enabled": True, "loss_scale": 128},
             "bf16": {"enabled": False},
             "steps_per_print": 7,
@@ -109,6 +204,7 @@ def test_replaced_values_are_noted(read, make_config):
         "gradient_clipping",
         "optimizer",
         "scheduler",
+        "seed",
         "fp16",
     }
 
