@@ -196,6 +196,13 @@ def test_a_bad_assignment_is_one_line(load, assignment, fault):
     assert fault in _message(load, MODEL, assignment)
 
 
+def test_a_value_is_blamed_on_the_layer_that_won():
+    """The file gives the key a valid value too; who is sent there looks for a mistake that is not in it."""
+    layers = [("a.yml", {"model": {"model_name": "x", "K": 4}}), ("the command line", {"model": {"K": 0}})]
+    with pytest.raises(UserError, match=r"^the command line: model\.K = 0"):
+        build_config(layers)
+
+
 def test_flags_override_set_override_file_override_default(tmp_path):
     """The order of strength: a YAML learning rate that beats --lr is what the release got wrong, reversed."""
     path = tmp_path / "run.yml"

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -273,6 +273,7 @@ def test_the_release_cuts_left_in_training_and_right_at_inference(make_encoder, 
     assert cut_inference.ids.tolist() == inference.ids[:limit].tolist()
     assert _target_text(long, cut_training) == [f" {example.response}</s>"]
     assert cut_inference.query_end == limit
+    assert cut_training.query_end == training.query_end - (len(training.ids) - limit)
     (short,) = make_encoder(model=released, dataset={"max_token_length": 4}).encode(
         [example], with_response=True
     )
@@ -286,6 +287,15 @@ def test_the_released_inference_text_ends_in_a_blank(make_encoder, examples):
     assert _text(encoder, inference.ids).endswith(" R: ")
     assert not _text(encoder, training.ids).endswith(" ")
     assert inference.ids.tolist() != training.ids[: len(inference.ids)].tolist()
+
+
+def test_offsets_without_their_blanks_move_no_border(make_encoder, load_tokenizer, examples):
+    """RoBERTa's and GPT-2's files may leave the blank out of a token's offsets: no token then holds it."""
+    tokenizer = load_tokenizer()
+    expected = _both(make_encoder(tokenizer), examples[5])
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    for encoded, whole in zip(_both(make_encoder(tokenizer), examples[5]), expected, strict=True):
+        assert (encoded.query_end, encoded.targets) == (whole.query_end, whole.targets)
 
 
 @pytest.mark.parametrize(("max_turns", "kept"), [(-1, 5), (0, 1), (1, 1), (2, 2), (3, 3), (9, 5)])

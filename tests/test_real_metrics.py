@@ -21,7 +21,7 @@ def system_wordnet(monkeypatch, tmp_path):
 
     if not (meteor.SYSTEM_WORDNET / "data.noun").is_file():
         pytest.skip(f"no WordNet in {meteor.SYSTEM_WORDNET} (Debian: apt-get install wordnet-base)")
-    monkeypatch.setattr(nltk.data, "path", [str(tmp_path), str(meteor.SYSTEM_WORDNET)])
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
 
 
 @pytest.fixture

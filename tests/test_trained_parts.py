@@ -6,6 +6,7 @@ import torch
 from tests.conftest import FAMILIES
 from tests.helpers import model_of, train_batch
 from tests.test_retriever import encoder, everything
+from utils.config import build_config
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,3 +78,16 @@ def test_the_retrievers_encoder_has_the_heads_that_were_asked_for():
     four.load_state_dict(one.state_dict())
     scores = [retriever(prompts, context, everything(context)) for retriever in (one, four)]
     assert not torch.allclose(*scores)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_lms_head_is_its_embedding(data, family):
+    """An LM with a head of its own is another, larger one than the sample's sizes were chosen for."""
+    init = {"architecture": family, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
+    sections = {
+        "model": {"model_type": "language_model", "init": init | {"vocab_size": 300, "max_positions": 64}},
+        "dataset": {"train": str(data["train"])},
+    }
+    model = model_of(build_config([("test", sections)])).lm.model
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    assert head is embedding

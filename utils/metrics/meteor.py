@@ -55,6 +55,8 @@ def load_wordnet() -> tuple[Any, str]:
             continue
         return nltk.corpus.wordnet, "NLTK's data"
     if (SYSTEM_WORDNET / "data.noun").is_file():
+        if str(SYSTEM_WORDNET) not in nltk.data.path:  # NLTK reads below the folders of its path only
+            nltk.data.path.append(str(SYSTEM_WORDNET))
         return _system_wordnet(SYSTEM_WORDNET), "the system's wordnet-base"
     raise Unavailable(
         "WordNet is not installed; run: python -m nltk.downloader wordnet, or on Debian: apt-get install wordnet-base"
@@ -63,12 +65,11 @@ def load_wordnet() -> tuple[Any, str]:
 
 @lru_cache(maxsize=1)
 def _system_wordnet(folder: Path) -> Any:
-    """NLTK's reader on the files of WordNet's own release, kept, as loading takes seconds.
+    """NLTK's reader on the files of Debian's package; kept, as loading takes seconds.
 
-    They lack two files that NLTK adds and that no synonym depends on: the names of the lexicographers' files,
-    and the index that maps the synsets of one version of WordNet to another's.
+    The package lacks two files that NLTK asks for and no synonym depends on: `lexnames`, the names of the files
+    that a synset was written in, and `index.sense`, which maps synsets from one version of WordNet to another.
     """
-    import nltk
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
     class SystemWordNet(WordNetCorpusReader):
@@ -80,8 +81,6 @@ def _system_wordnet(folder: Path) -> Any:
         def map_wn(self, version: str = "wordnet") -> None:
             """No other version is asked for."""
 
-    if str(folder) not in nltk.data.path:  # NLTK reads below the folders of its path only
-        nltk.data.path.append(str(folder))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The multilingual functions are not available")
         return SystemWordNet(str(folder), None)
