@@ -179,7 +179,7 @@ def test_an_unreachable_hub_is_asked_once(make_config, monkeypatch):
     def unreachable(*_args, **_kwargs):
         raise OSError("no route")
 
-    def record(_source, local_files_only):
+    def record(_source, local_files_only, **_options):
         seen.append(local_files_only)
         raise OSError("not cached")
 
