@@ -129,24 +129,29 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
     """The base LM in the configured precision.
 
     Raises:
-        UserError: it cannot be loaded, with the model's name and how to give a local folder.
+        UserError: it cannot be loaded, or lacks weights; with its name and how to give a local folder.
     """
     source = lm_source(config.model_name)
     local_only = _local_only(source)
     try:
         lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             source,
             config=lm_config,
             dtype=DTYPES[config.load_bit],
             local_files_only=local_only,
             trust_remote_code=False,
+            output_loading_info=True,
         )
     except UserError:
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("base LM", config.model_name, error) from None
+    missing = sorted(loading["missing_keys"])
+    if missing:  # the library draws them at random, with a warning
+        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
+        raise _cannot_load("base LM", config.model_name, lacks)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return LanguageModel(model, frozen)

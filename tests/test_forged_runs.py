@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.language_model import load_language_model
 from models.registry import build_tokenizer
 from trainer.checkpoints import read_run_config, read_trained
 from trainer.export import export_run
@@ -148,6 +149,29 @@ def test_a_model_name_that_no_file_can_have(run_copy, name):
     config = read_run_config(run_copy, [])
     assert config.model.model_name == name
     assert fault(build_tokenizer, config).startswith("tokenizer ")
+
+
+def test_a_base_lm_that_lacks_weights(make_config, lm_folder, tmp_path):
+    """The library draws what is missing at random: a model folder that was copied in part still gives figures."""
+    folder = shutil.copytree(lm_folder("opt"), tmp_path / "lm")
+    state = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in state.items() if "layers.1.fc1" not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    message = fault(load_language_model, make_config(model={"model_name": str(folder)}).model)
+    assert "base LM in folder" in message
+    assert "its files lack 2 of its weights, such as model.decoder.layers.1.fc1.bias" in message
+
+
+def test_sizes_that_no_memory_holds(run_copy):
+    """A line of config.yml that asks for terabytes, which were allotted before the checkpoint was compared."""
+    for assignment in (
+        "model.K=1000000",
+        "model.peft_config.num_virtual_tokens=1000000",
+        "model.K=100000000000",
+    ):
+        assert "model.K" in fault(read_run_config, run_copy, [assignment])
+    assert "model.peft_config.r" in fault(read_run_config, run_copy, ["model.peft_config.r=1000000"])
+    assert "num_layers" in fault(read_run_config, run_copy, ["model.retriever.num_layers=1000000"])
 
 
 def test_paths_that_no_file_can_have(run_copy):

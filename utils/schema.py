@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 NonNegative = Annotated[float, Field(ge=0)]
 Temperature = Annotated[float, Field(gt=0)]
 
@@ -23,7 +24,7 @@ class PeftConfig(Section):
 
     num_virtual_tokens: Positive
     """V, virtual tokens per soft prompt (and per layer for prefix tuning)"""
-    r: Positive
+    r: Annotated[int, Field(ge=1, le=10_000)]
     """rank of LoRA's update"""
     lora_alpha: Positive
     """LoRA's scale; the update is multiplied by lora_alpha / r"""
@@ -40,7 +41,7 @@ class RetrieverConfig(Section):
     """what passes through the encoder: the prompts (extra), the context (lm)"""
     n_head: Positive
     """attention heads of the encoder; must divide D"""
-    num_layers: Positive
+    num_layers: Layers
     """layers of the encoder"""
 
 
@@ -51,7 +52,7 @@ class InitConfig(Section):
     """family of the base LM"""
     hidden_size: Positive
     """width of the LM; must be a multiple of num_heads"""
-    num_layers: Positive
+    num_layers: Layers
     """decoder layers"""
     num_heads: Positive
     """attention heads"""
@@ -242,6 +243,10 @@ class Config(Section):
             (
                 model.gradient_checkpointing and model.model_type == "prefix_tuning",
                 "model.gradient_checkpointing has no cache, which is where prefix_tuning puts its prefix",
+            ),
+            (
+                model.K * model.peft_config.num_virtual_tokens > 100_000,
+                "model.K times model.peft_config.num_virtual_tokens is more than 100,000 virtual tokens",
             ),
             (
                 model.model_type == "language_model" and not training.save_model,
