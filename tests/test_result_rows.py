@@ -25,7 +25,7 @@ def test_prompt_0_is_counted(examples):
     """0 is a prompt and None is none: a counter that takes one for the other hides a prompt that dominates."""
     choices = [0, 2, 0, 0, None]
     rows = [result_row(examples[0], Reply("a", choice, None), 1.0, 1) for choice in choices]
-    assert "{0: 3, 2: 1}" in result_text(rows).split("\n\n")[0]
+    assert "{0: 3, 2: 1}" in result_text(rows, {}).split("\n\n")[0]
 
 
 def test_the_reply_does_not_know_the_target(run_copy, data, tmp_path, world):
