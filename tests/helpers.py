@@ -14,7 +14,7 @@ from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator
-from models.conversation import ConversationModel
+from models.conversation import ConversationModel, StepOutput
 from models.registry import build_model, build_tokenizer
 from utils.schema import Config
 
@@ -39,6 +39,21 @@ def inference_batch(model: ConversationModel, examples: Sequence[Example]) -> In
     """One left-padded decoding batch."""
     collator = make_collator(ExampleEncoder(model.tokenizer, model.config), model.config, decoding=True)
     return collator.inference(encoded(model, examples, response=False))
+
+
+class BareEngine:
+    """What validation asks of an engine, around a model without one."""
+
+    def __init__(self, model: ConversationModel) -> None:
+        self.module = model
+
+    def __call__(self, batch: Batch, progress: float) -> StepOutput:
+        """The model's forward pass."""
+        return self.module(batch, progress)
+
+    def eval(self) -> None:
+        """Evaluation mode."""
+        self.module.eval()
 
 
 def json_rows(path: Path) -> list[dict]:
