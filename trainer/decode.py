@@ -20,7 +20,8 @@ from models.conversation import ConversationModel
 from models.generation import MAX_NEW_TOKENS, Reply, StopAtMarks, generate_replies, pick_prompts
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
-from utils.errors import UserError, first_line
+from trainer.liveness import reason_of, together
+from utils.errors import UserError
 from utils.metrics import score
 from utils.runs import json_line, write_whole
 from utils.schema import Config
@@ -51,15 +52,16 @@ def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | Non
     """
     options = options or DecodeOptions()
     transformers_logging.disable_progress_bar()
+    runs = world.share(list(runs))
     failures = []
     for run in runs:
         try:
             decode_run(run, world, options)
         except Exception as error:  # whatever stops one run must not stop the others
-            if len(runs) == 1:
+            # what several ranks agreed on is a UserError; anything else comes from a rank that is lost
+            if len(runs) == 1 or (world.size > 1 and not isinstance(error, UserError)):
                 raise
-            reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-            failures.append(f"{run}: {reason}")
+            failures.append(f"{run}: {reason_of(error)}")
             world.say(f"failed: {failures[-1]}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
@@ -68,13 +70,35 @@ def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | Non
 def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     """Decode one run folder into `evaluation_result.jsonl` and `.txt`.
 
+    The main process decides whether there is anything to do. When a rank fails, all of them do, together, and
+    nothing is written.
+
     Raises:
         UserError: what is wrong with the run, its model or the validation file. Earlier results stay.
     """
     text_path = run / f"{options.stem()}.txt"
-    if options.skip_exists and text_path.is_file():
+    if world.share(options.skip_exists and text_path.is_file()):
         world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
         return
+    with together(world):
+        mine = _decode_share(run, world, options)
+    shares = world.gather(mine)
+    with together(world):
+        if world.is_main:
+            _write_results(run, _rows_of(shares, run), world, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank decoded: rows of the result file by their example's number."""
+
+    run: str
+    num_examples: int
+    """of the whole file"""
+    rows: dict[int, dict[str, Any]]
+
+
+def _decode_share(run: Path, world: World, options: DecodeOptions) -> Share:
     config = read_run_config(run, list(options.assignments))
     config.model.load_bit, reason = decide_precision(config.model.load_bit)
     if reason:
@@ -84,13 +108,15 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     model = load_run(run, config).to(world.device)
     world.say(f"{run}: {len(examples)} examples of {valid_path}")
     set_seed(options.seed + world.rank)  # without a retriever prompts are drawn
-    mine = decode_examples(model, config, examples, world, options)
-    rows = _gather(mine, world)
-    if world.is_main:
-        write_whole(run / f"{options.stem()}.jsonl", "".join(json_line(row) for row in rows))
-        write_whole(text_path, result_text(rows))
-        bleu = score(rows, ["bleu"])["bleu"].value
-        world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
+    return Share(str(run), len(examples), decode_examples(model, config, examples, world, options))
+
+
+def _write_results(run: Path, rows: Sequence[dict[str, Any]], world: World, options: DecodeOptions) -> None:
+    text_path = run / f"{options.stem()}.txt"
+    write_whole(run / f"{options.stem()}.jsonl", "".join(json_line(row) for row in rows))
+    write_whole(text_path, result_text(rows))
+    bleu = score(rows, ["bleu"])["bleu"].value
+    world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
 
 
 def decode_examples(
@@ -173,15 +199,21 @@ def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> d
     }
 
 
-def _gather(mine: dict[int, dict[str, Any]], world: World) -> list[dict[str, Any]]:
-    """All ranks' rows in the order of the file."""
-    everything = dict(mine)
-    if world.size > 1:
-        shares: list[Any] = [None] * world.size
-        torch.distributed.all_gather_object(shares, mine)
-        for share in shares:
-            everything.update(share)
-    return [everything[number] for number in sorted(everything)]
+def _rows_of(shares: Sequence[Share], run: Path) -> list[dict[str, Any]]:
+    """All ranks' rows in the order of the file.
+
+    Raises:
+        UserError: they are not those of every example of this run, each once.
+    """
+    for rank, share in enumerate(shares):
+        if share.run != str(run):
+            raise UserError(f"rank {rank} sent rows of {share.run}")
+        if share.num_examples != shares[0].num_examples:
+            raise UserError(f"the validation file of rank {rank} is not that of rank 0")
+    numbered = sorted((number, rank) for rank, share in enumerate(shares) for number in share.rows)
+    if [number for number, _ in numbered] != list(range(shares[0].num_examples)):
+        raise UserError(f"the ranks sent {len(numbered)} rows that are not the file's examples, each once")
+    return [shares[rank].rows[number] for number, rank in numbered]
 
 
 def _counts(rows: Sequence[dict[str, Any]]) -> dict[int, int]:
