@@ -21,8 +21,9 @@ from trainer.engine import World
 from utils.errors import UserError, first_line
 
 INTERVAL = 1.0  # seconds between two looks
-PATIENCE = 60  # looks without a sign of life; a live process may be busy for long, in a step that holds Python's lock
+PATIENCE = 120  # looks without a sign of life; a live process may be busy for long, in a step that holds Python's lock
 SHORT_PATIENCE = 5  # the same once a collective has failed on some rank
+STORE_GONE = "rank 0 is gone, and with it the store of the processes"
 
 
 @contextmanager
@@ -96,16 +97,19 @@ class Watch(threading.Thread):
         try:
             while not self.stopped.wait(INTERVAL) and self._look():
                 pass
-        except RuntimeError as error:  # of the store
+        except RuntimeError:  # of the store
             if not self.stopped.is_set():
-                self._end(f"rank 0 is gone, which kept the store of the processes: {first_line(error)}")
+                self._end(STORE_GONE)
 
     def leave(self) -> None:
         """This rank is done. Rank 0 waits for the others, as the store ends with it."""
         if self.rank:
             self.stopped.set()
             self.join()
-        self.store.set(f"left/{self.rank}", "")
+        try:
+            self.store.set(f"left/{self.rank}", "")
+        except RuntimeError:
+            self._end(STORE_GONE)
         if not self.rank:
             self.join()
 
