@@ -10,13 +10,10 @@ def main() -> None:
     args = chat_parser().parse_args()
     quiet_libraries()
     from trainer.chat import chat_with_run
-    from trainer.engine import end_world, start_world
+    from trainer.liveness import joined_world
 
-    try:
-        world = start_world(args.local_rank)
+    with joined_world(args.local_rank) as world:
         chat_with_run(args.model_path, world, args.persona, args.valid_path, args.seed, args.assignments)
-    finally:
-        end_world()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def main() -> None:
     quiet_libraries()
     runs = find_runs(args.model_path, args.path_pattern)
     from trainer.decode import DecodeOptions, decode_runs
-    from trainer.engine import end_world, start_world
+    from trainer.liveness import joined_world
 
     options = DecodeOptions(
         batch_size=args.batch_size,
@@ -21,10 +21,8 @@ def main() -> None:
         selection_noise=args.selection_noise,
         assignments=tuple(args.assignments),
     )
-    try:
-        decode_runs(runs, start_world(args.local_rank), options)
-    finally:
-        end_world()
+    with joined_world(args.local_rank) as world:
+        decode_runs(runs, world, options)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,15 @@ def main() -> None:
         )
     # torch and transformers take seconds to import: a mistake in the configuration is told before
     from trainer.decode import decode_runs
-    from trainer.engine import end_world, start_world
+    from trainer.liveness import joined_world
     from trainer.training import set_tokenizer_threads, train
 
     set_tokenizer_threads(args.tokenizer_parallel)
-    world = start_world(args.local_rank)
     name = run_name(args.config, changes_in_name(args), args.exp_name)
-    try:
+    with joined_world(args.local_rank) as world:
         folder = train(config, world, name, args.deepspeed_config, args.ckpt_path)
         if args.do_test:
             decode_runs([folder], world)
-    finally:
-        end_world()
 
 
 if __name__ == "__main__":

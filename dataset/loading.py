@@ -52,13 +52,16 @@ def read_examples(path: str, config: Config, ratio: float = 1.0, only_longest: b
     return examples_of(kept, only_longest)
 
 
-def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = False) -> Collator:
+def make_collator(
+    encoder: ExampleEncoder, config: Config, decoding: bool = False, label_pairs: bool = True
+) -> Collator:
     """The collator that a configuration asks for.
 
     Args:
         encoder: gives padding and limits.
         config: the configuration.
         decoding: one row per example, as each has a prompt of its own, no pairs, and eos always counts.
+        label_pairs: False for the validation loss, whose pairs are those of the whole file.
     """
     training = config.training
     with_retriever = config.model.model_type == "selective_pt" and not training.skip_retrieval
@@ -70,7 +73,7 @@ def make_collator(encoder: ExampleEncoder, config: Config, decoding: bool = Fals
         released=released,
         max_tokens=encoder.max_tokens,
         hide_id=encoder.pad if released and not decoding else None,
-        alike=BleuPairs(training.contrastive_threshold) if pairs and not decoding else None,
+        alike=BleuPairs(training.contrastive_threshold) if pairs and label_pairs and not decoding else None,
     )
 
 
@@ -115,7 +118,7 @@ def make_loader(
     return DataLoader(
         EncodedDataset(encoded),
         batch_sampler=sampler,
-        collate_fn=make_collator(encoder, config).train,
+        collate_fn=make_collator(encoder, config, label_pairs=train).train,
         num_workers=training.num_workers,
         persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs
         pin_memory=torch.cuda.is_available(),

@@ -4,13 +4,15 @@ The trainer asks only for `forward`; the decoder only for `choose`, `prompts_for
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
+from dataset.encoding import EncodedExample
 from models.language_model import LanguageModel
 from models.linear_cross_entropy import linear_cross_entropy
 from models.losses import count_each
@@ -26,7 +28,9 @@ class StepOutput(NamedTuple):
 
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
+    counts: dict[str, int]  # what each loss is a mean over: the batch's target tokens, examples or pairs
     watch: dict[str, Tensor] = {}  # prompt_counts [K], agreements scalar
+    per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
 
 
 class ConversationModel(nn.Module, ABC):
@@ -48,6 +52,23 @@ class ConversationModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
         """Losses of a batch; `progress` is the share of the training that is done, 0 to 1."""
+
+    def total_loss(self, losses: Mapping[str, Any]) -> Any:
+        """The loss to minimise, and to choose the best checkpoint by, from each loss (unweighted).
+
+        Args:
+            losses: scalars by name, of a batch (tensors) or of a whole epoch (numbers).
+        """
+        return losses["llm"]
+
+    def file_losses(self, outputs: Tensor, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
+        """Losses of a validation file that depend on which examples are looked at together.
+
+        Args:
+            outputs: [n, *] the `StepOutput.per_example` of the whole file, in its order.
+            examples: the n examples.
+        """
+        return {}
 
     num_prompts: int = 0
     """K; 0 where there is no soft prompt"""

@@ -79,17 +79,20 @@ def fusion_loss(token_losses: Tensor, owners: Tensor, num_examples: int) -> Tens
     return example_losses(token_losses[None], owners, num_examples).mean()
 
 
-def contrastive_loss(scores: Tensor, alike: Tensor) -> Tensor:
-    """L_contrastive: cosine embedding loss (margin 0) of the score vectors of all pairs i < j.
+def contrastive_loss(scores: Tensor, alike: Tensor, pairs: Tensor | None = None) -> Tensor:
+    """L_contrastive: cosine embedding loss (margin 0) of the score vectors of pairs of examples.
 
     Args:
         scores: [K, B].
-        alike: [P] +1 where the personas of the pair are alike, else -1; pairs (0, 1), (0, 2), .. (1, 2), ..
+        alike: [P] +1 where the personas of the pair are alike, else -1.
+        pairs: [2, P] the examples of each pair; None: all pairs (0, 1), (0, 2), .. (1, 2), ..
 
     Returns:
         The mean over pairs; 0 when there is no pair.
     """
-    first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1, device=scores.device)
+    if pairs is None:
+        pairs = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1, device=scores.device)
+    first, second = pairs
     if first.numel() == 0:
         return scores.sum() * 0
     if alike.shape != first.shape:  # one label would be broadcast over all pairs, none would give nan

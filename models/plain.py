@@ -11,5 +11,6 @@ class PlainModel(ConversationModel):
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
         """Mean token cross-entropy of the targets."""
         hidden = self.hidden_with(batch, self.prompts_for(None, batch.input_ids.shape[0]))
-        loss = L.llm_loss(self.token_losses(hidden, batch))
-        return StepOutput(loss, {"llm": loss})
+        token_losses = self.token_losses(hidden, batch)  # [1, N]
+        loss = L.llm_loss(token_losses)
+        return StepOutput(loss, {"llm": loss}, {"llm": token_losses.numel()})

@@ -1,10 +1,15 @@
 """SPT: frozen LM, soft prompts and retriever composed (paper, section 3)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
+from dataset.encoding import EncodedExample
+from dataset.similarity import BleuPairs, fixed_pairs
 from models import losses as L
 from models.conversation import ConversationModel, StepOutput
 from models.language_model import LanguageModel, load_language_model
@@ -53,15 +58,50 @@ class SelectivePromptTuning(ConversationModel):
             limits = settings.annealing_scalar, settings.annealing_min, settings.annealing_max
             weights = L.annealing_weights(scores, progress, *limits)[:, batch.target_examples]  # [K, N]
         parts = {"llm": L.llm_loss(token_losses, weights)}
-        total = 0.0 if settings.disable_nll else parts["llm"]
         if self.retriever is not None and not settings.only_nll:
             parts |= self._retriever_losses(batch, scores, per_example, hidden)
-            total = total + settings.selective_loss_weight * parts.get("selection", 0.0)
-            total = total + parts.get("fusion", 0.0)
-            total = total + settings.contrastive_weight * parts.get("contrastive", 0.0)
+        counts = {"llm": token_losses.numel(), "contrastive": batch.alike.numel()}
         return StepOutput(
-            total, parts, {} if self.retriever is None else _watch(scores.detach(), per_example)
+            self.total_loss(parts),
+            parts,
+            {name: counts.get(name, batch.num_examples) for name in parts},
+            {} if self.retriever is None else _watch(scores.detach(), per_example),
+            scores.detach().T if self._with_contrastive else None,
         )
+
+    def total_loss(self, losses: Mapping[str, Any]) -> Any:
+        """The weighted sum of spec, section 4."""
+        settings = self.config.training
+        weights = {
+            "llm": 1.0,
+            "selection": settings.selective_loss_weight,
+            "fusion": 1.0,
+            "contrastive": settings.contrastive_weight,
+        }
+        if settings.disable_nll:
+            del weights["llm"]  # not weighted by 0: nothing may learn from it
+        return sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+
+    def file_losses(self, outputs: Tensor, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
+        """L_contrastive on pairs that depend on the file alone, from the scores [n, K] of its examples."""
+        if not self._with_contrastive:
+            return {}
+        pairs = fixed_pairs(len(examples))  # [2, P]
+        label = BleuPairs(self.config.training.contrastive_threshold).label
+        labels = [label(examples[first].persona, examples[second].persona) for first, second in pairs.T]
+        return {
+            "contrastive": L.contrastive_loss(
+                outputs.T,
+                torch.tensor(labels, device=outputs.device),
+                torch.from_numpy(pairs).to(outputs.device),
+            )
+        }
+
+    @property
+    def _with_contrastive(self) -> bool:
+        settings = self.config.training
+        wanted = settings.contrastive and settings.contrastive_metric and not settings.only_nll
+        return bool(self.retriever is not None and wanted)
 
     def _retriever_losses(
         self, batch: Batch, scores: Tensor, per_example: Tensor, hidden: Tensor
@@ -82,7 +122,8 @@ class SelectivePromptTuning(ConversationModel):
             parts["fusion"] = L.fusion_loss(
                 self.token_losses(fused[None], batch)[0], owners, batch.num_examples
             )
-        if settings.contrastive and settings.contrastive_metric:
+        # a validation batch has no labels: which examples share it must not matter, see `file_losses`
+        if self._with_contrastive and (self.training or batch.alike.numel()):
             parts["contrastive"] = L.contrastive_loss(scores, batch.alike)
         return parts
 

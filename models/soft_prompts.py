@@ -8,6 +8,8 @@ from models.language_model import LanguageModel
 from utils.errors import UserError
 from utils.schema import ModelConfig
 
+TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
+
 
 class SoftPrompts(nn.Module):
     """The trainable tables; they stand in front of the token embeddings (paper, section 3.1).
@@ -44,6 +46,9 @@ def start_prompts(
 ) -> None:
     """`prompt_init`: leave N(0, 1), or start from embeddings of drawn tokens or of a text.
 
+    Prompt 0 is the text; Gaussian noise sets the others apart. Without it they would stay equal for ever, as
+    every loss is symmetric in the prompts.
+
     Raises:
         UserError: the text has no token.
     """
@@ -58,3 +63,6 @@ def start_prompts(
             raise UserError("model.prompt_init_text has no token")
         ids = torch.tensor(text).repeat(-(-shape[1] // len(text)))[: shape[1]].expand(shape)
     prompts.weight.copy_(lm.embed(ids))
+    if config.prompt_init == "text":
+        deviation = lm.model.get_input_embeddings().weight.float().std()
+        prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])

@@ -14,7 +14,7 @@ from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator
-from models.conversation import ConversationModel
+from models.conversation import ConversationModel, StepOutput
 from models.registry import build_model, build_tokenizer
 from tests.progress import run_while_it_moves
 from utils.schema import Config
@@ -42,6 +42,21 @@ def inference_batch(model: ConversationModel, examples: Sequence[Example]) -> In
     return collator.inference(encoded(model, examples, response=False))
 
 
+class BareEngine:
+    """What validation asks of an engine, around a model without one."""
+
+    def __init__(self, model: ConversationModel) -> None:
+        self.module = model
+
+    def __call__(self, batch: Batch, progress: float) -> StepOutput:
+        """The model's forward pass."""
+        return self.module(batch, progress)
+
+    def eval(self) -> None:
+        """Evaluation mode."""
+        self.module.eval()
+
+
 def json_rows(path: Path) -> list[dict]:
     """The objects of a JSON-lines file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -58,6 +73,28 @@ def assert_same_results(ours: list[dict], theirs: list[dict]) -> None:
         for key in other:
             close = key in ("scores", "nll")
             assert mine[key] == (pytest.approx(other[key], rel=1e-4) if close else other[key]), key
+
+
+def start_ranks(folder: Path, *command: str, size: int = 2) -> list[subprocess.Popen]:
+    """Start `python COMMAND` as ranks of one job, without a launcher that would end them all when one dies.
+
+    What they print goes to `folder/0.out`, `folder/1.out`, ..
+    """
+    root = Path(__file__).resolve().parent.parent
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(size)}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = []
+    for rank in range(size):
+        ours = env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with (folder / f"{rank}.out").open("w") as out:
+            arguments = [sys.executable, *command]
+            started.append(
+                subprocess.Popen(arguments, cwd=root, env=ours, stdout=out, stderr=subprocess.STDOUT)
+            )
+    return started
 
 
 def launch(

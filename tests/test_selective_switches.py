@@ -5,7 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from models import losses as L
+from models.soft_prompts import TEXT_NOISE
 from tests.helpers import inference_batch, model_of, train_batch
+from trainer.checkpoints import read_trained
+from trainer.training import train
 from utils.errors import UserError
 
 WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}
@@ -74,7 +77,7 @@ def test_only_nll_trains_by_the_lm_loss_alone(make, full):
     model, batch = make({"only_nll": True})
     output = model(batch)
     assert {name: loss.item() for name, loss in output.losses.items()} == {"llm": pytest.approx(full["llm"])}
-    assert output.total is output.losses["llm"]
+    assert torch.equal(output.total, output.losses["llm"])
     assert trained_by(model, output.total) == {"soft_prompts.weight"}
 
 
@@ -215,8 +218,28 @@ def test_prompts_start_from_a_text_repeated_or_cut(make, virtual):
     ids = model.tokenizer(settings["prompt_init_text"], add_special_tokens=False).input_ids
     assert 3 < len(ids) < 40
     wanted = model.lm.embed(torch.tensor((ids * 40)[:virtual]))
-    for prompt in model.soft_prompts.weight:
-        assert torch.equal(prompt, wanted)
+    first, *others = model.soft_prompts.weight
+    assert torch.equal(first, wanted)
+    noise = torch.stack(others) - wanted
+    assert noise.std().item() == pytest.approx(
+        TEXT_NOISE * model.lm.model.get_input_embeddings().weight.std().item(), rel=0.2
+    )
+
+
+def test_prompts_that_start_from_one_text_part_in_training(make_config, world):
+    """Every loss is symmetric in the prompts: equal ones get equal gradients and stay equal for ever."""
+    settings = {"prompt_init": "text", "prompt_init_text": "i like to ski"}
+    config = make_config(model=settings, training={"training_ratio": 0.2, "num_epochs": 2})
+    prompts = read_trained(train(config, world, "text"))[0]["soft_prompts.weight"]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert (prompts[first] - prompts[second]).abs().amax(dim=-1).min() > 1e-3
+
+
+def test_the_seed_decides_how_prompts_of_a_text_differ(make):
+    """Ranks that draw noise of their own would train different prompts under one name."""
+    settings = {"prompt_init": "text", "prompt_init_text": "i like to ski"}
+    first, again = (make(model=settings)[0].soft_prompts.weight for _ in range(2))
+    assert torch.equal(first, again)
 
 
 def test_a_text_without_a_token_is_refused(make):

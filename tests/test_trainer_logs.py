@@ -16,22 +16,28 @@ from trainer.training import train
 from utils.errors import UserError
 
 
-def _output(total, counts, agreements):
+def _output(loss, tokens, counts, agreements):
     watch = {"prompt_counts": torch.tensor(counts), "agreements": torch.tensor(agreements)}
-    return StepOutput(torch.tensor(total), {"llm": torch.tensor(total / 2)}, watch)
+    loss = torch.tensor(loss)
+    return StepOutput(loss, {"llm": loss, "fusion": loss}, {"llm": tokens, "fusion": sum(counts)}, watch)
 
 
-def test_a_tally_counts_examples_not_batches(world):
-    """By hand: 3 examples of loss 2 and 1 of loss 6 have the mean 3, while the mean of the batches is 4."""
+def _total(losses):
+    return losses["llm"] + 2 * losses["fusion"]
+
+
+def test_a_tally_weights_each_loss_by_what_it_is_a_mean_over(world):
+    """Means of means: 10 tokens in 3 examples of loss 2, 30 tokens in one of loss 6; no mean is 4, as of batches."""
     tally = Tally()
-    tally.add(_output(2.0, [2, 1, 0], 1), 3)
-    tally.add(_output(6.0, [1, 0, 0], 1), 1)
-    row = tally.read(world)
+    tally.add(_output(2.0, 10, [2, 1, 0], 1), 3)
+    tally.add(_output(6.0, 30, [1, 0, 0], 1), 1)
+    row = tally.read(world, _total)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert row == {
         "examples": 4,
-        "total": 3.0,
-        "llm": 1.5,
+        "total": 11.0,
+        "llm": 5.0,
+        "fusion": 3.0,
         "prompt_share": [0.75, 0.25, 0.0],
         "prompt_entropy": pytest.approx(entropy),
         "agreement": 0.5,
@@ -41,22 +47,46 @@ def test_a_tally_counts_examples_not_batches(world):
 def test_a_tally_of_a_model_without_choice(world):
     """Prompt tuning has no retriever: its rows have losses and nothing about prompts."""
     tally = Tally()
-    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}), 2)
-    assert tally.read(world) == {"examples": 2, "total": 1.5, "llm": 1.5}
+    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}, {"llm": 7}), 2)
+    assert tally.read(world, lambda losses: losses["llm"]) == {"examples": 2, "total": 1.5, "llm": 1.5}
+
+
+def test_a_batch_that_was_counted_elsewhere_adds_nothing(world):
+    """A rank that repeats an example, so that it has a batch in every step, would count it twice."""
+    tally = Tally()
+    tally.add(_output(2.0, 10, [1, 0], 1), 1)
+    alone = tally.read(world, _total)
+    tally.add(_output(6.0, 30, [0, 1], 1), 0)
+    assert tally.read(world, _total) == alone
+
+
+def test_a_loss_without_anything_to_take_a_mean_over(world):
+    """Batches of one example have no pair: a division of 0 by 0 would end the run as a loss that is no number."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(0.0), {"contrastive": torch.tensor(0.0)}, {"contrastive": 0}), 1)
+    assert tally.read(world, lambda losses: losses["contrastive"])["contrastive"] == 0
+
+
+def test_losses_of_the_file_enter_the_total(world):
+    """A total without them would choose the best checkpoint by another figure than the one that is logged."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}, {"llm": 7}), 2)
+    row = tally.read(world, _total, {"fusion": 0.5})
+    assert (row["total"], row["fusion"]) == (2.5, 0.5)
 
 
 def test_reading_a_tally_twice_gives_the_same(world):
     """Sums that are reduced in place would be counted again."""
     tally = Tally()
-    tally.add(_output(2.0, [2, 1], 3), 3)
-    assert tally.read(world) == tally.read(world)
+    tally.add(_output(2.0, 10, [2, 1], 3), 3)
+    assert tally.read(world, _total) == tally.read(world, _total)
 
 
 def test_one_prompt_for_everything_has_entropy_zero_and_no_sign(world):
     """-0.0 in a log reads like an error."""
     tally = Tally()
-    tally.add(_output(1.0, [0, 4], 0), 4)
-    assert math.copysign(1, tally.read(world)["prompt_entropy"]) == 1
+    tally.add(_output(1.0, 10, [0, 4], 0), 4)
+    assert math.copysign(1, tally.read(world, _total)["prompt_entropy"]) == 1
 
 
 def test_dominance_is_warned_of_in_words():
@@ -95,7 +125,7 @@ class _Broken:
         if self.left >= 0:
             return output
         bad = output.total * float("nan")
-        return StepOutput(bad, {**output.losses, "llm": bad}, output.watch)
+        return output._replace(total=bad, losses={**output.losses, "llm": bad})
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(make_config, world, monkeypatch):
@@ -118,7 +148,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(make_c
     with pytest.raises(UserError) as caught:
         train(config, world, "nan")
     assert str(caught.value) == (
-        "step 5: llm, total is not a finite number; checkpoints kept so far are untouched in "
+        "step 5: total, llm is not a finite number; checkpoints kept so far are untouched in "
         f"{folders[0]}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
     )
     assert len(kept) == 1
@@ -137,3 +167,4 @@ def test_the_best_validation_loss_decides_what_is_kept(make_config, world, monke
     train(make_config(training={"training_ratio": 0.1, "num_epochs": 4}), world, "best")
     assert tags == ["last", "best", "last", "best", "last", "last"]
     assert [(card["validation_loss"], card["steps"]) for card in kept] == [(3.0, 2), (2.0, 4)]
+    assert {card["best_by"] for card in kept} == {"total validation loss"}

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from dataset.loading import make_loader
 from tests.conftest import config_for
-from tests.helpers import assert_same_results, json_rows, launch, logged
+from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
 from trainer.checkpoints import load_run, read_run_config, read_trained
 from trainer.decode import DecodeOptions, decode_runs
+from trainer.validation import validate
 
 STAGES = (0, 1, 2, 3)
 
@@ -61,6 +63,16 @@ def test_every_stage_learns_the_same(job, stage):
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-3)
     assert load_run(runs[stage], read_run_config(runs[stage], [])).num_prompts == 3
+
+
+def test_two_ranks_validate_as_one(job, world):
+    """Figures of a cluster could not be compared with those of one machine, and the best epoch would differ."""
+    _, runs = job
+    model = load_run(runs[2], read_run_config(runs[2], []))
+    loader = make_loader(model.config.dataset.valid, model.tokenizer, model.config, False, max_tokens=380)
+    (wanted,) = logged(runs[2], "valid_epoch")
+    row = validate(BareEngine(model), loader, world)
+    assert row == {name: pytest.approx(wanted[name], rel=1e-5, abs=1e-6) for name in row}
 
 
 def test_only_the_main_process_prints(job):

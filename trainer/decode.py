@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -20,7 +19,8 @@ from models.conversation import ConversationModel
 from models.generation import DecodingSettings, Reply, StopAtMarks, choose_prompts, generate_replies
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
-from utils.errors import UserError, first_line
+from trainer.liveness import reason_of, together
+from utils.errors import UserError
 from utils.files import json_line, write_together
 from utils.metrics import score
 from utils.schema import Config
@@ -38,10 +38,11 @@ class DecodeOptions:
     seed: int = 3407
     decoding: DecodingSettings = DecodingSettings()
 
-    def stem(self) -> str:
-        """Name of the result files without their ending (spec, section 6)."""
+    def paths(self, run: Path) -> tuple[Path, Path]:
+        """The result files of a run: rows for programs, text for people (spec, section 6)."""
         noise = f"_selection_noise={self.selection_noise}" if self.selection_noise else ""
-        return f"evaluation_result{noise}"
+        rows_path, text_path = (run / f"evaluation_result{noise}.{end}" for end in ("jsonl", "txt"))
+        return rows_path, text_path
 
     def described(self, config: Config) -> dict[str, Any]:
         """What the replies depend on beside the run itself, for the result file."""
@@ -63,15 +64,16 @@ def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | Non
     """
     options = options or DecodeOptions()
     transformers_logging.disable_progress_bar()
+    runs = world.share(list(runs))
     failures = []
     for run in runs:
         try:
             decode_run(run, world, options)
         except Exception as error:  # whatever stops one run must not stop the others
-            if len(runs) == 1:
+            # what several ranks agreed on is a UserError; anything else comes from a rank that is lost
+            if len(runs) == 1 or (world.size > 1 and not isinstance(error, UserError)):
                 raise
-            reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-            failures.append(f"{run}: {reason}")
+            failures.append(f"{run}: {reason_of(error)}")
             world.say(f"failed: {failures[-1]}")
     if failures:
         raise UserError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
@@ -80,13 +82,37 @@ def decode_runs(runs: Sequence[Path], world: World, options: DecodeOptions | Non
 def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     """Decode one run folder into `evaluation_result.jsonl` and `.txt`.
 
+    The main process decides whether there is anything to do. When a rank fails, all of them do, together, and
+    nothing is written.
+
     Raises:
         UserError: what is wrong with the run, its model or the validation file. Earlier results stay.
     """
-    rows_path, text_path = (run / f"{options.stem()}.{end}" for end in ("jsonl", "txt"))
-    if options.skip_exists and rows_path.is_file() and text_path.is_file():
+    rows_path, text_path = options.paths(run)
+    if world.share(options.skip_exists and rows_path.is_file() and text_path.is_file()):
         world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
         return
+    with together(world):
+        mine = _decode_share(run, world, options)
+    shares = world.gather(mine)
+    with together(world):
+        if world.is_main:
+            _write_results(run, shares, world, options)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank decoded: rows of the result file by their example's number."""
+
+    run: str
+    num_examples: int
+    """of the whole file"""
+    decoding: dict[str, Any]
+    """settings, see DecodeOptions.described"""
+    rows: dict[int, dict[str, Any]]
+
+
+def _decode_share(run: Path, world: World, options: DecodeOptions) -> Share:
     config = read_run_config(run, list(options.assignments))
     config.model.load_bit, reason = decide_precision(config.model.load_bit)
     if reason:
@@ -95,13 +121,17 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     examples = read_examples(valid_path, config)
     model = load_run(run, config).to(world.device)
     world.say(f"{run}: {len(examples)} examples of {valid_path}")
-    mine = decode_examples(model, config, examples, world, options)
-    rows = _gather(mine, world)
-    if world.is_main:
-        text = result_text(rows, options.described(config))
-        write_together(run, {rows_path.name: "".join(map(json_line, rows)), text_path.name: text})
-        bleu = score(rows, ["bleu"])["bleu"].value
-        world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
+    rows = decode_examples(model, config, examples, world, options)
+    return Share(str(run), len(examples), options.described(config), rows)
+
+
+def _write_results(run: Path, shares: Sequence[Share], world: World, options: DecodeOptions) -> None:
+    rows_path, text_path = options.paths(run)
+    rows = _rows_of(shares, run)
+    text = result_text(rows, shares[0].decoding)
+    write_together(run, {rows_path.name: "".join(map(json_line, rows)), text_path.name: text})
+    bleu = score(rows, ["bleu"])["bleu"].value
+    world.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
 
 
 def decode_examples(
@@ -181,15 +211,21 @@ def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> d
     }
 
 
-def _gather(mine: dict[int, dict[str, Any]], world: World) -> list[dict[str, Any]]:
-    """All ranks' rows in the order of the file."""
-    everything = dict(mine)
-    if world.size > 1:
-        shares: list[Any] = [None] * world.size
-        torch.distributed.all_gather_object(shares, mine)
-        for share in shares:
-            everything.update(share)
-    return [everything[number] for number in sorted(everything)]
+def _rows_of(shares: Sequence[Share], run: Path) -> list[dict[str, Any]]:
+    """All ranks' rows in the order of the file.
+
+    Raises:
+        UserError: they are not those of every example of this run, each once.
+    """
+    for rank, share in enumerate(shares):
+        if share.run != str(run):
+            raise UserError(f"rank {rank} sent rows of {share.run}")
+        if share.num_examples != shares[0].num_examples:
+            raise UserError(f"the validation file of rank {rank} is not that of rank 0")
+    numbered = sorted((number, rank) for rank, share in enumerate(shares) for number in share.rows)
+    if [number for number, _ in numbered] != list(range(shares[0].num_examples)):
+        raise UserError(f"the ranks sent {len(numbered)} rows that are not the file's examples, each once")
+    return [shares[rank].rows[number] for number, rank in numbered]
 
 
 def _counts(rows: Sequence[dict[str, Any]]) -> dict[int, int]:

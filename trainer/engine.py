@@ -58,6 +58,14 @@ class World:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.size > 1:

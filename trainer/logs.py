@@ -1,6 +1,8 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss apart."""
 
 import math
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,49 +21,68 @@ DOMINANT = 0.95
 
 @dataclass
 class Tally:
-    """Sums over batches, kept on the device: reading them is the only synchronisation."""
+    """Sums over batches, kept on the device: reading them is the only synchronisation.
+
+    Each loss is weighted by the number of tokens, examples or pairs that it is a mean over, so that its mean
+    over an epoch does not depend on how the epoch was cut into batches.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     examples: int = 0
 
     def add(self, output: StepOutput, num_examples: int) -> None:
-        """Add one batch; losses count once per example. With 0 examples the batch adds nothing."""
-        values = {"total": output.total, **output.losses}
-        for name, value in values.items():
-            self._add(name, value.detach().float() * num_examples)
+        """Add one batch. With 0 examples (they were counted elsewhere) it adds nothing."""
+        for name, value in output.losses.items():
+            count = output.counts[name] if num_examples else 0
+            self._add(name, value.detach().double() * count)
+            self.counts[name] += count
         for name, value in output.watch.items():
-            self._add(name, value * int(num_examples > 0))
+            self._add(name, value.double() * int(num_examples > 0))
         self.examples += num_examples
 
     def _add(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def read(self, world: World) -> dict[str, Any]:
-        """Means over all examples of all ranks, with what they say of the retriever.
+    def read(
+        self,
+        world: World,
+        total_loss: Callable[[Mapping[str, float]], float],
+        file_losses: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Means over all batches of all ranks, with what they say of the retriever.
 
-        Keys: examples, total and each loss (nats), and where prompts are chosen: prompt_share [K],
-        prompt_entropy (nats, at most log K), agreement (share of examples whose argmax of the scores is the
-        argmin of the LM's losses).
+        Args:
+            world: the processes; all of them must call it.
+            total_loss: the model's, see `ConversationModel.total_loss`.
+            file_losses: losses of the whole file, which no batch has.
+
+        Returns:
+            A row: examples, total and each loss (nats; 0 for one that no batch had anything to take a mean
+            over), and where prompts are chosen: prompt_share [K], prompt_entropy (nats, at most log K),
+            agreement (share of examples whose argmax of the scores is the argmin of the LM's losses).
         """
         names = sorted(self.sums)
-        flat = [self.sums[name].float().flatten() for name in names]
+        counts = [float(self.examples), *(float(self.counts[name]) for name in names)]
+        flat = [self.sums[name].flatten() for name in names]
         device = flat[0].device if flat else world.device
-        packed = torch.cat([torch.tensor([float(self.examples)], device=device), *flat]).double()
+        packed = torch.cat([torch.tensor(counts, device=device, dtype=torch.float64), *flat])
         values = world.sum(packed).tolist()
-        examples, values = values[0], values[1:]
-        row: dict[str, Any] = {"examples": int(examples)}
-        for name, part in zip(names, flat, strict=True):
+        examples, counts, values = values[0], values[1 : 1 + len(names)], values[1 + len(names) :]
+        losses, watched = {}, {}
+        for name, count, part in zip(names, counts, flat, strict=True):
             mine, values = values[: part.numel()], values[part.numel() :]
             if name == "prompt_counts":
-                row["prompt_share"] = [count / max(1.0, sum(mine)) for count in mine]
-                row["prompt_entropy"] = sum(
-                    share * math.log(1 / share) for share in row["prompt_share"] if share
-                )
+                shares = [number / max(1.0, sum(mine)) for number in mine]
+                watched["prompt_share"] = shares
+                watched["prompt_entropy"] = sum(share * math.log(1 / share) for share in shares if share)
             elif name == "agreements":
-                row["agreement"] = mine[0] / examples
+                watched["agreement"] = mine[0] / examples
             else:
-                row[name] = mine[0] / examples
-        return row
+                losses[name] = mine[0] / max(1.0, count)
+        losses |= file_losses or {}
+        total = float(total_loss(losses)) if losses else math.nan
+        return {"examples": int(examples), "total": total, **losses, **watched}
 
 
 def dominance_warning(row: dict[str, Any], what: str) -> str | None:

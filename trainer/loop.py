@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
-import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from trainer.checkpoints import save_checkpoint, save_trained
 from trainer.engine import World
 from trainer.logs import RunLog, Tally, dominance_warning
+from trainer.validation import validate
 from utils.errors import UserError
 from utils.schema import TrainingConfig
 
+BEST_BY = "total validation loss"  # what the checkpoint `best` is chosen by
 _WATCHED = ("agreement", "prompt_entropy")  # figures that are no losses
 
 
@@ -52,7 +53,7 @@ class Trainer:
         """Train all epochs.
 
         Returns:
-            The best validation loss (nats per target token, all weighted losses together).
+            The best total validation loss (`total_loss` of the model).
 
         Raises:
             UserError: a loss is not a number.
@@ -94,7 +95,7 @@ class Trainer:
                 if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
                     started = self._report("train", recent, bar, started, epoch, rate)
                     recent = Tally()
-        row = whole.read(self.world)
+        row = whole.read(self.world, self.engine.module.total_loss)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
 
@@ -104,7 +105,7 @@ class Trainer:
 
     def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int, rate: float) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
-        row = tally.read(self.world)
+        row = tally.read(self.world, self.engine.module.total_loss)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rate
@@ -113,24 +114,16 @@ class Trainer:
         self.log.write(phase, self.steps, {"epoch": epoch, **row})
         return now
 
-    @torch.no_grad()
     def _validate(self, epoch: int) -> float:
-        self.engine.eval()
-        whole, batches = Tally(), len(self.valid_loader)
         with self._bar(self.valid_loader, "validation") as bar:
-            for number, batch in enumerate(self.valid_loader, start=1):
-                repeated = number == batches and self.valid_loader.batch_sampler.last_is_repeat
-                count = 0 if repeated else batch.num_examples
-                whole.add(self.engine(batch.to(self.world.device), 0.0), count)
-                bar.update(count * self.world.size)
-        row = whole.read(self.world)
+            row = validate(self.engine, self.valid_loader, self.world, bar.update)
         self._stop_at_nan(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
         return row["total"]
 
     def _keep(self, loss: float) -> None:
-        card = {**self.card, "validation_loss": loss, "steps": self.steps}
+        card = {**self.card, "best_by": BEST_BY, "validation_loss": loss, "steps": self.steps}
         save_checkpoint(self.engine, self.folder, "last", self.world)
         if loss < self.best:
             save_checkpoint(self.engine, self.folder, "best", self.world)

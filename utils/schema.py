@@ -82,7 +82,7 @@ class ModelConfig(Section):
     prompt_init: Literal["random", "vocab", "text"]
     """random: N(0, 1); vocab: embeddings of randomly drawn tokens; text: embeddings of prompt_init_text"""
     prompt_init_text: str | None
-    """the text that `prompt_init: text` starts every prompt from, repeated or cut to V tokens"""
+    """the text of `prompt_init: text`, repeated or cut to V tokens; prompts 1.. get noise of 0.5 embedding stds"""
     normalizer: Literal["linear"] | None
     """linear: one Linear(D, D) shared by prompts and context; null: cosine of the plain means"""
     normalizer_on: list[Literal["prompt", "lm"]]
