@@ -94,7 +94,7 @@ def test_the_main_process_decides_what_is_decoded(run_copy, world):
     assert len(json_rows(run_copy / ROWS)) == 28
 
 
-FIRST, SECOND = Share("run", 3, {0: {"n": 0}, 2: {"n": 2}}), Share("run", 3, {1: {"n": 1}})
+FIRST, SECOND = Share("run", 3, {}, {0: {"n": 0}, 2: {"n": 2}}), Share("run", 3, {}, {1: {"n": 1}})
 
 
 def test_rows_come_in_the_order_of_the_file(tmp_path):
