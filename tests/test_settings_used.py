@@ -8,11 +8,12 @@ from dataset.dialogue import examples_of
 from dataset.loading import make_loader, read_examples
 from dataset.readers import read_dialogues
 from models.registry import build_tokenizer
-from tests.helpers import model_of, train_batch
+from tests.helpers import logged, model_of, train_batch
+from trainer.training import train
 
 
-def _loader(config, train):
-    return make_loader(config.dataset.train, build_tokenizer(config), config, train=train)
+def _loader(config, for_training):
+    return make_loader(config.dataset.train, build_tokenizer(config), config, train=for_training)
 
 
 def _order(loader):
@@ -30,12 +31,6 @@ def test_the_contrastive_threshold_is_the_configurations(make_config, examples):
     assert abs(losses[0] - losses[1]) > 0.01
 
 
-def test_prompts_drawn_from_the_vocabulary_differ(make_config):
-    """Prompts that start alike stay alike, as every loss is symmetric in them: K of them are then one."""
-    weight = model_of(make_config(model={"prompt_init": "vocab"})).soft_prompts.weight
-    assert not torch.equal(weight[0], weight[1])
-
-
 def test_the_smallest_training_ratio_leaves_a_dialogue(make_config):
     """No example at all ends far away, in the sampler."""
     config = make_config()
@@ -47,15 +42,24 @@ def test_the_training_ratio_leaves_the_validation_whole(make_config):
     """Runs on different shares of the training data would be compared on different validation examples."""
     config = make_config(training={"training_ratio": 0.2})
     whole = examples_of(read_dialogues(config.dataset.train, "convai2"))
-    assert sorted(_order(_loader(config, train=False))) == list(range(len(whole)))
-    assert len(_order(_loader(config, train=True))) < len(whole) / 2
+    assert sorted(_order(_loader(config, False))) == list(range(len(whole)))
+    assert len(_order(_loader(config, True))) < len(whole) / 2
 
 
-@pytest.mark.parametrize("train", [False, True])
-def test_without_shuffling_the_seed_changes_nothing(make_config, train):
+@pytest.mark.parametrize("for_training", [False, True])
+def test_without_shuffling_the_seed_changes_nothing(make_config, for_training):
     """--shuffle_train=no that shuffles all the same cannot be seen in any figure."""
     orders = [
-        _order(_loader(make_config(training={"shuffle_train": False, "seed": seed}), train))
+        _order(_loader(make_config(training={"shuffle_train": False, "seed": seed}), for_training))
         for seed in (1, 2)
     ]
     assert orders[0] == orders[1]
+
+
+def test_the_steps_that_were_announced_are_made(make_config, world, tmp_path, capsys):
+    """The learning rate's schedule rests on that number, also where the file leaves accumulation out."""
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    config = make_config(training={"training_ratio": 0.2, "save_model": False})
+    run = train(config, world, "steps", str(ds_config))
+    assert f" {logged(run, 'train_epoch')[-1]['step']} steps in all" in capsys.readouterr().out
