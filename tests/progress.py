@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 STILL = 120.0  # seconds in which nothing moves, after which a program hangs
-MOVED = 5  # clock ticks of the CPU that count as work; a process that only polls takes fewer
+WORK = (
+    0.02  # share of one CPU over that time that counts as work; ranks that wait for each other take a quarter
+)
 POLL = 0.5
 
 
@@ -64,6 +66,9 @@ def run_while_it_moves(
 
 def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float) -> bool:
     """Wait for the end; False when nothing moved for `still` seconds before it."""
+    enough = (
+        WORK * still * os.sysconf("SC_CLK_TCK")
+    )  # ticks; also a process that ended, with its share, is a move
     seen, written, since = _ticks(process.pid), 0, time.monotonic()
     while True:
         try:
@@ -73,7 +78,7 @@ def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float) -> bo
         else:
             return True
         ticks, bytes_now = _ticks(process.pid), sum(os.fstat(file).st_size for file in outputs)
-        if abs(ticks - seen) >= MOVED or bytes_now != written:
+        if abs(ticks - seen) >= enough or bytes_now != written:
             seen, written, since = ticks, bytes_now, time.monotonic()
         elif time.monotonic() - since > still:
             return False
