@@ -69,9 +69,9 @@ def complete_ds_config(
 ) -> tuple[dict[str, Any], list[str]]:
     """What DeepSpeed is started with, and a line for each value that is not the file's.
 
-    In float16 and bfloat16 stage 0 becomes stage 1, which gives the results of stages 2 and 3: DeepSpeed's own
-    optimisers for stage 0 divide float16's gradients by the loss scale once too often, and take a step on
-    gradients of zero before bfloat16's first. Their float32 weights cannot be read either.
+    In float16 and bfloat16 stage 0 becomes stage 1, which gives the results of stages 2 and 3. DeepSpeed's own
+    optimisers for stage 0 divide float16's gradients by a loss scale that the loss was never multiplied with, and
+    let Adam take a step on gradients of zero at the start; nor can their float32 weights be read.
 
     Args:
         content: from `read_ds_config`.

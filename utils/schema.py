@@ -119,7 +119,7 @@ class TrainingConfig(Section):
     log_dir: str
     """folder of the run folders (--log_dir)"""
     log_every: Positive
-    """steps between two rows of metrics.jsonl"""
+    """optimiser steps between two rows of metrics.jsonl"""
     num_workers: Annotated[int, Field(ge=0)]
     """processes that prepare batches (--num_workers)"""
     training_ratio: Annotated[float, Field(gt=0, le=1)]

@@ -1,0 +1,75 @@
+"""Started under a launcher by tests/test_two_ranks_half.py: bfloat16 and accumulation on two ranks."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from trainer.engine import World, end_world, make_engine, start_world
+from trainer.float32 import get_float32
+from trainer.training import train
+from utils.config import build_config
+
+STAGES = (0, 1, 2, 3)
+
+
+class Uneven(nn.Module):
+    """Parameters of 9, 3, 5 and 1 entries, which two ranks cannot share evenly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.several = nn.Parameter(torch.randn(5))
+        self.one = nn.Parameter(torch.randn(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Something that depends on all of them."""
+        return (self.linear(x) * self.one).sum() + self.several.sum()
+
+
+def starts_exactly(stage: int) -> bool:
+    """Whether the float32 copies of an engine are the values that it was given to start from."""
+    torch.manual_seed(0)
+    model = Uneven()
+    start = {name: parameter.detach() + 1e-4 for name, parameter in model.named_parameters()}
+    config = SimpleNamespace(training=SimpleNamespace(learning_rate=0.01, warmup_type=None))
+    ds_config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": True},
+        "zero_optimization": {"stage": stage},
+    }
+    engine = make_engine(model, config, ds_config, 1, start)
+    values = [(get_float32(parameter), start[name]) for name, parameter in engine.module.named_parameters()]
+    return all(torch.equal(value, wanted) for value, wanted in values)
+
+
+def train_all(job: dict, world: World) -> dict[int, str]:
+    """The run folder of each stage."""
+    runs = {}
+    for stage in STAGES:
+        ds_config = Path(job["out"]) / f"stage_{stage}.json"
+        if world.is_main:
+            content = {"zero_optimization": {"stage": stage}, "gradient_accumulation_steps": 4}
+            ds_config.write_text(json.dumps(content), encoding="utf-8")
+        world.barrier()
+        config = build_config([("two ranks", job["sections"])])
+        runs[stage] = str(train(config, world, f"stage{stage}", str(ds_config)))
+    return runs
+
+
+def main(job_path: str) -> None:
+    """Run a job: `sections` of the configuration, and the folder `out`, which gets `answer.json`."""
+    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    world = start_world()
+    exact = [starts_exactly(stage) for stage in STAGES if stage]
+    answer = {"exact": exact, "runs": train_all(job, world)}
+    if world.is_main:
+        (Path(job["out"]) / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    end_world()
+
+
+if __name__ == "__main__":
+    main(sys.argv[-1])  # the launcher puts --local_rank in front
