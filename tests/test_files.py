@@ -1,6 +1,5 @@
 """Files are written whole or not at all, whoever else writes, and whatever breaks."""
 
-import errno
 import json
 import os
 import resource
@@ -8,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -18,49 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT
 from utils.errors import UserError
-from utils.files import json_line, put_in_place, to_json, write_folder, write_new, write_together, write_whole
+from utils.files import json_line, put_in_place, to_json, write_folder, write_new, write_whole
 
-ROWS, TEXT = "result.jsonl", "result.txt"
-STEPS = ("replace", "unlink", "fsync", "rename")
+TEXT = "result.txt"
 
 
 def names(folder):
     """What lies in a folder."""
     return sorted(path.name for path in folder.iterdir())
-
-
-def pair(folder):
-    """The contents of the two files that belong together, None for one that is not there."""
-    return tuple(
-        (folder / name).read_text("utf-8") if (folder / name).exists() else None for name in (ROWS, TEXT)
-    )
-
-
-@pytest.fixture
-def break_at(monkeypatch):
-    """break_at(number, before): let one call of the system fail, the number-th from now; `before` sees each."""
-
-    def arm(number, before=lambda: None):
-        calls = []
-
-        def wrap(step):
-            real = getattr(os, step)
-
-            def call(*arguments, **options):
-                before()
-                calls.append(step)
-                if len(calls) == number:
-                    raise OSError(errno.EIO, "Input/output error")
-                return real(*arguments, **options)
-
-            monkeypatch.setattr(os, step, call)
-
-        for step in STEPS:
-            wrap(step)
-        return calls
-
-    yield arm
-    monkeypatch.undo()
 
 
 def test_a_file_is_replaced(tmp_path):
@@ -197,57 +160,6 @@ def test_what_cannot_be_written_is_named(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
-@pytest.mark.parametrize("number", range(1, 10))
-def test_a_pair_is_never_of_two_writings(tmp_path, break_at, number):
-    """Whichever step fails or is the last before a crash: rows of one decoding beside the figures of another.
-
-    The state before every step is what a crash at that step leaves.
-    """
-    write_together(tmp_path, {ROWS: "old", TEXT: "old"})
-    seen = []
-    calls = break_at(number, lambda: seen.append(pair(tmp_path)))
-    expected = pytest.raises(UserError, match="cannot write .*: Input/output error")
-    with expected if number <= 8 else nullcontext():
-        write_together(tmp_path, {ROWS: "new", TEXT: "new"})
-    seen.append(pair(tmp_path))
-    assert set(seen) <= {("old", "old"), ("old", None), ("new", None), ("new", "new")}
-    # flush both; the mark goes; the folder; the rows; the folder; the mark comes; the folder
-    steps = ["fsync", "fsync", "unlink", "fsync", "replace", "fsync", "replace", "fsync"]
-    assert calls[:number][:8] == steps[:number]
-    if number <= 3:
-        assert pair(tmp_path) == ("old", "old")
-    assert set(names(tmp_path)) <= {ROWS, TEXT}
-
-
-def test_two_writers_of_a_pair_take_turns(tmp_path):
-    """Two decodings of one run at a time: the last rows of one, the last figures of the other."""
-
-    def write(text):
-        for _ in range(40):
-            write_together(tmp_path, {ROWS: text, TEXT: text})
-
-    writers = [threading.Thread(target=write, args=(text,)) for text in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert pair(tmp_path) in {("a", "a"), ("b", "b")}
-
-
-def test_one_of_a_pair_that_cannot_be_staged_leaves_both(tmp_path):
-    """The second file is too big for the disk: the first must not have been replaced by then."""
-    write_together(tmp_path, {ROWS: "old", TEXT: "old"})
-
-    def stop(part):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for new in ({ROWS: stop, TEXT: "new"}, {ROWS: "new", TEXT: stop}):
-        with pytest.raises(UserError, match="No space left on device"):
-            write_together(tmp_path, new)
-        assert pair(tmp_path) == ("old", "old")
-    assert names(tmp_path) == [ROWS, TEXT]
-
-
 def test_a_new_file_never_takes_a_name_that_is_taken(tmp_path):
     """Two chats that save at the same time: one conversation would be lost. A dangling link is a name, too."""
     assert write_new(tmp_path / "x", "mine")
@@ -259,38 +171,6 @@ def test_a_new_file_never_takes_a_name_that_is_taken(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         write_new(tmp_path / "y", "\ud800")
     assert names(tmp_path) == ["link", "x"]
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-def test_a_folder_is_swapped_whole(tmp_path, break_at, number):
-    """A base LM whose weights are of one epoch and whose tokenizer is of another, or of which half is there."""
-    folder = tmp_path / "model"
-
-    def fill(text, part):
-        for name in ("a", "b"):
-            (part / name).write_text(text)
-
-    write_folder(folder, partial(fill, "old"))
-    calls = break_at(number)
-    with pytest.raises(UserError, match=f"cannot write {folder}: Input/output error"):
-        write_folder(folder, partial(fill, "new"))
-    assert calls[:number] == ["fsync", "fsync", "rename", "rename", "fsync"][:number]
-    assert {(folder / name).read_text() for name in ("a", "b")} == {"old" if number < 5 else "new"}
-    assert names(tmp_path) == ["model"]
-
-
-def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path):
-    """The old LM must outlive a full disk, and no half of the new one may lie about."""
-    write_folder(tmp_path / "model", lambda part: (part / "a").write_text("old"))
-
-    def stop(part):
-        (part / "a").write_text("new")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(UserError, match="cannot write .*/model: No space left on device"):
-        write_folder(tmp_path / "model", stop)
-    assert names(tmp_path) == ["model"]
-    assert (tmp_path / "model" / "a").read_text() == "old"
 
 
 def test_a_finished_part_is_put_in_place(tmp_path):

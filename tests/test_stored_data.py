@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import io
 import pickle
 import random
 import sys
@@ -60,23 +61,24 @@ def test_data_of_every_kind_is_read(protocol):
     assert type(read["ordered"]) is dict
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_tensors_are_described(tmp_path, protocol):
+def test_tensors_are_described(tmp_path, protocol, dtype):
     """Offset and strides of a view, and the kind of its numbers, are what the values depend on."""
-    base = torch.arange(24, dtype=torch.bfloat16).view(4, 6)
+    base = torch.arange(24, dtype=dtype).view(4, 6)
     torch.save(
         {"view": base[1:, ::2], "trained": torch.nn.Parameter(base)}, tmp_path / "x", pickle_protocol=protocol
     )
     with zipfile.ZipFile(tmp_path / "x") as archive:
         read = read_stored_data(archive.read("x/data.pkl"))
-    storage = Storage(torch.bfloat16, "0")
+    storage = Storage(dtype, "0")
     assert read["view"] == StoredTensor(storage, 6, (3, 3), (6, 2))
     assert read["trained"] == StoredTensor(storage, 0, (4, 6), (6, 1))
     state = {"module": {"w": base[1:, ::2], "w.T": base.T[2:4], "w.none": base[:0]}}
     torch.save(state, tmp_path / "y", pickle_protocol=protocol)
     for name, tensor in read_module_state(tmp_path / "y", lambda name: True).items():
         assert torch.equal(tensor, state["module"][name])
-        assert tensor.dtype == torch.bfloat16
+        assert tensor.dtype == dtype
         assert tensor.is_contiguous()
 
 
@@ -217,6 +219,38 @@ def test_calls_that_copy_or_make_memory(refused, value, message):
     said = refused({"module": {"w": torch.zeros(1)}, "beside": value})
     assert message in said
     assert "nothing was executed" in said
+
+
+class WithStorage(pickle.Pickler):
+    """Writes the text STORAGE as torch writes the storage of a tensor."""
+
+    def persistent_id(self, value):
+        """What torch.save gives for a storage."""
+        return ("storage", torch.FloatStorage, "0", "cpu", 4) if value == "STORAGE" else None
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (-1, (2,), (1,)),
+        (0, (-2,), (1,)),
+        (0, (2,), (-1,)),
+        (0, (2, 2), (1,)),
+        (0, (2.0,), (1,)),
+        (True, (2,), (1,)),
+        (0, [2], (1,)),
+    ],
+)
+def test_a_tensor_without_a_proper_size(offset, size, stride):
+    """What lies before its storage, or backwards in it, is somebody else's memory."""
+    for arguments, fine in [((0, (2,), (1,)), True), ((offset, size, stride), False)]:
+        file = io.BytesIO()
+        WithStorage(file, 2).dump(Calls(torch._utils._rebuild_tensor_v2, "STORAGE", *arguments, False, None))
+        if fine:
+            assert read_stored_data(file.getvalue()) == StoredTensor(Storage(torch.float32, "0"), *arguments)
+        else:
+            with pytest.raises(NotData, match="a tensor without a proper size|in the place of a tuple"):
+                read_stored_data(file.getvalue())
 
 
 def test_a_pickle_of_many_megabytes_is_not_even_read(refused):
