@@ -13,7 +13,6 @@ from utils.errors import UserError
 
 RUNS = ("a_generating-1", "b_fine", "c_loading-0", "d_fine")
 ROWS, TEXT = "evaluation_result.jsonl", "evaluation_result.txt"
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

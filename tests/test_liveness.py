@@ -12,8 +12,6 @@ from trainer import liveness
 from trainer.liveness import PATIENCE, SHORT_PATIENCE, Watch
 from utils.errors import UserError
 
-pytestmark = pytest.mark.timeout(300)
-
 
 class _Ended(Exception):
     """In the place of the end of the process."""

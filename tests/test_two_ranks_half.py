@@ -11,8 +11,6 @@ from tests.helpers import launch, logged
 from tests.two_ranks_half import STAGES
 from trainer.checkpoints import read_trained
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def answer(data, lm_folder, tmp_path_factory):
