@@ -101,6 +101,7 @@ def test_a_misspelt_key_is_named_with_the_nearest(read, content, key, hint):
     [
         ('{\n  "seed": 1,\n}', r"ds\.json:3: not valid JSON"),
         ('{\n  "seed": 1\n  "fp16": {}\n}', r"ds\.json:3: not valid JSON"),
+        ('{"aio": ' * 100_000, r"ds\.json: nested too deep"),
         ('{"seed": 1, "seed": 2}', r"ds\.json: key 'seed' is given twice"),
         ('{"fp16": {"enabled": true, "enabled": false}}', r"ds\.json: key 'enabled' is given twice"),
         ("[1]", r"ds\.json: expected a JSON object"),

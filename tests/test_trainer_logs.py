@@ -168,3 +168,13 @@ def test_the_best_validation_loss_decides_what_is_kept(make_config, world, monke
     assert tags == ["last", "best", "last", "best", "last", "last"]
     assert [(card["validation_loss"], card["steps"]) for card in kept] == [(3.0, 2), (2.0, 4)]
     assert {card["best_by"] for card in kept} == {"total validation loss"}
+
+
+def test_a_full_disk_is_one_line(tmp_path, world):
+    """A training of days would end in a traceback that does not name the disk."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    log = RunLog(tmp_path, world)
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
+        log.write("train", 1, {"total": 1.0})
+    with pytest.raises(UserError, match="No space left"):
+        log.close()

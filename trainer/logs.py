@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.conversation import StepOutput
 from trainer.engine import World
-from utils.files import json_line
+from utils.files import json_line, write_errors
 from utils.runs import METRICS
 
 DOMINANT = 0.95
@@ -99,12 +99,19 @@ def dominance_warning(row: dict[str, Any], what: str) -> str | None:
 
 
 class RunLog:
-    """metrics.jsonl and TensorBoard of one run; writes on the main process only."""
+    """metrics.jsonl and TensorBoard of one run; writes on the main process only.
+
+    Raises:
+        UserError: from every method, when one of the files cannot be written.
+    """
 
     def __init__(self, folder: Path, world: World) -> None:
-        self.world = world
-        self.file = (folder / METRICS).open("a", encoding="utf-8") if world.is_main else None
-        self.board = SummaryWriter(str(folder)) if world.is_main else None
+        self.world, self.path = world, folder / METRICS
+        self.file, self.board = None, None
+        if world.is_main:
+            with write_errors(self.path):
+                self.file = self.path.open("a", encoding="utf-8")
+                self.board = SummaryWriter(str(folder))
 
     def write(self, phase: str, step: int, row: dict[str, Any], whole_epoch: bool = False) -> None:
         """One row.
@@ -118,20 +125,24 @@ class RunLog:
         if self.file is None or self.board is None:
             return
         kind = f"{phase}_epoch" if whole_epoch else phase
-        self.file.write(json_line({"phase": kind, "step": step, **row}))
-        self.file.flush()
+        with write_errors(self.path):
+            self.file.write(json_line({"phase": kind, "step": step, **row}))
+            self.file.flush()
+            self._draw(self.board, kind, f"total_{phase}" if whole_epoch else phase, step, row)
+
+    def _draw(self, board: SummaryWriter, kind: str, released: str, step: int, row: dict[str, Any]) -> None:
         # the release's names for the total loss, so that old and new runs share a plot
-        released = f"total_{phase}" if whole_epoch else phase
-        self.board.add_scalar(f"Loss-{self.world.rank}/{released}", row["total"], step)
+        board.add_scalar(f"Loss-{self.world.rank}/{released}", row["total"], step)
         for name, value in row.items():
             if name == "prompt_share":
                 for index, share in enumerate(value):
-                    self.board.add_scalar(f"Prompt share/{kind}/{index}", share, step)
+                    board.add_scalar(f"Prompt share/{kind}/{index}", share, step)
             elif isinstance(value, float):
-                self.board.add_scalar(f"{name}/{kind}", value, step)
+                board.add_scalar(f"{name}/{kind}", value, step)
 
     def close(self) -> None:
         """Flush and close."""
         if self.file is not None and self.board is not None:
-            self.file.close()
-            self.board.close()
+            with write_errors(self.path):
+                self.file.close()
+                self.board.close()

@@ -39,6 +39,8 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deep for a DeepSpeed configuration") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     try:
