@@ -29,7 +29,7 @@ class StepOutput(NamedTuple):
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
     counts: dict[str, int]  # what each loss is a mean over: the batch's target tokens, examples or pairs
-    watch: dict[str, Tensor] = {}  # prompt_counts [K], agreements scalar
+    watch: dict[str, Tensor] = {}  # usage [K], agreement and regret, see models/feedback.py
     per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.feedback import feedback_kl
+
 
 def llm_loss(token_losses: Tensor, weights: Tensor | None = None) -> Tensor:
     """L_LLM: mean cross-entropy over all prompts and target tokens.
@@ -45,27 +47,19 @@ def count_each(owners: Tensor, size: int) -> Tensor:
 def selection_loss(
     scores: Tensor, losses: Tensor, tau_gold: float = 1.0, tau_sim: float = 1.0, noise: Tensor | None = None
 ) -> Tensor:
-    """L_selection: KL(gold || r), gold = softmax(-losses / tau_gold), r = softmax(scores / tau_sim), over K.
-
-    With one prompt both are constant and the loss is 0.
+    """L_selection: the prompts are the candidates, and the utility of one is minus the LM's loss with it.
 
     Args:
         scores: [K, B] scores of the retriever; the gradient flows here only.
         losses: [K, B] mean target cross-entropies; detached.
         tau_gold: temperature of the LM's preference.
         tau_sim: temperature of the scores.
-        noise: [K, B] added to gold (`adding_noise`). Where gold becomes negative its own entropy counts
-            as 0: it is a constant, and so the gradient is that of the plain formula.
+        noise: [K, B] added to the LM's preference (`adding_noise`).
 
     Returns:
-        The sum over prompts, averaged over examples.
+        See `feedback_kl`.
     """
-    gold = F.softmax(-losses.detach() / tau_gold, dim=0)
-    if noise is not None:
-        gold = gold + noise
-    log_r = F.log_softmax(scores / tau_sim, dim=0)
-    positive = gold.clamp(min=0)
-    return (torch.xlogy(positive, positive) - gold * log_r).sum() / scores.shape[1]
+    return feedback_kl(scores, -losses, tau_gold, tau_sim, noise=noise)
 
 
 def fusion_loss(token_losses: Tensor, owners: Tensor, num_examples: int) -> Tensor:

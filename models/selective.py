@@ -12,6 +12,7 @@ from dataset.encoding import EncodedExample
 from dataset.similarity import BleuPairs, fixed_pairs
 from models import losses as L
 from models.conversation import ConversationModel, StepOutput
+from models.feedback import feedback_counts
 from models.language_model import LanguageModel, load_language_model
 from models.retriever import Retriever
 from models.soft_prompts import SoftPrompts, start_prompts
@@ -65,7 +66,7 @@ class SelectivePromptTuning(ConversationModel):
             self.total_loss(parts),
             parts,
             {name: counts.get(name, batch.num_examples) for name in parts},
-            {} if self.retriever is None else _watch(scores.detach(), per_example),
+            {} if self.retriever is None else feedback_counts(scores, -per_example),
             scores.detach().T if self._with_contrastive else None,
         )
 
@@ -126,15 +127,6 @@ class SelectivePromptTuning(ConversationModel):
         if self._with_contrastive and (self.training or batch.alike.numel()):
             parts["contrastive"] = L.contrastive_loss(scores, batch.alike)
         return parts
-
-
-def _watch(scores: Tensor, per_example: Tensor) -> dict[str, Tensor]:
-    """How often each prompt is chosen [K], and how often the choice is the LM's own (a count)."""
-    chosen, best = scores.argmax(dim=0), per_example.argmin(dim=0)
-    return {
-        "prompt_counts": L.count_each(chosen, scores.shape[0]),
-        "agreements": (chosen == best).sum(),
-    }
 
 
 def build_selective(config: Config, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:

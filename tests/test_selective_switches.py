@@ -177,8 +177,8 @@ def test_one_prompt_is_plain_prompt_tuning(make):
     model, batch = make(model={"K": 1})
     output = model(batch)
     assert output.losses["selection"].item() == 0
-    assert output.watch["prompt_counts"].tolist() == [4]
-    assert output.watch["agreements"].item() == 4
+    assert output.watch["usage"].tolist() == [4]
+    assert output.watch["agreement"].item() == 4
     output.total.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
@@ -189,8 +189,9 @@ def test_what_is_watched(make):
     watch = model(batch).watch
     chosen = model.scores(batch.query).argmax(dim=0).tolist()
     best = mean_losses(model, batch).argmin(dim=0).tolist()
-    assert watch["prompt_counts"].tolist() == [chosen.count(prompt) for prompt in range(3)]
-    assert watch["agreements"].item() == sum(a == b for a, b in zip(chosen, best, strict=True))
+    assert watch["usage"].tolist() == [chosen.count(prompt) for prompt in range(3)]
+    assert watch["agreement"].item() == sum(a == b for a, b in zip(chosen, best, strict=True))
+    assert watch["regret"].item() > 0
 
 
 def test_prompts_start_at_random_as_an_embedding_table_does(make):

@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 
 def _output(loss, tokens, counts, agreements):
-    watch = {"prompt_counts": torch.tensor(counts), "agreements": torch.tensor(agreements)}
+    watch = {"usage": torch.tensor(counts), "agreement": torch.tensor(agreements)}
     loss = torch.tensor(loss)
     return StepOutput(loss, {"llm": loss, "fusion": loss}, {"llm": tokens, "fusion": sum(counts)}, watch)
 

@@ -73,7 +73,16 @@ def test_rows_of_the_metrics_file(trained_run):
     assert [row["epoch"] for row in epochs] == [0, 1, 2]
     assert {row["examples"] for row in epochs} == {83}
     assert {row["examples"] for row in valid} == {28}
-    watched = LOSSES | {"phase", "step", "epoch", "examples", "prompt_share", "prompt_entropy", "agreement"}
+    watched = LOSSES | {
+        "phase",
+        "step",
+        "epoch",
+        "examples",
+        "prompt_share",
+        "prompt_entropy",
+        "agreement",
+        "regret",
+    }
     assert all(row.keys() == watched for row in epochs + valid)
     assert all(row.keys() == watched | {"lr", "examples_per_second"} for row in steps)
     for row in steps + epochs + valid:
@@ -93,7 +102,7 @@ def test_tensorboard_tags(trained_run):
     for name in ("train", "total_train", "total_valid"):
         assert f"Loss-0/{name}" in tags
     for phase in ("train", "train_epoch", "valid_epoch"):
-        wanted = {f"{name}/{phase}" for name in (*LOSSES, "agreement", "prompt_entropy")}
+        wanted = {f"{name}/{phase}" for name in (*LOSSES, "agreement", "regret", "prompt_entropy")}
         assert wanted | {f"Prompt share/{phase}/{index}" for index in range(3)} <= tags
     assert {"lr/train", "examples_per_second/train"} <= tags
     valid = [(event.step, event.value) for event in board.Scalars("Loss-0/total_valid")]

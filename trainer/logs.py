@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from models.conversation import StepOutput
+from models.feedback import usage_entropy
 from trainer.engine import World
 from utils.files import json_line, write_errors
 from utils.runs import METRICS
 
 DOMINANT = 0.95
+WATCHED = ("agreement", "regret")  # sums over examples that are no losses
 
 
 @dataclass
@@ -60,7 +62,8 @@ class Tally:
         Returns:
             A row: examples, total and each loss (nats; 0 for one that no batch had anything to take a mean
             over), and where prompts are chosen: prompt_share [K], prompt_entropy (nats, at most log K),
-            agreement (share of examples whose argmax of the scores is the argmin of the LM's losses).
+            agreement (share of examples whose argmax of the scores is the argmin of the LM's losses), regret
+            (nats per token: the LM's loss with the chosen prompt minus its lowest).
         """
         names = sorted(self.sums)
         counts = [float(self.examples), *(float(self.counts[name]) for name in names)]
@@ -72,12 +75,11 @@ class Tally:
         losses, watched = {}, {}
         for name, count, part in zip(names, counts, flat, strict=True):
             mine, values = values[: part.numel()], values[part.numel() :]
-            if name == "prompt_counts":
-                shares = [number / max(1.0, sum(mine)) for number in mine]
-                watched["prompt_share"] = shares
-                watched["prompt_entropy"] = sum(share * math.log(1 / share) for share in shares if share)
-            elif name == "agreements":
-                watched["agreement"] = mine[0] / examples
+            if name == "usage":
+                watched["prompt_share"] = [number / max(1.0, sum(mine)) for number in mine]
+                watched["prompt_entropy"] = usage_entropy(torch.tensor(mine)).item()
+            elif name in WATCHED:
+                watched[name] = mine[0] / examples
             else:
                 losses[name] = mine[0] / max(1.0, count)
         losses |= file_losses or {}

@@ -17,7 +17,6 @@ from utils.errors import UserError
 from utils.schema import TrainingConfig
 
 BEST_BY = "total validation loss"  # what the checkpoint `best` is chosen by
-_WATCHED = ("agreement", "prompt_entropy")  # figures that are no losses
 
 
 class Trainer:
@@ -138,9 +137,7 @@ class Trainer:
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
-        losses = [name for name in row if name not in ("examples", "prompt_share", *_WATCHED)]
-        shown = sorted(losses, key="total".__ne__) + [name for name in _WATCHED if name in row]
-        figures = "  ".join(f"{name} {row[name]:.4f}" for name in shown)
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))
         shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
         self.world.say(f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else ""))
         warning = dominance_warning(row, f"the examples of {phase} epoch {epoch + 1}")

@@ -1,0 +1,116 @@
+"""What a scorer of candidates learns from the utility that a frozen LM found in each of them.
+
+C candidates, B examples; every function takes scores [C, B] and utilities [C, B]. In SPT the candidates are the
+soft prompts and a utility is minus the LM's loss (paper, section 3.3); they may as well be documents and a metric.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def feedback_kl(
+    scores: Tensor,
+    utilities: Tensor,
+    tau_gold: float = 1.0,
+    tau_sim: float = 1.0,
+    mask: Tensor | None = None,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """KL(gold || r), gold = softmax(utilities / tau_gold), r = softmax(scores / tau_sim), over the candidates.
+
+    With one candidate both are constant and the loss is 0.
+
+    Args:
+        scores: [C, B]; the gradient flows here only.
+        utilities: [C, B], higher is better; detached.
+        tau_gold: temperature of the LM's preference.
+        tau_sim: temperature of the scores.
+        mask: [C, B] bool, False where an example has fewer than C candidates; None when all are real.
+        noise: [C, B] added to gold. Where gold becomes negative its own entropy counts as 0: it is a constant,
+            and so the gradient is that of the plain formula.
+
+    Returns:
+        The sum over candidates, averaged over the examples that have any.
+    """
+    log_r = F.log_softmax(_masked(scores / tau_sim, mask), dim=0)
+    gold = F.softmax(_masked(utilities.detach() / tau_gold, mask), dim=0)
+    if noise is not None:
+        gold = gold + noise
+    if mask is not None:
+        gold, log_r = gold.masked_fill(~mask, 0), log_r.masked_fill(~mask, 0)
+    positive = gold.clamp(min=0)
+    return (torch.xlogy(positive, positive) - gold * log_r).sum() / _num_examples(scores, mask)
+
+
+def policy_gradient_loss(
+    scores: Tensor,
+    utilities: Tensor,
+    tau_sim: float = 1.0,
+    mask: Tensor | None = None,
+    baseline: Tensor | None = None,
+    actions: Tensor | None = None,
+) -> Tensor:
+    """Minus the reward of the policy softmax(scores / tau_sim), in expectation or for drawn actions (REINFORCE).
+
+    Args:
+        scores: [C, B]; the gradient flows here only.
+        utilities: [C, B], higher is better; detached.
+        tau_sim: temperature of the policy.
+        mask: [C, B] bool, False where an example has fewer than C candidates; None when all are real.
+        baseline: [B], taken off each example's utilities; it changes the gradient of drawn actions only.
+        actions: [B] candidates that were drawn; None: the exact expectation over all candidates.
+
+    Returns:
+        The mean over the examples that have candidates: of -sum over c of policy * reward, or of
+        -reward * log policy of the drawn candidate.
+    """
+    rewards = utilities.detach()
+    if baseline is not None:
+        rewards = rewards - baseline.detach()
+    log_policy = F.log_softmax(_masked(scores / tau_sim, mask), dim=0)
+    gains = log_policy.exp() * rewards if actions is None else log_policy * rewards
+    if mask is not None:
+        gains = gains.masked_fill(~mask, 0)
+    if actions is not None:
+        gains = gains.gather(0, actions[None])
+    return -gains.sum() / _num_examples(scores, mask)
+
+
+def feedback_counts(scores: Tensor, utilities: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    """How well the scores choose, as sums over the examples, so that batches and ranks add up.
+
+    Args:
+        scores: [C, B].
+        utilities: [C, B], higher is better.
+        mask: [C, B] bool, False where an example has fewer than C candidates; None when all are real.
+
+    Returns:
+        usage [C]: how often each candidate has the highest score; agreement: how often that one has the highest
+        utility too; regret: the highest utility minus that of the chosen one, summed.
+    """
+    chosen = _masked(scores.detach(), mask).argmax(dim=0)  # [B]
+    utilities = _masked(utilities.detach(), mask)
+    best = utilities.max(dim=0)
+    ones = torch.ones_like(chosen) if mask is None else mask.any(dim=0).long()
+    regret = best.values - utilities.gather(0, chosen[None])[0]
+    return {
+        "usage": chosen.new_zeros(scores.shape[0]).index_add(0, chosen, ones),
+        "agreement": ((chosen == best.indices) * ones).sum(),
+        "regret": (regret * ones).sum(),
+    }
+
+
+def usage_entropy(usage: Tensor) -> Tensor:
+    """Entropy (nats) of how often each candidate was chosen [C]: 0 for one alone, log C for all alike."""
+    shares = usage.double() / usage.sum().clamp(min=1)
+    return torch.xlogy(shares, 1 / shares).sum()  # 0 log(1 / 0) is 0 there
+
+
+def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The lowest finite number where there is no candidate; minus infinity gives NaN where there is none at all."""
+    return values if mask is None else values.masked_fill(~mask, torch.finfo(values.dtype).min)
+
+
+def _num_examples(scores: Tensor, mask: Tensor | None) -> Tensor | int:
+    return scores.shape[1] if mask is None else mask.any(dim=0).sum().clamp(min=1)
