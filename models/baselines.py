@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from models.language_model import LanguageModel, load_language_model
 from models.plain import PlainModel
 from models.soft_prompts import SoftPrompts, start_prompts
+from utils.errors import UserError
 from utils.schema import Config
 
 
@@ -27,8 +28,12 @@ class PromptTuning(PlainModel):
         return self.soft_prompts.weight.expand(num_rows, -1, -1)
 
 
+# what attention layers call their query and value projections, or the one that holds them all
+_PROJECTIONS = (("q_proj", "v_proj"), ("query_key_value",), ("qkv_proj",), ("Wqkv",), ("c_attn",))
+
+
 class LoraModel(PlainModel):
-    """LoRA on the attention projections that `peft` chooses for the LM's family (Hu et al., 2022)."""
+    """LoRA on the query and value projections, as in its paper (Hu et al., 2022), or on the one that holds both."""
 
     def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
         sizes = config.model.peft_config
@@ -36,6 +41,7 @@ class LoraModel(PlainModel):
             r=sizes.r,
             lora_alpha=sizes.lora_alpha,
             lora_dropout=sizes.lora_dropout,
+            target_modules=_projections(lm),
             fan_in_fan_out=lm.model.config.model_type == "gpt2",  # its layers are stored transposed
         )
         inject_adapter_in_model(adapter, lm.model)
@@ -48,6 +54,21 @@ class LoraModel(PlainModel):
             if name.endswith("lora_dropout"):
                 module.train(mode)
         return self
+
+
+def _projections(lm: LanguageModel) -> list[str]:
+    """The names of the modules that LoRA is put on.
+
+    Raises:
+        UserError: this LM calls its projections otherwise.
+    """
+    names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
+    found = next((group for group in _PROJECTIONS if names.issuperset(group)), None)
+    if found is None:
+        raise UserError(
+            f"model_type lora: the attention of {lm.model.config.model_type} has no projection that is known by name"
+        )
+    return list(found)
 
 
 def build_prompt_tuning(config: Config, tokenizer: PreTrainedTokenizerBase) -> PromptTuning:

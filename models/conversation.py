@@ -1,6 +1,7 @@
 """What every model_type is to the trainer and to the decoder: losses of a batch, a choice of prompt, a state.
 
-The trainer asks only for `forward`; the decoder only for `choose`, `prompts_for` and `target_losses`.
+The trainer uses the losses of `forward`, `total_loss` and `file_losses`, and the trained state; the decoder `choose`,
+`prompts_for`, `prefix_cache` and `target_losses`.
 """
 
 from abc import ABC, abstractmethod

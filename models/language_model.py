@@ -48,6 +48,7 @@ class LanguageModel(nn.Module):
             )
         # what the LM's generation_config.json asks for would be filled in wherever `generate` is told nothing
         model.generation_config = GenerationConfig()
+        model.config.return_dict = True  # a config.json may ask for tuples
         self.model = model
         self.frozen = frozen
         # asked once: ZeRO stage 3 takes the weights apart, and their shapes with them

@@ -92,9 +92,8 @@ def prefill(
     virtual = model.num_virtual_tokens
     length = virtual + max(len(text) for text in texts) - 1  # L, without the last token
     layers: list[PreallocatedLayer] = []
-    for start in range(
-        0, len(text_of_row), _ROWS
-    ):  # longest first: each part is padded to its own longest only
+    # longest first: each part is padded to its own longest only
+    for start in range(0, len(text_of_row), _ROWS):
         part = text_of_row[start : start + _ROWS]
         read = _read_rows(model, [torch.from_numpy(texts[number]) for number in part], prompts, part, device)
         if read.get_seq_length() != virtual + len(texts[part[0]]):

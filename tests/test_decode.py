@@ -297,3 +297,21 @@ def test_without_a_retriever_decoding_can_be_repeated(make_config, examples, wor
     for number, row in rows[2].items():
         assert row["prompt"] == rows[0][number]["prompt"]
         assert row["scores"] is None
+
+
+def test_losses_that_are_no_numbers_are_an_error_that_names_the_cause(decoded, run_copy, world):
+    """After hours of decoding, the JSON writer would say that a number is out of range."""
+    model = load_run(run_copy, read_run_config(run_copy, []))
+    with torch.no_grad():
+        model.lm.model.get_output_embeddings().weight[5] = torch.nan
+    examples = examples_of(read_dialogues(model.config.dataset.valid, "convai2"))
+    with pytest.raises(UserError, match="loss of example 0 of the file is nan: .*float32 is too narrow"):
+        decode.decode_examples(model, model.config, examples[:2], world, DecodeOptions())
+
+
+def test_noise_without_a_retriever_is_an_error(run_copy, world):
+    """It would change nothing but the name of the result, which looks like another experiment."""
+    options = DecodeOptions(selection_noise=1.0, assignments=("training.skip_retrieval=true",))
+    with pytest.raises(UserError):
+        decode_runs([run_copy], world, options)
+    assert not list(run_copy.glob("evaluation_result*"))

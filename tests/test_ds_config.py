@@ -219,3 +219,22 @@ def test_precision_comes_from_load_bit(make_config, precision, fp16, bf16):
     assert (completed["fp16"]["enabled"], completed["bf16"]["enabled"]) == (fp16, bf16)
     assert notes == []
     assert completed["train_micro_batch_size_per_gpu"] == 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"torch_autocast": {"enabled": True, "dtype": "float16"}},
+        {"bf16": {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}},
+        {"bf16": {"bf16_optimizer_states": True}},
+        {"fp16": {"fp16_master_weights_and_grads": True}},
+    ],
+)
+def test_nothing_but_load_bit_decides_the_precision(read, make_config, content):
+    """Autocast in float16 skips every update in silence; states in half precision round away what is learnt."""
+    given = read(json.dumps(content))
+    with pytest.raises(UserError, match="the precision is model.load_bit"):
+        complete_ds_config(given, make_config("opt"), "bf16")
+    off = {section: dict.fromkeys(keys, False) | {"enabled": False} for section, keys in content.items()}
+    off = {section: {k: v for k, v in keys.items() if k != "dtype"} for section, keys in off.items()}
+    complete_ds_config(read(json.dumps(off)), make_config("opt"), "bf16")

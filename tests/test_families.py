@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.baselines import PromptTuning
+from models.baselines import LoraModel, PromptTuning
 from models.families import FAMILIES, longest_input
 from models.generation import DecodingSettings, generate_replies
 from models.language_model import LanguageModel, load_language_model
@@ -15,7 +15,7 @@ from models.prefix_tuning import PrefixTuning
 from models.registry import build_tokenizer
 from models.selective import SelectivePromptTuning
 from tests.families import CONFIGS, WINDOW, WINDOWED, tiny_lm
-from tests.helpers import inference_batch, train_batch
+from tests.helpers import inference_batch, model_of, train_batch
 from utils.errors import UserError
 
 NEW = DecodingSettings(max_new_tokens=8)
@@ -103,6 +103,31 @@ def test_a_trained_prefix_is_decoded_as_by_full_forward_passes(build, examples, 
         model.prefix.neg_()
     # a window in every layer, shorter than the text, keeps the prefix out of sight of the reply
     assert name in WINDOWED or texts_of(model, chosen, None) != together
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_lora_finds_the_projections_and_is_decoded_as_by_full_forward_passes(build, examples, name):
+    """A family whose projections have other names ends in a traceback, or trains nothing of its attention."""
+    model = build(LoraModel, name)
+    assert all("lora_" in key for key in model.trained_state())
+    chosen = seven(examples)[3:]
+    together = texts_of(model, chosen, None)
+    assert together == [by_hand(model, example, None, 8) for example in chosen]
+    loss = model(train_batch(model, chosen)).total
+    gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+    assert len(gradients) >= 8  # two matrices in each of four layers
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_an_lm_without_known_projections_is_refused(make_config, lm_folder):
+    """The library's own words, in a traceback, do not say what to do."""
+    lm = model_of(make_config("opt", model={"model_type": "textual"})).lm
+    for module in lm.modules():
+        if hasattr(module, "q_proj"):
+            module.query = module.q_proj
+            del module.q_proj
+    with pytest.raises(UserError, match="attention of opt has no projection"):
+        LoraModel(lm, build_tokenizer(make_config("opt")), make_config("opt"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

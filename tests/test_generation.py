@@ -231,6 +231,22 @@ def test_the_lms_own_generation_settings_do_not_count(make_config, lm_folder, ex
     assert replies[0] == replies[1]
 
 
+def test_an_lm_that_returns_tuples_by_default(make_config, lm_folder, examples, tmp_path):
+    """`return_dict: false` in a config.json ended in a traceback, in training and in decoding."""
+    folder = tmp_path / "lm"
+    shutil.copytree(lm_folder("opt"), folder)
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | {"return_dict": False}), encoding="utf-8")
+    found = []
+    for source in (lm_folder("opt"), folder):
+        torch.manual_seed(5)
+        model = model_of(make_config("opt", model={"model_name": str(source)}))
+        found.append(
+            (model(train_batch(model, examples[:3])).total.item(), texts_of(model, four(examples), CHOICE))
+        )
+    assert found[0] == found[1]
+
+
 def test_a_library_that_counts_the_cache_otherwise_is_told(talker, examples, monkeypatch):
     """Some releases of transformers skip another number of cached positions: other words, and no error."""
     generate = type(talker.lm.model).generate

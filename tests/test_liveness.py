@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
+import sys
 import time
 
 import pytest
 import torch.distributed
 
-from tests.helpers import start_ranks
+from tests.helpers import launch, start_ranks
 from trainer import liveness
 from trainer.liveness import PATIENCE, SHORT_PATIENCE, Watch
 from utils.errors import UserError
@@ -143,3 +145,27 @@ def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tm
     assert processes[1].poll() is None
     said = (tmp_path / "0.out").read_text(encoding="utf-8")
     assert said.strip() == "error: rank 1 failed: KeyError: 'speed'; rank 0 ends too"
+
+
+ALONE = """
+from datetime import timedelta
+from trainer import engine
+from utils.console import quiet_libraries
+from utils.errors import run_main
+quiet_libraries()
+engine.JOINING = timedelta(seconds=2)
+run_main(lambda: engine.start_world() and None)
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_rank_that_never_joins_is_not_waited_for(rank):
+    """One that fails on its arguments is gone before anybody watches it: the others waited half an hour."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+    done = launch(sys.executable, "-c", ALONE, variables=variables | {"MASTER_PORT": str(port)})
+    assert done.returncode == 1
+    assert f"error: rank {rank}: not all of 2 ranks joined within" in done.stderr
+    assert "Traceback" not in done.stderr

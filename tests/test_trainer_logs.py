@@ -91,7 +91,10 @@ def test_one_prompt_for_everything_has_entropy_zero_and_no_sign(world):
 
 def test_dominance_is_warned_of_in_words():
     """A retriever that sends everything to one prompt trains plain prompt tuning at K times the price."""
-    assert dominance_warning({"prompt_share": [0.02, 0.98]}, "the examples of valid epoch 1") == (
+    row = {"prompt_share": [0.02, 0.98]}
+    told = dominance_warning(row, "the examples of valid epoch 1")
+    assert told.endswith("hardly used. Nothing teaches the retriever to choose: L_selection is off")
+    assert dominance_warning({**row, "selection": 0.5}, "the examples of valid epoch 1") == (
         "warning: prompt 1 was chosen for 98.0 % of the examples of valid epoch 1; the other 1 are hardly "
         "used. Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
     )

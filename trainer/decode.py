@@ -1,6 +1,7 @@
 """Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from models.generation import DecodingSettings, Reply, StopAtMarks, choose_promp
 from trainer.checkpoints import load_run, read_run_config
 from trainer.engine import World, decide_precision
 from trainer.liveness import reason_of, together
+from utils.ds_config import PRECISIONS
 from utils.errors import UserError
 from utils.files import json_line, write_together
 from utils.metrics import score
@@ -92,9 +94,11 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     if world.share(options.skip_exists and rows_path.is_file() and text_path.is_file()):
         world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
         return
+    with together(world):  # before hours of decoding on the ranks that have no fault
+        config, examples, model = _load(run, world, options)
     with together(world):
-        mine = _decode_share(run, world, options)
-    shares = world.gather(mine)
+        rows = decode_examples(model, config, examples, world, options)
+    shares = world.gather(Share(str(run), len(examples), options.described(config), rows))
     with together(world):
         if world.is_main:
             _write_results(run, shares, world, options)
@@ -112,7 +116,7 @@ class Share:
     rows: dict[int, dict[str, Any]]
 
 
-def _decode_share(run: Path, world: World, options: DecodeOptions) -> Share:
+def _load(run: Path, world: World, options: DecodeOptions) -> tuple[Config, list[Example], ConversationModel]:
     config = read_run_config(run, list(options.assignments))
     config.model.load_bit, reason = decide_precision(config.model.load_bit)
     if reason:
@@ -120,9 +124,12 @@ def _decode_share(run: Path, world: World, options: DecodeOptions) -> Share:
     valid_path = options.valid_path or config.dataset.valid
     examples = read_examples(valid_path, config)
     model = load_run(run, config).to(world.device)
+    if options.selection_noise and (model.num_prompts < 2 or config.training.skip_retrieval):
+        raise UserError(
+            f"{run} has no retriever: --selection_noise would change the file's name and nothing else"
+        )
     world.say(f"{run}: {len(examples)} examples of {valid_path}")
-    rows = decode_examples(model, config, examples, world, options)
-    return Share(str(run), len(examples), options.described(config), rows)
+    return config, examples, model
 
 
 def _write_results(run: Path, shares: Sequence[Share], world: World, options: DecodeOptions) -> None:
@@ -190,8 +197,15 @@ def _target_losses(
         prompts = [0] * len(targets) if choice is None else choice.tolist()
         groups = [(target.dialogue, prompt) for target, prompt in zip(targets, prompts, strict=True)]
     batch = collator.train(targets, groups)
-    sums, counts = model.target_losses(batch.to(world.device), choice)
-    return sums.tolist(), counts.tolist()
+    sums, counts = (values.tolist() for values in model.target_losses(batch.to(world.device), choice))
+    broken = next((number for number, value in enumerate(sums) if not math.isfinite(value)), None)
+    if broken is not None:
+        raise UserError(
+            f"the LM's loss of example {targets[broken].index} of the file is {sums[broken]}: its weights or the "
+            f"trained part hold no numbers, or {PRECISIONS[model.config.model.load_bit]} is too narrow for this "
+            "LM (try --set model.load_bit=32)"
+        )
+    return sums, counts
 
 
 def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> dict[str, Any]:

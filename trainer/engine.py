@@ -18,11 +18,14 @@ from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
 from pydantic import ValidationError
 from torch import nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
 from utils.schema import Config
+
+JOINING = timedelta(minutes=5)  # for all ranks to import, parse and join
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,20 @@ def start_world(local_rank: int = -1) -> World:
         # DeepSpeed would compile a kernel for sharded inference, which nothing here uses: most of a minute on
         # a new machine, and an error where there is no compiler
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(
-        dist_backend="gloo" if accelerator.device_name() == "cpu" else None,
-        auto_mpi_discovery=False,
-        verbose=False,
-        timeout=timedelta(minutes=30),
-    )
+    try:
+        deepspeed.init_distributed(
+            dist_backend="gloo" if accelerator.device_name() == "cpu" else None,
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=JOINING,
+        )
+    except torch.distributed.DistError as error:
+        raise UserError(
+            f"rank {os.environ['RANK']}: not all of {os.environ['WORLD_SIZE']} ranks joined within "
+            f"{JOINING.seconds // 60} minutes; see what the others printed ({first_line(error)})"
+        ) from None
+    # a rank that died is found by trainer/liveness.py; one that is slower than the others may take its time
+    _set_pg_timeout(timedelta(days=7))
     return World(
         rank=torch.distributed.get_rank(),
         local_rank=local_rank,

@@ -93,10 +93,12 @@ def dominance_warning(row: dict[str, Any], what: str) -> str | None:
     if len(shares) < 2 or max(shares) <= DOMINANT:
         return None
     index = shares.index(max(shares))
+    advice = "Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
+    if "selection" not in row:
+        advice = "Nothing teaches the retriever to choose: L_selection is off"
     return (
         f"warning: prompt {index} was chosen for {100 * shares[index]:.1f} % of {what}; the other "
-        f"{len(shares) - 1} are hardly used. Try a higher selective_loss_weight, a lower tau_gold, or "
-        "adding_noise"
+        f"{len(shares) - 1} are hardly used. {advice}"
     )
 
 

@@ -94,6 +94,7 @@ class Trainer:
                 if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
                     started = self._report("train", recent, bar, started, epoch, rate)
                     recent = Tally()
+        self._stop_without_updates()
         row = whole.read(self.world, self.engine.module.total_loss)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
@@ -134,6 +135,14 @@ class Trainer:
             raise UserError(
                 f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
                 f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+            )
+
+    def _stop_without_updates(self) -> None:
+        """In float16 an update whose gradients are not finite is skipped, and the loss scale halved."""
+        if 0 < self.steps <= self.engine.skipped_steps:
+            raise UserError(
+                f"all {self.steps} updates were skipped: their gradients are not finite in float16. Try a lower --lr, "
+                "or model.load_bit 32 or bf16"
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:

@@ -111,7 +111,8 @@ def _keep_untrained(
 ) -> Path:
     """A run folder of a model without trainable parameters, so that it is decoded and scored like the others."""
     folder = world.share(_make_folder(config, world, name))
-    save_trained(model, folder, world, card)
+    if config.training.save_model:
+        save_trained(model, folder, world, card)
     world.say(f"{config.model.model_type}: nothing to train\nrun folder: {folder}")
     return folder
 

@@ -23,6 +23,12 @@ _DECIDED_ELSEWHERE = {
     "scheduler": "--warmup_type",
     "seed": "--seed",
 }
+_PRECISION_SWITCHES = (
+    ("torch_autocast", "enabled"),
+    ("bf16", "bf16_master_weights_and_grads"),
+    ("bf16", "bf16_optimizer_states"),
+    ("fp16", "fp16_master_weights_and_grads"),
+)
 PRECISIONS = {32: "float32", 16: "float16", "bf16": "bfloat16"}
 
 
@@ -81,9 +87,10 @@ def complete_ds_config(
         precision: 32, 16 or "bf16", as decided for this device.
 
     Raises:
-        UserError: a data type that the precision does not go with.
+        UserError: a data type that the precision does not go with, or a key that decides the precision elsewhere.
     """
     _check_data_types(content.get("data_types", {}), precision)
+    _check_switches(content)
     accumulation = content.get("gradient_accumulation_steps", 1)
     completed = {key: value for key, value in content.items() if key not in _DECIDED_ELSEWHERE}
     completed |= {
@@ -131,6 +138,20 @@ def _check_data_types(given: dict[str, Any], precision: Any) -> None:
             raise UserError(
                 f"data_types.{key} of the DeepSpeed configuration is {given[key]!r}; with model.load_bit "
                 f"{precision} it can be {' or '.join(dict.fromkeys(names))}"
+            )
+
+
+def _check_switches(content: dict[str, Any]) -> None:
+    """Refuse what changes the precision behind the back of model.load_bit, and of the float32 values that are kept.
+
+    torch_autocast in float16 has no loss scale at stages 1 to 3, where all updates are skipped in silence; Adam's
+    own states in half precision round away what is learnt at a low learning rate.
+    """
+    for section, key in _PRECISION_SWITCHES:
+        if content.get(section, {}).get(key):
+            raise UserError(
+                f"{section}.{key} of the DeepSpeed configuration is not supported: the precision is model.load_bit, "
+                "and what is trained is kept in float32"
             )
 
 

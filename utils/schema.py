@@ -257,6 +257,10 @@ class Config(Section):
                 "model.init.hidden_size must be a multiple of model.init.num_heads",
             ),
             (
+                training.warmup_type is not None and training.warmup_min > training.learning_rate,
+                "training.warmup_min is larger than training.learning_rate, which the warm-up rises to",
+            ),
+            (
                 training.annealing_min > training.annealing_max,
                 "training.annealing_min is larger than training.annealing_max",
             ),
