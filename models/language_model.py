@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -149,6 +150,12 @@ def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageMod
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise _cannot_load("base LM", config.model_name, error) from None
+    beyond = sorted(key for key in loading["unexpected_keys"] if re.search(r"\.\d+\.", key))
+    if beyond:  # the library leaves them out, with a table on the screen
+        more = ValueError(
+            f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
+        )
+        raise _cannot_load("base LM", config.model_name, more)
     missing = sorted(loading["missing_keys"])
     if missing:  # the library draws them at random, with a warning
         lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")

@@ -1,5 +1,6 @@
 """Decoding a run folder: what the result files hold, and what happens to several runs and to broken ones."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -65,7 +66,7 @@ def test_a_row_per_example_in_the_order_of_the_file(decoded, data):
         assert "\n" not in row["prediction"]
 
 
-def test_the_text_twin_says_the_same(decoded):
+def test_the_text_twin_says_the_same(decoded, data):
     """The release's file, read by people: corpus BLEU, the counts of the prompts, then every example."""
     rows, text = _rows(decoded), (decoded / TEXT).read_text(encoding="utf-8")
     head, *blocks = text.split("\n\n")
@@ -79,6 +80,8 @@ def test_the_text_twin_says_the_same(decoded):
         "seed": 3407,
         "load_bit": 32,
         "batch_size": 16,
+        "valid": str(data["valid"]),
+        "valid_sha256": hashlib.sha256(data["valid"].read_bytes()).hexdigest(),
     }
     assert float(bleu.removeprefix("bleu: ")) == pytest.approx(score(rows, ["bleu"])["bleu"].value)
     found = {prompt: sum(row["prompt"] == prompt for row in rows) for prompt in range(3)}

@@ -192,3 +192,12 @@ def test_a_run_of_links_to_nowhere(run_copy):
     shutil.rmtree(run_copy / "ds_ckpt")
     assert "neither config.yml nor checkpoint_best.pth" in fault(read_run_config, run_copy, [])
     assert "no checkpoint" in fault(read_trained, run_copy)
+
+
+def test_an_lm_with_more_layers_than_its_config_names_is_refused(lm_folder, make_config, tmp_path):
+    """A part of the LM would answer, and be scored, with a table of names on the screen and no error."""
+    folder = shutil.copytree(lm_folder("opt"), tmp_path / "lm")
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 1}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"no layer for, such as model\.decoder\.layers\.1\."):
+        load_language_model(make_config("opt", model={"model_name": str(folder)}).model)

@@ -204,10 +204,13 @@ def test_prompts_start_at_random_as_an_embedding_table_does(make):
 
 def test_prompts_start_from_tokens_of_the_vocabulary(make):
     """Each virtual token is a row of the table, and the prompts differ, or no retriever could tell them apart."""
-    model, _ = make(model={"prompt_init": "vocab"})
+    model, _ = make(model={"prompt_init": "vocab", "peft_config": {"num_virtual_tokens": 40}})
     table = model.lm.model.get_input_embeddings().weight
     vectors = model.soft_prompts.weight.flatten(0, 1)
-    assert ((vectors[:, None] - table[None]).abs().amax(dim=-1) == 0).any(dim=1).all()
+    found = (vectors[:, None] - table[None]).abs().amax(dim=-1) == 0  # [K * V, Vocab]
+    assert found.any(dim=1).all()
+    tokens = found.int().argmax(dim=1) / len(table)
+    assert tokens.min() < 0.1 < 0.9 < tokens.max()  # of the whole vocabulary
     assert not torch.equal(model.soft_prompts.weight[0], model.soft_prompts.weight[1])
 
 

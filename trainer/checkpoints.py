@@ -3,8 +3,8 @@
 Nothing that is read here can run code: safetensors, JSON, YAML, and tensors through a restricted reader.
 """
 
-import hashlib
 import os
+import shutil
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from trainer.float32 import get_float32
 from utils.authors_checkpoint import FLOATS, read_config, read_module_state
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
 from utils.errors import UserError, first_line, shown
-from utils.files import to_json, write_errors, write_folder, write_together
+from utils.files import file_sha256, to_json, write_errors, write_folder, write_together
 from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED
 from utils.schema import Config
 
@@ -42,8 +42,11 @@ def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, w
     try:
         with write_errors(folder / CHECKPOINTS / tag):
             engine.save_checkpoint(str(folder / CHECKPOINTS), tag=tag, exclude_frozen_parameters=True)
-    except RuntimeError as error:  # torch's own writer tells a full disk so
-        raise UserError(f"cannot write {folder / CHECKPOINTS / tag}: {first_line(error)}") from error
+    except RuntimeError as error:  # torch's own writer does not say what the system said
+        free = shutil.disk_usage(folder).free >> 20
+        raise UserError(
+            f"cannot write {folder / CHECKPOINTS / tag}: {first_line(error)} ({free} MiB are left on its disk)"
+        ) from error
     world.barrier()
 
 
@@ -95,7 +98,7 @@ def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
         "D": model.lm.width,
         "fidelity": config.model.fidelity,
         "train": config.dataset.train,
-        "train_sha256": hashlib.sha256(Path(config.dataset.train).read_bytes()).hexdigest(),
+        "train_sha256": file_sha256(config.dataset.train),
         "seed": config.training.seed,
         "versions": {library: version(library) for library in _LIBRARIES},
     }

@@ -23,7 +23,7 @@ from trainer.engine import World, decide_precision
 from trainer.liveness import reason_of, together
 from utils.ds_config import PRECISIONS
 from utils.errors import UserError
-from utils.files import json_line, write_together
+from utils.files import check_writable, file_sha256, json_line, write_together
 from utils.metrics import score
 from utils.schema import Config
 
@@ -55,6 +55,8 @@ class DecodeOptions:
             "seed": self.seed,
             "load_bit": config.model.load_bit,
             "batch_size": self.batch_size,
+            "valid": config.dataset.valid,
+            "valid_sha256": file_sha256(config.dataset.valid),
         }
 
 
@@ -90,9 +92,12 @@ def decode_run(run: Path, world: World, options: DecodeOptions) -> None:
     Raises:
         UserError: what is wrong with the run, its model or the validation file. Earlier results stay.
     """
-    rows_path, text_path = options.paths(run)
-    if world.share(options.skip_exists and rows_path.is_file() and text_path.is_file()):
-        world.say(f"{text_path} exists, skipped (--skip_exists=no decodes it again)")
+    done = False
+    with together(world):
+        if world.is_main:
+            done = options.skip_exists and _is_done(run, options)
+    if world.share(done):
+        world.say(f"{options.paths(run)[1]} exists, skipped (--skip_exists=no decodes it again)")
         return
     with together(world):  # before hours of decoding on the ranks that have no fault
         config, examples, model = _load(run, world, options)
@@ -116,19 +121,62 @@ class Share:
     rows: dict[int, dict[str, Any]]
 
 
-def _load(run: Path, world: World, options: DecodeOptions) -> tuple[Config, list[Example], ConversationModel]:
+def _is_done(run: Path, options: DecodeOptions) -> bool:
+    """Whether the result files are there.
+
+    Raises:
+        UserError: they are of another validation file or of other settings, and would pass for what was asked for.
+    """
+    rows_path, text_path = options.paths(run)
+    if not (rows_path.is_file() and text_path.is_file()):
+        return False
+    config, _ = _config(run, options)
+    wanted = options.described(config)
+    differing = [key for key, value in _decoding_of(text_path).items() if value != wanted.get(key, value)]
+    differing = [
+        key for key in differing if key not in ("batch_size", "valid")
+    ]  # the same replies in float32
+    if differing:
+        raise UserError(
+            f"{text_path} is of another decoding ({', '.join(differing)} differ); --skip_exists=no replaces it"
+        )
+    return True
+
+
+def _decoding_of(text_path: Path) -> dict[str, Any]:
+    """What a result file says of its decoding; nothing where it is older than that line, or the authors'."""
+    with text_path.open("rb") as file:
+        head = [file.readline(1 << 16).decode("utf-8", "replace") for _ in range(3)]
+    mark = "decoding: "
+    try:
+        found = json.loads(head[2].removeprefix(mark)) if head[2].startswith(mark) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
+    """The run's configuration in the precision that this device has, and a sentence where it differs."""
     config = read_run_config(run, list(options.assignments))
     config.model.load_bit, reason = decide_precision(config.model.load_bit)
+    if options.valid_path:
+        config.dataset.valid = options.valid_path
+    return config, reason
+
+
+def _load(run: Path, world: World, options: DecodeOptions) -> tuple[Config, list[Example], ConversationModel]:
+    config, reason = _config(run, options)
     if reason:
         world.say(f"automatic choice: {reason}")
-    valid_path = options.valid_path or config.dataset.valid
-    examples = read_examples(valid_path, config)
+    examples = read_examples(config.dataset.valid, config)
+    if world.is_main:
+        check_writable(run)
     model = load_run(run, config).to(world.device)
     if options.selection_noise and (model.num_prompts < 2 or config.training.skip_retrieval):
         raise UserError(
             f"{run} has no retriever: --selection_noise would change the file's name and nothing else"
         )
-    world.say(f"{run}: {len(examples)} examples of {valid_path}")
+    world.say(f"{run}: {len(examples)} examples of {config.dataset.valid}")
     return config, examples, model
 
 

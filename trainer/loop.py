@@ -124,10 +124,11 @@ class Trainer:
 
     def _keep(self, loss: float) -> None:
         card = {**self.card, "best_by": BEST_BY, "validation_loss": loss, "steps": self.steps}
-        save_checkpoint(self.engine, self.folder, "last", self.world)
         if loss < self.best:
-            save_checkpoint(self.engine, self.folder, "best", self.world)
+            # first what is small and needed most: a disk that fills up leaves it
             save_trained(self.engine.module, self.folder, self.world, card)
+            save_checkpoint(self.engine, self.folder, "best", self.world)
+        save_checkpoint(self.engine, self.folder, "last", self.world)
 
     def _stop_at_nan(self, row: dict[str, Any]) -> None:
         bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]

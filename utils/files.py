@@ -8,6 +8,7 @@ followed), is flushed to the disk, and only then takes the target's name.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -143,6 +144,21 @@ def put_in_place(part: Path, path: Path) -> None:
         with _locked(path.parent) as descriptor:
             os.replace(part, path)
             _sync_folder(descriptor)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before hours of work whether files can be written to a folder.
+
+    Raises:
+        UserError: they cannot.
+    """
+    with write_errors(folder):
+        _new_part(folder).unlink()
+
+
+def file_sha256(path: str | Path) -> str | None:
+    """Hex digest of a file's content; None when it is not there."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else None
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Layers = Annotated[int, Field(ge=1, le=1000)]
+Layers = Annotated[int, Field(ge=1, le=200)]
 NonNegative = Annotated[float, Field(ge=0)]
 Temperature = Annotated[float, Field(gt=0)]
 
