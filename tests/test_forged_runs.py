@@ -6,11 +6,13 @@ import struct
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from models.language_model import load_language_model
 from models.registry import build_tokenizer
-from trainer.checkpoints import read_run_config, read_trained
+from trainer import checkpoints
+from trainer.checkpoints import load_run, read_run_config, read_trained
 from trainer.export import export_run
 from utils.errors import UserError
 from utils.runs import find_runs
@@ -201,3 +203,31 @@ def test_an_lm_with_more_layers_than_its_config_names_is_refused(lm_folder, make
     (folder / "config.json").write_text(json.dumps(content | {"num_hidden_layers": 1}), encoding="utf-8")
     with pytest.raises(UserError, match=r"no layer for, such as model\.decoder\.layers\.1\."):
         load_language_model(make_config("opt", model={"model_name": str(folder)}).model)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (
+            {"retriever": {"retriever_type": "transformer_encoder", "num_layers": 200}},
+            "0 for model.retriever.num_layers",
+        ),
+        (
+            {"model_type": "prefix_tuning", "peft_config": {"num_virtual_tokens": 90_000}},
+            "4 for model.peft_config.num_v",
+        ),
+        (
+            {"K": 1, "peft_config": {"num_virtual_tokens": 90_000}},
+            "4 for model.peft_config.num_virtual_tokens",
+        ),
+    ],
+)
+def test_a_config_that_asks_for_more_than_the_file_holds(run_copy, monkeypatch, model, told):
+    """A kilobyte of YAML took gigabytes before the shapes were compared."""
+    content = yaml.safe_load((run_copy / "config.yml").read_text(encoding="utf-8"))
+    for key, value in model.items():
+        content["model"][key] = content["model"][key] | value if isinstance(value, dict) else value
+    (run_copy / "config.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setattr(checkpoints, "build_model", lambda *_: pytest.fail("the model was built"))
+    with pytest.raises(UserError, match=f"has {told}"):
+        load_run(run_copy, read_run_config(run_copy, []))

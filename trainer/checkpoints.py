@@ -139,11 +139,33 @@ def load_run(run: Path, config: Config) -> ConversationModel:
         config.model.model_name, config.model.model_type = str(base_lm_folder(run)), "textual"
         return build_model(config, build_tokenizer(config)).eval()
     state, source = read_trained(run)  # before the LM, which takes longer to load
+    _check_sizes(config, state, source)
     model = build_model(config, build_tokenizer(config))
     model.load_trained_state(state, str(source))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(DTYPES[config.model.load_bit])
     return model.eval()
+
+
+def _check_sizes(config: Config, state: dict[str, Tensor], source: Path) -> None:
+    """Compare what a few bytes of a config.yml can make large with the file, before memory is taken for it.
+
+    Raises:
+        UserError: the file is of another configuration.
+    """
+    virtual = [
+        state[name].shape[axis]
+        for name, axis in (("soft_prompts.weight", 1), ("prefix", 3))
+        if name in state and state[name].dim() > axis
+    ]
+    layers = len({name.split(".")[3] for name in state if name.startswith("retriever.encoder.layers.")})
+    encoder, sizes = config.model.retriever, config.model.peft_config
+    for what, asked, found in [
+        ("peft_config.num_virtual_tokens", sizes.num_virtual_tokens, virtual[0] if virtual else 0),
+        ("retriever.num_layers", encoder.num_layers if encoder.retriever_type else 0, layers),
+    ]:
+        if asked > max(found, 32):  # what is small is compared by name and shape when the model is there
+            raise UserError(f"{source} has {found} for model.{what}, the configuration asks for {asked}")
 
 
 def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
