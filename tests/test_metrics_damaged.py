@@ -141,3 +141,12 @@ def test_no_metric_gives_a_score_that_is_not_finite(monkeypatch, level, values, 
     result = score(EXAMPLES, ["odd", "even"])
     assert (result["odd"].value, result["odd"].stderr, result["odd"].reason) == (None, None, why)
     assert result["even"].value is not None
+
+
+def test_texts_without_a_token_are_no_damage(bert):
+    """A reply of characters that the tokenizer drops has no token to match: 0 as for an empty one, not a reason."""
+    examples = [{"prediction": "\u200b", "target": "cats"}, {"prediction": "cats", "target": "\u200b"}]
+    examples.append({"prediction": "\u200b", "target": "\u200b"})
+    bertscore._load.cache_clear()
+    result = score(examples, ["bert_f1"], {"bertscore_model": str(bert)})["bert_f1"]
+    assert (result.value, result.reason) == (0.0, "")
