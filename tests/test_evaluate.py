@@ -157,6 +157,19 @@ def test_many_files_are_split_into_tables(tmp_path):
             b'{"prediction": "a", "target": "b", "nll_tokens": true}',
             "'nll_tokens' must be an integer or null",
         ),
+        (
+            b'{"prediction": "a", "target": "b", "nll": -1.5, "nll_tokens": 2}',
+            "'nll' must be 0 or more, not -1.5",
+        ),
+        (b'{"prediction": "a", "target": "b", "nll": 1, "nll_tokens": -2}', "'nll_tokens' must be 0 or more"),
+        (
+            b'{"prediction": "a", "target": "b", "nll_tokens": 2, "nll": ' + b"9" * 400 + b"}",
+            "'nll' is too large: a number of more than 60 digits",
+        ),
+        (
+            b'{"prediction": "a", "target": "b", "nll_tokens": ' + b"9" * 400 + b"}",
+            "'nll_tokens' is too large: a number of more than 60 digits",
+        ),
     ],
 )
 def test_bad_line_names_file_and_line(tmp_path, line, message):
@@ -209,6 +222,42 @@ def test_nothing_to_score(tmp_path):
     (tmp_path / "a" / "evaluation_result.txt").write_text("BLEU 1.0\n")
     with pytest.raises(UserError, match=r"a/evaluation_result\.txt has no \.jsonl twin"):
         evaluate_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stem", "flags"),
+    [
+        ("evaluation_result", "--skip_exists=no"),
+        ("evaluation_result_selection_noise=0.5", "--skip_exists=no --selection_noise=0.5"),
+    ],
+)
+def test_hint_names_the_command_that_writes_the_file(tmp_path, stem, flags):
+    """A plain test.py skips a run whose files exist, or writes another file: the hint would lead nowhere."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"{stem}.txt").write_text("BLEU 1.0\n")
+    command = f"python test.py --model_path={tmp_path / 'a'} {flags}"
+    with pytest.raises(UserError) as lone:
+        evaluate_runs(tmp_path)
+    assert str(lone.value).endswith(f"run: {command}")
+    (tmp_path / "a" / f"{stem}.jsonl").write_text("")
+    with pytest.raises(UserError, match="result file is empty") as empty:
+        evaluate_runs(tmp_path)
+    assert str(empty.value).endswith(f"run: {command}")
+
+
+def test_a_main_path_too_long_for_a_name_is_one_line():
+    """A pasted text as --main_path must not end in a traceback of the file system's error."""
+    with pytest.raises(UserError, match="is not a folder of runs"):
+        evaluate_runs("x" * 300)
+
+
+def test_no_infinite_score_reaches_the_report(tmp_path, capsys):
+    """An `inf` among the numbers is averaged or sorted by whoever reads the CSV."""
+    write_run(tmp_path / "a", {"nll": 5000.0})
+    evaluate_runs(tmp_path, ["ppl"])
+    assert (tmp_path / "results.csv").read_text().splitlines()[1] == "a,evaluation_result.jsonl,,1"
+    assert "inf" not in (tmp_path / "results.txt").read_text().split("Signatures")[0]
+    assert "note: no ppl: the perplexity is too large" in capsys.readouterr().err
 
 
 def test_txt_without_its_twin_is_said_not_skipped(tmp_path, capsys):

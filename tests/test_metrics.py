@@ -135,7 +135,9 @@ def test_ppl_of_no_token_and_of_a_hopeless_model():
     """0 / 0 and exp(1000) must not end a report over many runs."""
     none = [{"prediction": "", "target": "", "nll": 0.0, "nll_tokens": 0}]
     assert score(none, ["ppl"])["ppl"].reason == "nll_tokens is 0 in every example"
-    assert value("ppl", [none[0] | {"nll": 1000.0, "nll_tokens": 1}]) == math.inf
+    hopeless = score([none[0] | {"nll": 1000.0, "nll_tokens": 1}], ["ppl"])["ppl"]
+    assert hopeless.value is None
+    assert hopeless.reason == "the perplexity is too large to be represented; the run has diverged"
 
 
 def test_empty_prediction_scores_zero_and_dist_says_why_it_is_empty():

@@ -8,13 +8,14 @@ import io
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, existing_file, first_line
+from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
 
@@ -78,9 +79,9 @@ def find_results(main_path: Path) -> tuple[list[Path], list[Path]]:
     Raises:
         UserError: there is none, or `main_path` is no folder.
     """
-    if not main_path.is_dir():
+    if not os.path.isdir(main_path):  # Path's own raises for a name that is too long
         raise UserError(
-            f"{main_path} is not a folder of runs; train with train.py and decode with test.py first"
+            f"{str(main_path)[:300]} is not a folder of runs; train with train.py and decode with test.py first"
         )
     jsonl, txt = (
         sorted([*main_path.glob(f"{RESULT_STEM}*.{end}"), *main_path.glob(f"*/{RESULT_STEM}*.{end}")])
@@ -91,9 +92,17 @@ def find_results(main_path: Path) -> tuple[list[Path], list[Path]]:
         return jsonl, twinless
     if twinless:
         raise UserError(
-            f"{twinless[0]} has no .jsonl twin, which the metrics read; run test.py again to write it"
+            f"{twinless[0]} has no .jsonl twin, which the metrics read; to write it run: "
+            f"{decode_command(twinless[0])}"
         )
     raise UserError(f"no {RESULT_STEM}*.jsonl in {main_path} or in a folder below it; run test.py first")
+
+
+def decode_command(path: Path) -> str:
+    """The command that writes the result file `path` anew, also where test.py takes it for finished."""
+    _, _, noise = path.stem.partition("_selection_noise=")
+    flags = ["--skip_exists=no", *([f"--selection_noise={noise}"] if noise else [])]
+    return shlex.join(["python", "test.py", f"--model_path={path.parent}", *flags])
 
 
 def read_examples(path: Path) -> list[dict[str, Any]]:
@@ -103,6 +112,8 @@ def read_examples(path: Path) -> list[dict[str, Any]]:
         UserError: the file is empty, or a line is not a JSON object with the keys that metrics need. The
             message names the file, the line and the key.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise UserError(f"result file is empty: {path}; to write it anew run: {decode_command(path)}")
     examples = []
     # In bytes, because only "\n" ends a line here. Text mode would report a bad encoding without its line.
     with existing_file(path, "result file").open("rb") as lines:
@@ -134,9 +145,21 @@ def _parse_line(line: bytes) -> dict[str, Any]:
         value = example.get(key)
         if key in example and (not isinstance(value, kind) or isinstance(value, bool)):
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"'{key}' must be {words}, not {value}; the decoding went wrong")
+        if isinstance(value, int | float):
+            _check_number(key, value, words)
     return example
+
+
+def _check_number(key: str, value: float, words: str) -> None:
+    """Refuse what is no loss and no count: infinite, negative, or an integer that no float can hold."""
+    try:
+        finite = math.isfinite(value)
+    except OverflowError as error:
+        raise UserError(f"'{key}' is too large: {shown(value)}") from error
+    if not finite:
+        raise UserError(f"'{key}' must be {words}, not {value}; the decoding went wrong")
+    if value < 0:
+        raise UserError(f"'{key}' must be 0 or more, not {shown(value)}")
 
 
 def missing_notes(results: Sequence[Result]) -> list[str]:

@@ -4,11 +4,13 @@ The arithmetic is bert-score's own. The model is loaded here, from this computer
 to fetch gigabytes, nor wait for a network that is not there.
 """
 
+import os
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from utils.errors import first_line
 from utils.metrics.registry import Corpus, Settings, Unavailable, register, require
 
 DEFAULT_MODEL = "microsoft/deberta-xlarge-mnli"
@@ -40,7 +42,7 @@ def bertscore(corpus: Corpus) -> tuple[list[float], list[float], list[float]]:
     An empty prediction or target has no token to match and scores 0, as in bert-score.
 
     Raises:
-        Unavailable: bert-score is not installed, or the model is not on this computer.
+        Unavailable: bert-score is not installed, or the model is not on this computer, or it is damaged.
     """
     require("bert-score", "bert_score")
     name = _model_name(corpus.settings)
@@ -61,6 +63,10 @@ def bertscore(corpus: Corpus) -> tuple[list[float], list[float], list[float]]:
         weights,
         device=model.device,
     )
+    if not result.isfinite().all():  # bert-score turns an F1 that is NaN into 0, but not P and R
+        raise Unavailable(
+            f"the model {name} gives scores that are not finite: its weights are damaged; download it again"
+        )
     for i, (p, r, f) in zip(scored, (100 * result).tolist(), strict=True):
         f1[i], precision[i], recall[i] = f, p, r
     return f1, precision, recall
@@ -76,7 +82,7 @@ def local_folder(model: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     folder = Path(model)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # Path's own raises for a name that is too long
         try:
             config = try_to_load_from_cache(model, "config.json")
         except HFValidationError:
@@ -119,19 +125,37 @@ def _load(folder: Path, layer: int) -> tuple[Any, Any]:
 
     bert-score's own loader is not used: with transformers 5 it takes whatever precision the checkpoint has,
     and its tokenizer overflows where no maximal length is stated, as for the default model.
+
+    Raises:
+        Unavailable: the model cannot be loaded, lacks weights, or is not an encoder of at least `layer` layers.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, trust_remote_code=False
+        model, loading = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise Unavailable(f"cannot load the model in {folder}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise Unavailable(f"cannot load the model in {folder}: {first_line(error)}") from error
+    # The library draws missing weights at random. Many checkpoints have no pooler, which the score does not use.
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise Unavailable(
+            f"the model in {folder} lacks {len(missing)} of its weights, such as {missing[0]}; download it again"
+        )
     if not hasattr(getattr(model, "encoder", None), "layer"):
         raise Unavailable(f"{type(model).__name__} in {folder} is not an encoder in the way of BERT")
+    if len(model.encoder.layer) < layer:
+        raise Unavailable(
+            f"the model in {folder} has {len(model.encoder.layer)} layers, its score is defined on layer {layer}: "
+            "the folder must be named as the model is"
+        )
     model.encoder.layer = model.encoder.layer[:layer]
     tokenizer.model_max_length = min(tokenizer.model_max_length, 512, model.config.max_position_embeddings)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"

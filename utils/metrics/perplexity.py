@@ -17,8 +17,8 @@ def ppl(corpus: Corpus) -> float:
     """Corpus perplexity from `nll` (nats, summed over an example's tokens) and `nll_tokens` (their number).
 
     Raises:
-        Unavailable: an example has no `nll` or not a finite one, or no token was counted. Leaving such
-            examples out would compare runs on different examples.
+        Unavailable: an example has no `nll` or not a finite one, or no token was counted, or the perplexity
+            overflows. Leaving such examples out would compare runs on different examples.
     """
     losses = [example.get("nll") for example in corpus.examples]
     missing = sum(loss is None for loss in losses)
@@ -32,5 +32,5 @@ def ppl(corpus: Corpus) -> float:
         raise Unavailable("nll_tokens is 0 in every example")
     try:
         return math.exp(math.fsum(losses) / tokens)
-    except OverflowError:
-        return math.inf
+    except OverflowError as error:
+        raise Unavailable("the perplexity is too large to be represented; the run has diverged") from error

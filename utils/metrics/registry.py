@@ -4,6 +4,7 @@ It knows no metric by name. A metric is a function of a `Corpus`, registered und
 names when one pass over the examples yields several numbers (BLEU and its precisions, ROUGE-1/2/L).
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def score(
 ) -> dict[str, Score]:
     """Score `examples`, which hold at least `prediction` and `target`, by the metrics called `names`, or all.
 
-    A metric that cannot be computed has the value None and a reason. A family is computed once.
+    A metric that cannot be computed, or whose score is not finite, has the value None and a reason. A family is
+    computed once.
 
     Raises:
         UserError: a name is unknown, or there is no example.
@@ -151,16 +153,34 @@ def _score_family(metric: Metric, corpus: Corpus) -> dict[str, Score]:
         return {member.name: Score(member, None, reason=str(error)) for member in members}
     values = values if len(members) > 1 else (values,)
     return {
-        member.name: Score(member, *_aggregate(member, value, len(corpus.examples)), signature=signature)
+        member.name: _score_member(member, value, len(corpus.examples), signature)
         for member, value in zip(members, values, strict=True)
     }
 
 
+def _score_member(metric: Metric, values: Values, examples: int, signature: str) -> Score:
+    try:
+        return Score(metric, *_aggregate(metric, values, examples), signature=signature)
+    except Unavailable as error:
+        return Score(metric, None, reason=str(error))
+
+
 def _aggregate(metric: Metric, values: Values, examples: int) -> tuple[float, float | None]:
-    """The value, and its standard error where it is a mean over more than one example."""
+    """The value, and its standard error where it is a mean over more than one example.
+
+    Raises:
+        Unavailable: one of them is not finite.
+    """
     if metric.level == "corpus":
+        if not math.isfinite(values):
+            raise Unavailable(f"the score is not finite: {values}")
         return float(values), None
     if len(values) != examples:
         raise ValueError(f"metric '{metric.name}' gave {len(values)} values for {examples} examples")
-    stderr = statistics.stdev(values) / examples**0.5 if examples > 1 else None
-    return statistics.fmean(values), stderr
+    infinite = sum(not math.isfinite(value) for value in values)
+    if infinite:
+        raise Unavailable(f"the score is not finite in {infinite} of {examples} examples")
+    try:
+        return statistics.fmean(values), statistics.stdev(values) / examples**0.5 if examples > 1 else None
+    except OverflowError as error:
+        raise Unavailable("the mean or its standard error is too large to be represented") from error
