@@ -10,7 +10,7 @@ from pathlib import Path
 from dataset.dialogue import Dialogue, Turn
 from utils.errors import UserError, existing_file
 
-_NUMBERED = re.compile(r"(\d+) (.*)", re.DOTALL)
+_NUMBERED = re.compile(r"(\d{1,9}) (.*)", re.DOTALL)
 _PERSONA = re.compile(r"(?:your|partner's) persona:(.*)", re.DOTALL)
 
 

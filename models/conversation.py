@@ -17,7 +17,7 @@ from dataset.encoding import EncodedExample
 from models.language_model import LanguageModel
 from models.linear_cross_entropy import linear_cross_entropy
 from models.losses import count_each
-from utils.errors import UserError
+from utils.errors import UserError, shown
 from utils.schema import Config
 
 
@@ -184,12 +184,14 @@ class ConversationModel(nn.Module, ABC):
         own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
         for name in sorted(own.keys() | state.keys()):
             if name not in state:
-                raise UserError(f"{source}: '{name}' is missing; the checkpoint is of another configuration")
+                raise UserError(
+                    f"{source}: {shown(name)} is missing; the checkpoint is of another configuration"
+                )
             if name not in own:
-                raise UserError(f"{source}: '{name}' has no place in this configuration's model")
+                raise UserError(f"{source}: {shown(name)} has no place in this configuration's model")
             if own[name].shape != state[name].shape:
                 raise UserError(
-                    f"{source}: '{name}' has shape {list(state[name].shape)}, the configuration asks for "
+                    f"{source}: {shown(name)} has shape {list(state[name].shape)}, the configuration asks for "
                     f"{list(own[name].shape)}"
                 )
         with torch.no_grad():

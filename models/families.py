@@ -7,7 +7,7 @@ tests/test_families.py say whether it belongs here.
 
 from transformers import PretrainedConfig
 
-from utils.errors import UserError, nearest
+from utils.errors import UserError, nearest, shown
 
 FAMILIES = frozenset(
     """apertus arcee biogpt bloom ernie4_5 exaone4 falcon gemma gemma3_text glm glm4 gpt2 gpt_bigcode gpt_neo
@@ -40,6 +40,9 @@ def check_family(config: PretrainedConfig, source: str) -> None:
             f"{source}: LMs of the family '{config.model_type}' are not supported: only families whose decoding is "
             f"tested are accepted{nearest(config.model_type, FAMILIES)}"
         )
+    layers = getattr(config, "num_hidden_layers", 1)
+    if not isinstance(layers, int) or layers < 1:
+        raise UserError(f"{source}: num_hidden_layers = {shown(layers)}: an LM has at least 1 layer")
     scaled = [key for key in _AFTER_HEAD if getattr(config, key, None) not in (None, 1.0)]
     if scaled:
         raise UserError(f"{source}: LMs that change their logits ({scaled[0]}) are not supported")

@@ -192,3 +192,9 @@ def test_counts_of_convai2(name, dialogues, examples):
     found = read_convai2(path)
     assert (len(found), len(examples_of(found))) == (dialogues, examples)
     assert all(dialogue.persona for dialogue in found)
+
+
+def test_a_line_number_of_thousands_of_digits(read):
+    """Python refuses to read such a number: a traceback for a damaged file."""
+    with pytest.raises(UserError, match=r"d\.txt:1: a line starts with its number"):
+        read("1" * 5000 + " hi\tyo\n")

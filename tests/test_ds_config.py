@@ -238,3 +238,23 @@ def test_nothing_but_load_bit_decides_the_precision(read, make_config, content):
     off = {section: dict.fromkeys(keys, False) | {"enabled": False} for section, keys in content.items()}
     off = {section: {k: v for k, v in keys.items() if k != "dtype"} for section, keys in off.items()}
     complete_ds_config(read(json.dumps(off)), make_config("opt"), "bf16")
+
+
+@pytest.mark.parametrize("value", ["x", 0, 2.5, True, []])
+def test_steps_per_print_is_a_whole_number(read, value):
+    """DeepSpeed divides by it at the first step, which ends a run that has begun in a traceback."""
+    with pytest.raises(UserError, match=r"ds\.json: steps_per_print = .*: a whole number of at least 1"):
+        read({"steps_per_print": value})
+    assert read({"steps_per_print": None}) == {"steps_per_print": None}
+
+
+@pytest.mark.parametrize("key", ["x" * 100_000, "x\n\x1b[31m"])
+def test_messages_name_keys_in_one_short_line(read, key):
+    """A key of 100 kB, or one that colours the terminal, hides what is wrong."""
+    one = json.dumps(key)
+    for text in (f"{{{one}: 1}}", f"{{{one}: 1, {one}: 2}}", f'{{"fp16": {one}}}'):
+        with pytest.raises(UserError) as caught:
+            read(text)
+        message = str(caught.value)
+        assert len(message) < 1500
+        assert message.isprintable()

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, whoever else writes, and whatever breaks."""
 
+import errno
 import json
 import os
 import resource
@@ -219,3 +220,46 @@ def test_reading_the_module_is_quick():
     """The scripts' --help and their first errors must not wait for torch."""
     code = "import sys, utils.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_weights_can_be_read_by_others(tmp_path):
+    """safetensors puts a file of its own in place of the part, which nobody but its owner may read."""
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "x", partial(save_file, {"w": torch.ones(3)}))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+
+
+def test_a_new_file_has_its_name_only_when_it_is_whole(tmp_path):
+    """A writer that is killed would leave an empty file, which takes the name for ever."""
+    seen = []
+    assert write_new(tmp_path / "x", lambda part: seen.append((tmp_path / "x").exists()))
+    assert seen == [False]
+
+
+def test_a_new_file_where_links_are_not_supported(tmp_path, monkeypatch):
+    """Some network disks and memory cards have no hard links; the chat must be saved there, too."""
+
+    def refuse(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert write_new(tmp_path / "x", "mine")
+    assert not write_new(tmp_path / "x", "yours")
+    assert (tmp_path / "x").read_text() == "mine"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("plant", ["file", "link"])
+def test_the_name_of_a_part_is_made_exclusively(tmp_path, monkeypatch, plant):
+    """Whoever guesses the name of the part would have another's file overwritten through a link of that name."""
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    part = tmp_path / ".part-guessed"
+    part.symlink_to(mine) if plant == "link" else part.write_text("precious")
+    monkeypatch.setattr("utils.files.secrets.token_hex", lambda size: "guessed")
+    with pytest.raises(UserError, match="File exists"):
+        write_whole(tmp_path / "x", "new")
+    assert mine.read_text() == part.read_text() == "precious"

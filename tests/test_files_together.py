@@ -150,3 +150,14 @@ def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path):
         write_folder(tmp_path / "model", stop)
     assert names(tmp_path) == ["model"]
     assert (tmp_path / "model" / "a").read_text() == "old"
+
+
+def test_a_link_to_a_folder_is_replaced(tmp_path):
+    """The old link stayed behind under the name of a part; what it points to is not ours to delete."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a").write_text("old")
+    (tmp_path / "model").symlink_to(tmp_path / "far")
+    write_folder(tmp_path / "model", lambda part: (part / "a").write_text("new"))
+    assert names(tmp_path) == ["far", "model"]
+    assert (tmp_path / "far" / "a").read_text() == "old"
+    assert (tmp_path / "model" / "a").read_text() == "new"

@@ -144,3 +144,14 @@ def test_long_values_are_shown_in_part():
     nested = [[[["x" * 1000] * 100] * 100] * 100] * 100
     for value in (nested, "x" * 10**6, {f"key{number}": nested for number in range(100)}, 10**70, -(10**70)):
         assert len(shown(value)) <= 200
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["!!bool x", '!!float ""', '!!int ""', '!!timestamp "x"', "1" + ":1" * 30_000 + ".5"],
+)
+def test_tags_that_force_a_text_into_a_kind(fault, value):
+    """PyYAML's own readers of scalars end in KeyError, IndexError and others: a traceback for a slip of the pen."""
+    assert "not valid YAML: '" in fault(f"model:\n  K: {value}\n")
+    with pytest.raises(UserError, match="the value is not valid YAML: '"):
+        parse_assignments([f"model.K={value}"])

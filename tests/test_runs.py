@@ -90,3 +90,9 @@ def test_no_run_is_a_clear_error(tmp_path, path, pattern, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_runs(tmp_path / path, pattern)
+
+
+def test_a_pattern_that_is_too_long_for_a_name(tmp_path):
+    """The system's refusal ended in a traceback."""
+    with pytest.raises(UserError, match="--path_pattern 'xxx.*: File name too long"):
+        find_runs(tmp_path, "x" * 300)

@@ -281,3 +281,10 @@ def test_damaged_pickles_end_in_one_kind_of_error():
     assert set(outcomes) == {"data", "refused"}
     with pytest.raises(NotData):
         read_stored_data(b"")
+
+
+@pytest.mark.parametrize("key", [2**61 - 1, -(2**40), 2.0**61])
+def test_keys_that_may_collide(key):
+    """Numbers can be chosen to have one hash, and a dict of them takes time that grows with their square."""
+    with pytest.raises(NotData, match="as a key"):
+        read_stored_data(pickle.dumps({key: 1}))

@@ -157,7 +157,7 @@ def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[s
     Raises:
         UserError: the line is no text, or what was asked for cannot be done.
     """
-    if any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line):
+    if _is_no_text(line):
         raise UserError("this line holds bytes that are not UTF-8 text; nothing was said to the model")
     if command == "help":
         return [HELP]
@@ -173,6 +173,11 @@ def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[s
         return []
     reply = chat.say(line)
     return [f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}"]
+
+
+def _is_no_text(line: str) -> bool:
+    """Whether bytes that are not UTF-8 were in it, as the input or the command line marks them."""
+    return any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line)
 
 
 def _persona_block(chat: Conversation) -> str:
@@ -207,6 +212,8 @@ def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str,
 
 
 def _given_persona(given: str) -> list[str]:
+    if _is_no_text(given):
+        raise UserError(f"--persona {given!a}: it holds bytes that are not UTF-8 text")
     looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
     if looks_like_file and not os.path.isfile(given):
         raise UserError(f"--persona {given}: no such file")
@@ -254,6 +261,8 @@ def chat_with_run(
         return
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat goes on
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
     transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
     transformers_logging.disable_progress_bar()
     model = load_run(run, config).to(world.device)

@@ -41,6 +41,15 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As PyYAML; its own readers of scalars fail in many ways on a text that a tag such as `!!bool` forces."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (KeyError, IndexError, AttributeError, OverflowError):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{shown(node.value)} is no {node.tag.rpartition(':')[2][:40]}", node.start_mark
+            ) from None
+
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping that a YAML file holds.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.ds_keys import check_keys
-from utils.errors import UserError, existing_file
+from utils.errors import UserError, existing_file, shown
 from utils.schema import Config
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
@@ -58,6 +58,10 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: gradient_accumulation_steps = {steps!r}: a whole number of at least 1 is needed"
         )
+    printed = content.get("steps_per_print", 1)
+    whole = isinstance(printed, int) and not isinstance(printed, bool) and printed >= 1
+    if printed is not None and not whole:  # null: DeepSpeed prints nothing
+        raise UserError(f"{path}: steps_per_print = {shown(printed)}: a whole number of at least 1 is needed")
     stage = zero_stage(content)
     if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage = {stage!r}: 0, 1, 2 or 3 is needed")
@@ -65,11 +69,12 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ValueError(f"key '{twice}' is given twice")
-    return dict(pairs)
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"key {shown(key)} is given twice")
+        content[key] = value
+    return content
 
 
 def complete_ds_config(

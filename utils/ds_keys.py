@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from utils.errors import UserError, nearest
+from utils.errors import UserError, nearest, shown
 
 # the keys of the top level that DeepSpeed's engine reads; it has no list of them
 _TOP_LEVEL = frozenset(
@@ -40,12 +40,12 @@ def _check(path: str, content: dict[str, Any], valid: Keys) -> None:
     for key, value in content.items():
         if key not in valid:
             hint = nearest(_OTHER_NAMES.get(key, key), valid)
-            raise UserError(f"unknown key '{path}{key}'{hint}")
+            raise UserError(f"unknown key {shown(path + key)}{hint}")
         inside = valid[key]
         if inside is None or (path and value is None):  # DeepSpeed's word for a section that is not used
             continue
         if not isinstance(value, dict):
-            raise UserError(f"'{path}{key}' must be a JSON object, found {value!r}")
+            raise UserError(f"'{path}{key}' must be a JSON object, found {shown(value)}")
         _check(f"{path}{key}.", value, inside)
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ Content = str | bytes | Callable[[Path], object]
 
 _PART = ".part-"
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def write_whole(path: Path, content: Content) -> None:
@@ -83,15 +85,23 @@ def write_new(path: Path, content: Content) -> bool:
         UserError: it cannot be written.
     """
     with write_errors(path):
+        part = _new_part(path.parent)
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        except FileExistsError:
-            return False
-    try:
-        write_whole(path, content)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+            _fill(part, content)
+            with _locked(path.parent) as descriptor:
+                try:
+                    os.link(part, path)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    if os.path.lexists(path):  # the lock keeps other writers of ours out
+                        return False
+                    os.replace(part, path)
+                _sync_folder(descriptor)
+        finally:
+            part.unlink(missing_ok=True)
     return True
 
 
@@ -130,7 +140,10 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         if folder.exists():  # else the old one could not come back, and is all that there is
-            shutil.rmtree(old, ignore_errors=True)
+            if old.is_symlink():  # rmtree refuses one; what it points to is not ours to delete
+                old.unlink()
+            else:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def put_in_place(part: Path, path: Path) -> None:
@@ -215,7 +228,9 @@ def _new_part(folder: Path) -> Path:
 
 def _fill(part: Path, content: Content) -> None:
     if callable(content):
+        mode = stat.S_IMODE(part.stat().st_mode)
         content(part)
+        os.chmod(part, mode)  # safetensors puts a file of its own there, which only its owner may read
     else:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     _flush(part)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, shown
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 AUTHORS_CONFIG = "checkpoint_best.pth"
@@ -63,6 +63,8 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
         raise UserError(
             f"--path_pattern '{pattern}': no pattern of sub-folders, such as '*LR=0.01*'"
         ) from None
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"--path_pattern {shown(pattern)}: {error.strerror}") from None
     if not runs:
         raise UserError(
             f"--model_path {path}: no checkpoint here ({CHECKPOINTS}/ in it or in a sub-folder matching "
