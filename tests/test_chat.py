@@ -327,3 +327,9 @@ def test_chat_with_run_from_the_folder(trained_run, world, capsys):
     assert lines[:4] == [*PERSONA_BLOCK.splitlines(), HINT]
     assert lines[4].startswith("bot [prompt ")
     assert lines[-1] == "goodbye"
+
+
+def test_a_persona_that_is_no_text_is_told_before_the_model_is_loaded(trained_run):
+    """A shell passes a byte that is not UTF-8 as a lone surrogate, which ended in the tokenizer's traceback."""
+    with pytest.raises(UserError, match="not UTF-8"):
+        persona_source("caf\udce9", read_run_config(trained_run, []), None, 1)

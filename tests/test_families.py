@@ -208,3 +208,13 @@ def test_the_longest_input_of_an_lm(tmp_path, family, settings, limit):
 
     config = AutoConfig.from_pretrained(lm_folder_of(tmp_path, model_type=family, **settings))
     assert longest_input(config) == limit
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [("opt", "num_hidden_layers"), ("gpt2", "n_layer"), ("mpt", "n_layers")]
+)
+def test_an_lm_without_layers_is_refused(make_config, tmp_path, family, key):
+    """It ended far from its cause, with a message about the library's version."""
+    folder = lm_folder_of(tmp_path, model_type=family, **{key: 0})
+    with pytest.raises(UserError, match="layers"):
+        load_language_model(make_config("opt", model={"model_name": str(folder)}).model)

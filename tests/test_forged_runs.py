@@ -1,6 +1,7 @@
 """Run folders that came from somebody else: whatever is wrong in them is one line, never a traceback."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -231,3 +232,26 @@ def test_a_config_that_asks_for_more_than_the_file_holds(run_copy, monkeypatch, 
     monkeypatch.setattr(checkpoints, "build_model", lambda *_: pytest.fail("the model was built"))
     with pytest.raises(UserError, match=f"has {told}"):
         load_run(run_copy, read_run_config(run_copy, []))
+
+
+def test_a_tensor_of_a_strange_name_is_told_in_one_short_line(run_copy):
+    """Line breaks and the codes of a terminal in a name would write on the reader's screen."""
+    name = "x\n\x1b[31m" * 50
+    save_file({name: torch.zeros(1)}, run_copy / "soft_prompts.safetensors")
+    with pytest.raises(UserError) as caught:
+        load_run(run_copy, read_run_config(run_copy, []))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_files_of_weights_have_the_rights_that_the_umask_leaves(run_copy, world):
+    """A run that others share cannot be read by them: the library writes its files for their owner alone."""
+    before = os.umask(0o022)
+    try:
+        model = load_run(run_copy, read_run_config(run_copy, []))
+        checkpoints.save_trained(model, run_copy, world, {})
+        (folder, *_) = export_run(run_copy, run_copy / "peft")
+    finally:
+        os.umask(before)
+    for path in (run_copy / "soft_prompts.safetensors", folder / "adapter_model.safetensors"):
+        assert path.stat().st_mode & 0o777 == 0o644, path
