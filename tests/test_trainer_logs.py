@@ -164,11 +164,17 @@ def test_the_best_validation_loss_decides_what_is_kept(make_config, world, monke
     """The last epoch's weights under the name of the best make every later number wrong."""
     kept, losses = [], iter([3.0, 2.0, 2.5, 2.0])
     monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: next(losses))
-    monkeypatch.setattr(loop, "save_trained", lambda model, folder, world, card: kept.append(card))
     tags = []
+
+    def save_trained(model, folder, world, card):
+        kept.append(card)
+        tags.append("trained part")
+
+    monkeypatch.setattr(loop, "save_trained", save_trained)
     monkeypatch.setattr(loop, "save_checkpoint", lambda engine, folder, tag, world: tags.append(tag))
     train(make_config(training={"training_ratio": 0.1, "num_epochs": 4}), world, "best")
-    assert tags == ["last", "best", "last", "best", "last", "last"]
+    better = ["trained part", "best", "last"]  # what is needed most first, should the disk fill up
+    assert tags == [*better, *better, "last", "last"]
     assert [(card["validation_loss"], card["steps"]) for card in kept] == [(3.0, 2), (2.0, 4)]
     assert {card["best_by"] for card in kept} == {"total validation loss"}
 
