@@ -135,7 +135,7 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     differing = [
         key
         for key, value in _decoding_of(text_path).items()
-        if key not in ("batch_size", "valid") and value != wanted.get(key, value)  # these two change no reply
+        if key not in ("batch_size", "valid") and value != wanted.get(key, value)  # in float32 these change no reply
     ]
     if differing:
         raise UserError(
