@@ -132,10 +132,11 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
         return False
     config, _ = _config(run, options)
     wanted = options.described(config)
+    # batch size and file name change no reply in float32
     differing = [
         key
         for key, value in _decoding_of(text_path).items()
-        if key not in ("batch_size", "valid") and value != wanted.get(key, value)  # in float32 these change no reply
+        if key not in ("batch_size", "valid") and value != wanted.get(key, value)
     ]
     if differing:
         raise UserError(
