@@ -18,7 +18,7 @@ $(STAMP): requirements.txt
 	@touch $(STAMP)
 
 demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 minutes on 2 cores)
-	$(BIN)/python -m utils.demo
+	$(BIN)/python -m trainer.demo
 
 test: $(STAMP) ## run the tests, offline
 	$(BIN)/python -m pytest

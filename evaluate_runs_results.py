@@ -5,7 +5,7 @@ python evaluate_runs_results.py --main_path public_ckpt --metrics f1,bleu,dist_2
 
 import argparse
 
-from trainer.evaluate import evaluate_runs
+from models.decoding.evaluate import evaluate_runs
 from utils.errors import run_main
 
 

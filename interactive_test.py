@@ -9,11 +9,13 @@ def main() -> None:
     """Parse and talk."""
     args = chat_parser().parse_args()
     quiet_libraries()
-    from trainer.chat import chat_with_run
-    from trainer.liveness import joined_world
+    from models.decoding.chat import chat_with_run
+    from utils.liveness import distributed_context
 
-    with joined_world(args.local_rank) as world:
-        chat_with_run(args.model_path, world, args.persona, args.valid_path, args.seed, args.assignments)
+    with distributed_context(args.local_rank) as distributed:
+        chat_with_run(
+            args.model_path, distributed, args.persona, args.valid_path, args.seed, args.assignments
+        )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ def main() -> None:
     args = decode_parser().parse_args()
     quiet_libraries()
     runs = find_runs(args.model_path, args.path_pattern)
-    from trainer.decode import DecodeOptions, decode_runs
-    from trainer.liveness import joined_world
+    from models.decoding.decode import DecodeOptions, decode_runs
+    from utils.liveness import distributed_context
 
     options = DecodeOptions(
         batch_size=args.batch_size,
@@ -21,8 +21,8 @@ def main() -> None:
         selection_noise=args.selection_noise,
         assignments=tuple(args.assignments),
     )
-    with joined_world(args.local_rank) as world:
-        decode_runs(runs, world, options)
+    with distributed_context(args.local_rank) as distributed:
+        decode_runs(runs, distributed, options)
 
 
 if __name__ == "__main__":

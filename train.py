@@ -17,16 +17,16 @@ def main() -> None:
             "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
         )
     # torch and transformers take seconds to import: a mistake in the configuration is told before
-    from trainer.decode import decode_runs
-    from trainer.liveness import joined_world
+    from models.decoding.decode import decode_runs
     from trainer.training import set_tokenizer_threads, train
+    from utils.liveness import distributed_context
 
     set_tokenizer_threads(args.tokenizer_parallel)
     name = run_name(args.config, changes_in_name(args), args.exp_name)
-    with joined_world(args.local_rank) as world:
-        folder = train(config, world, name, args.deepspeed_config, args.ckpt_path)
+    with distributed_context(args.local_rank) as distributed:
+        folder = train(config, distributed, name, args.deepspeed_config, args.ckpt_path)
         if args.do_test:
-            decode_runs([folder], world)
+            decode_runs([folder], distributed)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ class Batch:
     target_ids: Tensor  # [N] int64: the token to predict; eos where the row goes on with the next turn
     target_examples: Tensor  # [N] int64, ascending: the example that it belongs to
     query: Query
-    alike: Tensor  # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
+    pair_labels: (
+        Tensor  # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
+    )
     indices: Tensor  # [B] int64: places of the examples in their file
 
     @property
@@ -90,20 +92,20 @@ def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tupl
     Returns:
         row of each text [B], text of each row [R], longest first.
     """
-    row_of = [0] * len(texts)
-    holders: list[int] = []
+    row_of_text = [0] * len(texts)
+    text_of_row: list[int] = []
     for number in sorted(range(len(texts)), key=lambda index: -len(texts[index])):
         text = texts[number]
         shared = (
             row
-            for row, holder in enumerate(holders)
-            if groups[holder] == groups[number] and np.array_equal(texts[holder][: len(text)], text)
+            for row, longer in enumerate(text_of_row)
+            if groups[longer] == groups[number] and np.array_equal(texts[longer][: len(text)], text)
         )
-        row = next(shared, len(holders))
-        if row == len(holders):
-            holders.append(number)
-        row_of[number] = row
-    return row_of, holders
+        row = next(shared, len(text_of_row))
+        if row == len(text_of_row):
+            text_of_row.append(number)
+        row_of_text[number] = row
+    return row_of_text, text_of_row
 
 
 def _pad(
@@ -130,7 +132,7 @@ class Collator:
         released: the retriever reads as in the authors' release, padding included (spec, section 10).
         max_tokens: width that the release pads training texts to.
         hide_id: a token that the release's mask by pad id hides from the loss, when pad is eos.
-        alike: gives +1 or -1 per pair i < j of personas (dataset/similarity.py); None when no loss asks for it.
+        pair_labels: gives +1 or -1 per pair i < j of personas (dataset/similarity.py); None when no loss asks for it.
     """
 
     pad_id: int
@@ -138,7 +140,7 @@ class Collator:
     released: bool = False
     max_tokens: int = 0
     hide_id: int | None = None
-    alike: Callable[[Sequence[str]], list[float]] | None = None
+    pair_labels: Callable[[Sequence[str]], list[float]] | None = None
 
     def train(self, examples: Sequence[EncodedExample], groups: Sequence[Hashable] | None = None) -> Batch:
         """A training batch of examples that were encoded with their responses.
@@ -152,25 +154,27 @@ class Collator:
             groups = [example.dialogue for example in examples] if self.share_rows else range(len(examples))
         # eos predicts nothing, and a longer text does not have it there
         texts = [example.ids[:-1] for example in examples]
-        row_of, holders = assign_rows(texts, groups)
-        input_ids, _ = _pad([texts[holder] for holder in holders], self.pad_id)
-        rows, positions, tokens, owners = [], [], [], []
+        row_of_text, text_of_row = assign_rows(texts, groups)
+        input_ids, _ = _pad([texts[number] for number in text_of_row], self.pad_id)
+        rows, positions, tokens, example_of_token = [], [], [], []
         for number, example in enumerate(examples):
             places = np.concatenate([np.arange(*span) for span in example.targets])
             places = places[example.ids[places] != self.hide_id] if self.hide_id is not None else places
             positions.append(places - 1)
             tokens.append(example.ids[places].astype(np.int64))
-            rows.append(np.full(len(places), row_of[number]))
-            owners.append(np.full(len(places), number))
+            rows.append(np.full(len(places), row_of_text[number]))
+            example_of_token.append(np.full(len(places), number))
         personas = [example.persona for example in examples]
         return Batch(
             input_ids=input_ids,
             target_rows=torch.from_numpy(np.concatenate(rows)),
             target_positions=torch.from_numpy(np.concatenate(positions)),
             target_ids=torch.from_numpy(np.concatenate(tokens)),
-            target_examples=torch.from_numpy(np.concatenate(owners)),
+            target_examples=torch.from_numpy(np.concatenate(example_of_token)),
             query=self._query(examples, training=True),
-            alike=torch.tensor(self.alike(personas) if self.alike else [], dtype=torch.float32),
+            pair_labels=torch.tensor(
+                self.pair_labels(personas) if self.pair_labels else [], dtype=torch.float32
+            ),
             indices=torch.tensor([example.index for example in examples]),
         )
 

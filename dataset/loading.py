@@ -73,7 +73,9 @@ def make_collator(
         released=released,
         max_tokens=encoder.max_tokens,
         hide_id=encoder.pad if released and not decoding else None,
-        alike=BleuPairs(training.contrastive_threshold) if pairs and label_pairs and not decoding else None,
+        pair_labels=BleuPairs(training.contrastive_threshold)
+        if pairs and label_pairs and not decoding
+        else None,
     )
 
 

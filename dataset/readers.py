@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from dataset.convai2 import read_convai2
+from dataset.convai2.reader import read_convai2
 from dataset.dialogue import Dialogue
 from utils.errors import UserError, nearest
 

@@ -1,4 +1,4 @@
-"""Which personas of a batch are alike: the target of the contrastive loss (spec, section 4)."""
+"""Which personas of a batch are pair_labels: the target of the contrastive loss (spec, section 4)."""
 
 from collections.abc import Sequence
 from functools import lru_cache

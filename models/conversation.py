@@ -1,7 +1,7 @@
 """What every model_type is to the trainer and to the decoder: losses of a batch, a choice of prompt, a state.
 
-The trainer uses the losses of `forward`, `total_loss` and `file_losses`, and the trained state; the decoder `choose`,
-`prompts_for`, `prefix_cache` and `target_losses`.
+The trainer uses the losses of `forward`, `total_loss` and `file_losses`, and the trained state; the decoder
+`score_prompts`, `prompts_for`, `prefix_cache` and `target_losses`.
 """
 
 from abc import ABC, abstractmethod
@@ -14,9 +14,9 @@ from transformers import Cache, PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
 from dataset.encoding import EncodedExample
-from models.language_model import LanguageModel
 from models.linear_cross_entropy import linear_cross_entropy
-from models.losses import count_each
+from models.lm.language_model import LanguageModel
+from models.spt.losses import count_each
 from utils.errors import UserError, shown
 from utils.schema import Config
 
@@ -30,7 +30,7 @@ class StepOutput(NamedTuple):
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
     counts: dict[str, int]  # what each loss is a mean over: the batch's target tokens, examples or pairs
-    watch: dict[str, Tensor] = {}  # usage [K], agreement and regret, see models/feedback.py
+    diagnostics: dict[str, Tensor] = {}  # usage [K], agreement and regret, see models/feedback.py
     per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
 
 
@@ -76,7 +76,7 @@ class ConversationModel(nn.Module, ABC):
     num_virtual_tokens: int = 0
     """V, positions of the LM that the prompt takes"""
 
-    def choose(self, query: Query) -> Tensor | None:
+    def score_prompts(self, query: Query) -> Tensor | None:
         """Scores [K, B] to choose the prompt by, or None where there is nothing to choose."""
         return None
 

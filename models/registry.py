@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
-from models.base_lm import build_base_lm, train_tokenizer
-from models.baselines import (
+from models.baselines.prefix_tuning import build_prefix_tuning
+from models.baselines.prompt_tuning import (
     build_full_finetuning,
     build_lora,
     build_prompt_tuning,
     build_textual,
 )
 from models.conversation import ConversationModel
-from models.language_model import load_tokenizer
-from models.prefix_tuning import build_prefix_tuning
-from models.selective import build_selective
+from models.lm.base_lm import build_base_lm, train_tokenizer
+from models.lm.language_model import load_tokenizer
+from models.spt.model import build_selective
 from utils.errors import UserError, nearest
 from utils.schema import Config
 

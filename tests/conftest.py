@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from dataset.dialogue import Example, examples_of
 from dataset.readers import read_dialogues
-from models.base_lm import lm_config_of, train_tokenizer
+from models.lm.base_lm import lm_config_of, train_tokenizer
 from utils.config import build_config
 from utils.schema import Config
 
 if TYPE_CHECKING:
-    from trainer.engine import World
+    from utils.distributed import DistributedContext
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data_file" / "sample"
@@ -119,22 +119,25 @@ def make_config(data, lm_folder, tmp_path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def world() -> "Iterator[World]":
+def distributed() -> "Iterator[DistributedContext]":
     """A world of one process, on the CPU."""
-    from trainer.engine import end_world, start_world  # seconds of import, for the tests that need it
+    from utils.distributed import (  # seconds of import, for the tests that need it
+        end_distributed,
+        start_distributed,
+    )
 
-    yield start_world()
-    end_world()
+    yield start_distributed()
+    end_distributed()
 
 
 @pytest.fixture(scope="session")
-def trained_run(data, lm_folder, world, tmp_path_factory) -> Path:
+def trained_run(data, lm_folder, distributed, tmp_path_factory) -> Path:
     """The folder of an SPT run of three epochs; not to be written to, see `run_copy`."""
     from trainer.training import train
 
     log_dir = tmp_path_factory.mktemp("trained")
     config = config_for(data, lm_folder("opt"), log_dir, {"training": {"num_epochs": 3, "log_every": 5}})
-    return train(config, world, "spt")
+    return train(config, distributed, "spt")
 
 
 @pytest.fixture

@@ -7,22 +7,22 @@ after half of its share, `loading-0` on rank 0 before it starts, `fine-1` nowher
 import sys
 from pathlib import Path
 
-from trainer import decode
-from trainer.liveness import joined_world
+from models.decoding import decode
 from utils.console import quiet_libraries
 from utils.errors import UserError
+from utils.liveness import distributed_context
 
 
 def main(folder: str) -> None:
     """Decode all runs of the folder, in the order of their names."""
     quiet_libraries()
-    with joined_world() as world:
+    with distributed_context() as distributed:
         here = {}
 
         def failing(function, stage):
             def call(*arguments):
                 here["calls"] = here.get("calls", 0) + 1
-                if here["run"] == f"{stage}-{world.rank}" and (stage == "loading" or here["calls"] > 1):
+                if here["run"] == f"{stage}-{distributed.rank}" and (stage == "loading" or here["calls"] > 1):
                     raise UserError(f"no luck in {stage}") if stage == "loading" else KeyError("lost")
                 return function(*arguments)
 
@@ -38,9 +38,9 @@ def main(folder: str) -> None:
         decode.load_run = failing(decode.load_run, "loading")
         decode.generate_replies = failing(decode.generate_replies, "generating")
         runs = sorted(Path(folder).iterdir())
-        if world.rank == 1:
+        if distributed.rank == 1:
             runs = runs[:1]  # a file system that has not heard of the others yet
-        decode.decode_runs(runs, world, decode.DecodeOptions(batch_size=4))
+        decode.decode_runs(runs, distributed, decode.DecodeOptions(batch_size=4))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A tiny LM with random weights of every family in models/families.py; windows are shorter than the tests' texts."""
+"""A tiny LM with random weights of every family in models/lm/families.py; windows are shorter than the tests' texts."""
 
 import torch
 from torch import nn

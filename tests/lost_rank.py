@@ -2,18 +2,18 @@
 
 import threading
 
-from trainer.liveness import joined_world
 from utils.console import quiet_libraries
+from utils.liveness import distributed_context
 
 
 def main() -> None:
     """Fail on rank 1."""
     quiet_libraries()
     try:
-        with joined_world() as world:
-            if world.rank == 1:
+        with distributed_context() as distributed:
+            if distributed.rank == 1:
                 raise KeyError("speed")
-            world.barrier()
+            distributed.barrier()
     except KeyError:
         threading.Event().wait()  # as a destructor that waits for the device
 

@@ -18,9 +18,9 @@ FINE = "1 your persona: i ski.\n2 hello there .\thi .\n"
 
 
 @pytest.fixture
-def call(monkeypatch, world):
+def call(monkeypatch, distributed):
     """call(script, *arguments): the message of the UserError that the script ends with."""
-    monkeypatch.setattr(engine, "end_world", lambda: None)  # the tests' world goes on
+    monkeypatch.setattr(engine, "end_distributed", lambda: None)  # the tests' distributed goes on
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
@@ -154,10 +154,10 @@ def test_a_tokenizer_without_eos(fail, lm_folder, tmp_path):
     )
 
 
-def test_a_tokenizer_without_pad_is_no_mistake(make_config, lm_folder, tmp_path, world, capsys):
+def test_a_tokenizer_without_pad_is_no_mistake(make_config, lm_folder, tmp_path, distributed, capsys):
     """Llama 2 has none: eos stands in, which is said, and the targets keep their eos."""
     lm = _without(lm_folder("llama"), tmp_path / "lm", pad_token=None)
-    train(make_config(model={"model_name": str(lm)}, training={"training_ratio": 0.1}), world, "pad")
+    train(make_config(model={"model_name": str(lm)}, training={"training_ratio": 0.1}), distributed, "pad")
     line = "padding with eos: the tokenizer has no pad token; targets are marked by position"
     assert f"automatic choice: {line}" in capsys.readouterr().out
 

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from trainer.decode import DecodeOptions, decode_runs
-from trainer.engine import end_world, start_world
+from models.decoding.decode import DecodeOptions, decode_runs
 from trainer.training import train
 from utils.config import build_config
+from utils.distributed import end_distributed, start_distributed
 
 
 def main(job_path: str) -> None:
@@ -19,20 +19,20 @@ def main(job_path: str) -> None:
     `out/runs.json` holds the run folder of each stage.
     """
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    world = start_world()
+    distributed = start_distributed()
     runs = {}
     for stage in job["stages"]:
         ds_config = Path(job["out"]) / f"stage_{stage}.json"
-        if world.is_main:
+        if distributed.is_main:
             ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
-        world.barrier()
+        distributed.barrier()
         config = build_config([("two ranks", job["sections"])])
-        runs[stage] = train(config, world, f"stage{stage}", str(ds_config))
-    decode_runs([runs[2]], world, DecodeOptions(batch_size=4))
-    if world.is_main:
+        runs[stage] = train(config, distributed, f"stage{stage}", str(ds_config))
+    decode_runs([runs[2]], distributed, DecodeOptions(batch_size=4))
+    if distributed.is_main:
         answer = {stage: str(run) for stage, run in runs.items()}
         (Path(job["out"]) / "runs.json").write_text(json.dumps(answer), encoding="utf-8")
-    end_world()
+    end_distributed()
 
 
 if __name__ == "__main__":

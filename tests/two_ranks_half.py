@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from trainer.engine import World, end_world, make_engine, start_world
+from trainer.engine import make_engine
 from trainer.float32 import get_float32
 from trainer.training import train
 from utils.config import build_config
+from utils.distributed import DistributedContext, end_distributed, start_distributed
 
 STAGES = (0, 1, 2, 3)
 
@@ -46,29 +47,29 @@ def starts_exactly(stage: int) -> bool:
     return all(torch.equal(value, wanted) for value, wanted in values)
 
 
-def train_all(job: dict, world: World) -> dict[int, str]:
+def train_all(job: dict, distributed: DistributedContext) -> dict[int, str]:
     """The run folder of each stage."""
     runs = {}
     for stage in STAGES:
         ds_config = Path(job["out"]) / f"stage_{stage}.json"
-        if world.is_main:
+        if distributed.is_main:
             content = {"zero_optimization": {"stage": stage}, "gradient_accumulation_steps": 4}
             ds_config.write_text(json.dumps(content), encoding="utf-8")
-        world.barrier()
+        distributed.barrier()
         config = build_config([("two ranks", job["sections"])])
-        runs[stage] = str(train(config, world, f"stage{stage}", str(ds_config)))
+        runs[stage] = str(train(config, distributed, f"stage{stage}", str(ds_config)))
     return runs
 
 
 def main(job_path: str) -> None:
     """Run a job: `sections` of the configuration, and the folder `out`, which gets `answer.json`."""
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    world = start_world()
+    distributed = start_distributed()
     exact = [starts_exactly(stage) for stage in STAGES if stage]
-    answer = {"exact": exact, "runs": train_all(job, world)}
-    if world.is_main:
+    answer = {"exact": exact, "runs": train_all(job, distributed)}
+    if distributed.is_main:
         (Path(job["out"]) / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
-    end_world()
+    end_distributed()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Checkpoints: DeepSpeed's own for going on, safetensors and a JSON card for everybody else.
+"""Checkpoints: DeepSpeed's own for going on, safetensors and a JSON metadata for everybody else.
 
 Nothing that is read here can run code: safetensors, JSON, YAML, and tensors through a restricted reader.
 """
 
-import os
 import shutil
 from functools import partial
 from importlib.metadata import version
@@ -11,29 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.conversation import ConversationModel
-from models.language_model import DTYPES, base_lm_folder, weights_sha256
-from models.registry import build_model, build_tokenizer
-from models.released_names import from_released, is_released_name
-from trainer.engine import World
+from models.lm.language_model import base_lm_folder, weights_sha256
 from trainer.float32 import get_float32
-from utils.authors_checkpoint import FLOATS, read_config, read_module_state
-from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
-from utils.errors import UserError, first_line, shown
+from utils.distributed import DistributedContext
+from utils.errors import UserError, first_line
 from utils.files import file_sha256, to_json, write_errors, write_folder, write_together
-from utils.runs import AUTHORS_CONFIG, CARD, CHECKPOINTS, CONFIG, TRAINED
+from utils.runs import CHECKPOINTS, METADATA, TRAINED
 from utils.schema import Config
 
 _LONGEST_TAG = 200
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
-def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, world: World) -> None:
+def save_checkpoint(
+    engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, distributed: DistributedContext
+) -> None:
     """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it.
 
     Raises:
@@ -47,34 +42,38 @@ def save_checkpoint(engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, w
         raise UserError(
             f"cannot write {folder / CHECKPOINTS / tag}: {first_line(error)} ({free} MiB are left on its disk)"
         ) from error
-    world.barrier()
+    distributed.barrier()
 
 
-def save_trained(model: ConversationModel, folder: Path, world: World, card: dict[str, Any]) -> None:
-    """The trained part as safetensors with its card; a base LM in the Hugging Face format instead.
+def save_trained(
+    model: ConversationModel, folder: Path, distributed: DistributedContext, metadata: dict[str, Any]
+) -> None:
+    """The trained part as safetensors with its metadata; a base LM in the Hugging Face format instead.
 
     The safetensors file holds the float32 values that were trained, whatever the model's own precision. Every
     rank must call it.
     """
     if model.config.model.model_type == "language_model":
         with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            if world.is_main:
+            if distributed.is_main:
                 _save_base_lm(model, base_lm_folder(folder))
     else:
-        state = _trained_float32(model, world)
-        if world.is_main:
-            # the card is the mark: weights of one step never lie beside what is said of another
-            write_together(folder, {TRAINED: partial(save_file, state), CARD: to_json(card, indent=2) + "\n"})
-    world.barrier()
+        state = _trained_float32(model, distributed)
+        if distributed.is_main:
+            # the metadata is the mark: weights of one step never lie beside what is said of another
+            write_together(
+                folder, {TRAINED: partial(save_file, state), METADATA: to_json(metadata, indent=2) + "\n"}
+            )
+    distributed.barrier()
 
 
-def _trained_float32(model: ConversationModel, world: World) -> dict[str, Tensor]:
+def _trained_float32(model: ConversationModel, distributed: DistributedContext) -> dict[str, Tensor]:
     """The trained parameters by name, float32 and on the CPU; on the other ranks nothing is kept."""
     state = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             value = get_float32(parameter)
-            if world.is_main:
+            if distributed.is_main:
                 state[name] = value.float().cpu().contiguous()
     return state
 
@@ -87,7 +86,7 @@ def _save_base_lm(model: ConversationModel, folder: Path) -> None:
     write_folder(folder, fill)
 
 
-def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
+def run_metadata(config: Config, model: ConversationModel) -> dict[str, Any]:
     """What one must know to use the trained part: base model and hash of its files, sizes, data, seed, versions."""
     return {
         "model_type": config.model.model_type,
@@ -102,102 +101,3 @@ def make_card(config: Config, model: ConversationModel) -> dict[str, Any]:
         "seed": config.training.seed,
         "versions": {library: version(library) for library in _LIBRARIES},
     }
-
-
-def read_run_config(run: Path, assignments: list[str]) -> Config:
-    """The configuration of a run folder, ours or the authors', with `--set` on top.
-
-    A local LM that is not where the configuration says is looked for beside the run folder.
-
-    Raises:
-        UserError: there is none, or it is not valid.
-    """
-    over = ("the command line", parse_assignments(assignments))
-    if (run / CONFIG).is_file():
-        config = build_config([(str(run / CONFIG), read_yaml(run / CONFIG)), over])
-    elif (run / AUTHORS_CONFIG).is_file():
-        config = config_from_authors(read_config(run / AUTHORS_CONFIG), str(run / AUTHORS_CONFIG), over)
-    else:
-        raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
-    name = config.model.model_name
-    # os.path, as Path's own raise for a name that is too long
-    if name and not os.path.exists(name) and os.path.isfile(run.parent / name / "config.json"):
-        config.model.model_name = str(run.parent / name)  # runs and their LM were moved together
-    return config
-
-
-def load_run(run: Path, config: Config) -> ConversationModel:
-    """The trained model of a run folder, in evaluation mode and all of it in the precision of its LM.
-
-    The file's float32 values are rounded to that precision, as in the validation that chose them.
-
-    Raises:
-        UserError: no checkpoint, or one that does not fit the configuration.
-    """
-    if config.model.model_type == "language_model":
-        # such a run is its LM: it replies to the prompt text alone
-        config.model.model_name, config.model.model_type = str(base_lm_folder(run)), "textual"
-        return build_model(config, build_tokenizer(config)).eval()
-    state, source = read_trained(run)  # before the LM, which takes longer to load
-    _check_sizes(config, state, source)
-    model = build_model(config, build_tokenizer(config))
-    model.load_trained_state(state, str(source))
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(DTYPES[config.model.load_bit])
-    return model.eval()
-
-
-def _check_sizes(config: Config, state: dict[str, Tensor], source: Path) -> None:
-    """Compare what a few bytes of a config.yml can make large with the file, before memory is taken for it.
-
-    Raises:
-        UserError: the file is of another configuration.
-    """
-    virtual = [
-        state[name].shape[axis]
-        for name, axis in (("soft_prompts.weight", 1), ("prefix", 3))
-        if name in state and state[name].dim() > axis
-    ]
-    layers = len({name.split(".")[3] for name in state if name.startswith("retriever.encoder.layers.")})
-    encoder, sizes = config.model.retriever, config.model.peft_config
-    for what, asked, found in [
-        ("peft_config.num_virtual_tokens", sizes.num_virtual_tokens, virtual[0] if virtual else 0),
-        ("retriever.num_layers", encoder.num_layers if encoder.retriever_type else 0, layers),
-    ]:
-        if asked > max(found, 32):  # what is small is compared by name and shape when the model is there
-            raise UserError(f"{source} has {found} for model.{what}, the configuration asks for {asked}")
-
-
-def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
-    """The trained parameters of a run folder, and the file that they came from.
-
-    Raises:
-        UserError: there is no checkpoint, or it cannot be read.
-    """
-    if os.path.isfile(run / TRAINED):
-        source = run / TRAINED
-        try:
-            state = load_file(source)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
-    else:
-        source = run / CHECKPOINTS / _tag(run) / "mp_rank_00_model_states.pt"
-        if not os.path.isfile(source):
-            raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")
-        state = from_released(read_module_state(source, is_released_name), str(source))
-    for name, tensor in state.items():
-        if tensor.dtype not in FLOATS or not torch.isfinite(tensor).all():
-            raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
-    return state, source
-
-
-def _tag(run: Path) -> str:
-    """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
-    latest = run / CHECKPOINTS / "latest"
-    if os.path.isdir(run / CHECKPOINTS / "best") or not os.path.isfile(latest):
-        return "best"
-    with latest.open("rb") as file:
-        tag = file.read(_LONGEST_TAG + 1).decode("utf-8", "replace").strip()
-    if not tag or len(tag) > _LONGEST_TAG or not tag.isprintable() or Path(tag).name != tag:
-        raise UserError(f"{latest}: {shown(tag)} is not the name of a checkpoint")
-    return tag

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.conversation import StepOutput
 from models.feedback import usage_entropy
-from trainer.engine import World
+from utils.distributed import DistributedContext
 from utils.files import json_line, write_errors
 from utils.runs import METRICS
 
@@ -39,7 +39,7 @@ class Tally:
             count = output.counts[name] if num_examples else 0
             self._add(name, value.detach().double() * count)
             self.counts[name] += count
-        for name, value in output.watch.items():
+        for name, value in output.diagnostics.items():
             self._add(name, value.double() * int(num_examples > 0))
         self.examples += num_examples
 
@@ -48,14 +48,14 @@ class Tally:
 
     def read(
         self,
-        world: World,
+        distributed: DistributedContext,
         total_loss: Callable[[Mapping[str, float]], float],
         file_losses: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Means over all batches of all ranks, with what they say of the retriever.
 
         Args:
-            world: the processes; all of them must call it.
+            distributed: the processes; all of them must call it.
             total_loss: the model's, see `ConversationModel.total_loss`.
             file_losses: losses of the whole file, which no batch has.
 
@@ -68,9 +68,9 @@ class Tally:
         names = sorted(self.sums)
         counts = [float(self.examples), *(float(self.counts[name]) for name in names)]
         flat = [self.sums[name].flatten() for name in names]
-        device = flat[0].device if flat else world.device
+        device = flat[0].device if flat else distributed.device
         packed = torch.cat([torch.tensor(counts, device=device, dtype=torch.float64), *flat])
-        values = world.sum(packed).tolist()
+        values = distributed.sum(packed).tolist()
         examples, counts, values = values[0], values[1 : 1 + len(names)], values[1 + len(names) :]
         losses, watched = {}, {}
         for name, count, part in zip(names, counts, flat, strict=True):
@@ -109,10 +109,10 @@ class RunLog:
         UserError: from every method, when one of the files cannot be written.
     """
 
-    def __init__(self, folder: Path, world: World) -> None:
-        self.world, self.path = world, folder / METRICS
+    def __init__(self, folder: Path, distributed: DistributedContext) -> None:
+        self.distributed, self.path = distributed, folder / METRICS
         self.file, self.board = None, None
-        if world.is_main:
+        if distributed.is_main:
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")
                 self.board = SummaryWriter(str(folder))
@@ -136,7 +136,7 @@ class RunLog:
 
     def _draw(self, board: SummaryWriter, kind: str, released: str, step: int, row: dict[str, Any]) -> None:
         # the release's names for the total loss, so that old and new runs share a plot
-        board.add_scalar(f"Loss-{self.world.rank}/{released}", row["total"], step)
+        board.add_scalar(f"Loss-{self.distributed.rank}/{released}", row["total"], step)
         for name, value in row.items():
             if name == "prompt_share":
                 for index, share in enumerate(value):

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from trainer.checkpoints import save_checkpoint, save_trained
-from trainer.engine import World
 from trainer.logs import RunLog, Tally, dominance_warning
 from trainer.validation import validate
+from utils.distributed import DistributedContext
 from utils.errors import UserError
 from utils.schema import TrainingConfig
 
@@ -25,26 +25,26 @@ class Trainer:
     Args:
         engine: a DeepSpeed engine around a model whose forward gives a `StepOutput`.
         settings: the training section.
-        world: the processes.
+        distributed: the processes.
         folder: the run folder.
         train: training batches; their sampler has `set_epoch`.
         valid: validation batches; each example once over all ranks.
-        card: what stands beside the trained part.
+        metadata: what stands beside the trained part.
     """
 
     def __init__(
         self,
         engine: deepspeed.DeepSpeedEngine,
         settings: TrainingConfig,
-        world: World,
+        distributed: DistributedContext,
         folder: Path,
         train: DataLoader,
         valid: DataLoader,
-        card: dict[str, Any],
+        metadata: dict[str, Any],
     ) -> None:
-        self.engine, self.settings, self.world, self.folder = engine, settings, world, folder
-        self.train_loader, self.valid_loader, self.card = train, valid, card
-        self.log = RunLog(folder, world)
+        self.engine, self.settings, self.distributed, self.folder = engine, settings, distributed, folder
+        self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
+        self.log = RunLog(folder, distributed)
         self.steps = 0
         self.best = math.inf
 
@@ -82,20 +82,20 @@ class Trainer:
                 in_step = min(accumulation, batches - first)
                 steps = number + 1 == first + in_step
                 self.engine.set_gradient_accumulation_boundary(steps)
-                output = self.engine(batch.to(self.world.device), progress)
+                output = self.engine(batch.to(self.distributed.device), progress)
                 self.engine.backward(output.total / in_step, scale_wrt_gas=False)
                 rate = self._learning_rate()
                 self.engine.step()
                 self.steps = self.engine.global_steps
                 whole.add(output, batch.num_examples)
                 recent.add(output, batch.num_examples)
-                bar.update(batch.num_examples * self.world.size)
+                bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
                 if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
                     started = self._report("train", recent, bar, started, epoch, rate)
                     recent = Tally()
         self._stop_without_updates()
-        row = whole.read(self.world, self.engine.module.total_loss)
+        row = whole.read(self.distributed, self.engine.module.total_loss)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
 
@@ -105,7 +105,7 @@ class Trainer:
 
     def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int, rate: float) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
-        row = tally.read(self.world, self.engine.module.total_loss)
+        row = tally.read(self.distributed, self.engine.module.total_loss)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rate
@@ -116,19 +116,19 @@ class Trainer:
 
     def _validate(self, epoch: int) -> float:
         with self._bar(self.valid_loader, "validation") as bar:
-            row = validate(self.engine, self.valid_loader, self.world, bar.update)
+            row = validate(self.engine, self.valid_loader, self.distributed, bar.update)
         self._stop_at_nan(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
         return row["total"]
 
     def _keep(self, loss: float) -> None:
-        card = {**self.card, "best_by": BEST_BY, "validation_loss": loss, "steps": self.steps}
+        metadata = {**self.metadata, "best_by": BEST_BY, "validation_loss": loss, "steps": self.steps}
         if loss < self.best:
             # first what is small and needed most: a disk that fills up leaves it
-            save_trained(self.engine.module, self.folder, self.world, card)
-            save_checkpoint(self.engine, self.folder, "best", self.world)
-        save_checkpoint(self.engine, self.folder, "last", self.world)
+            save_trained(self.engine.module, self.folder, self.distributed, metadata)
+            save_checkpoint(self.engine, self.folder, "best", self.distributed)
+        save_checkpoint(self.engine, self.folder, "last", self.distributed)
 
     def _stop_at_nan(self, row: dict[str, Any]) -> None:
         bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
@@ -149,11 +149,13 @@ class Trainer:
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
         figures = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))
         shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
-        self.world.say(f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else ""))
+        self.distributed.say(
+            f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else "")
+        )
         warning = dominance_warning(row, f"the examples of {phase} epoch {epoch + 1}")
         if warning:
-            self.world.say(warning)
+            self.distributed.say(warning)
 
     def _bar(self, loader: DataLoader, title: str) -> tqdm:
         total = len(getattr(loader.dataset, "examples", []))
-        return tqdm(total=total, desc=title, unit="ex", disable=not self.world.is_main, mininterval=0.5)
+        return tqdm(total=total, desc=title, unit="ex", disable=not self.distributed.is_main, mininterval=0.5)

@@ -11,12 +11,13 @@ from transformers.utils import logging as transformers_logging
 
 from dataset.loading import Ranks, make_loader
 from models.conversation import ConversationModel
+from models.decoding.runs import read_trained
+from models.lm.precision import PRECISIONS, decide_precision
 from models.registry import build_model, build_tokenizer
-from trainer.checkpoints import make_card, read_trained, save_trained
+from trainer.checkpoints import run_metadata, save_trained
+from trainer.ds_config import DEFAULT_PATH, complete_ds_config, read_ds_config, zero_stage
 from trainer.engine import (
-    World,
     check_ds_config,
-    decide_precision,
     end_engine,
     free_memory,
     make_engine,
@@ -25,7 +26,7 @@ from trainer.engine import (
 )
 from trainer.loop import Trainer
 from utils.config import dump_config
-from utils.ds_config import DEFAULT_PATH, PRECISIONS, complete_ds_config, read_ds_config, zero_stage
+from utils.distributed import DistributedContext
 from utils.files import write_whole
 from utils.runs import CONFIG, create_run_folder
 from utils.schema import Config
@@ -33,7 +34,7 @@ from utils.schema import Config
 
 def train(
     config: Config,
-    world: World,
+    distributed: DistributedContext,
     name: str,
     ds_config_path: str | None = None,
     ckpt_path: str | None = None,
@@ -42,7 +43,7 @@ def train(
 
     Args:
         config: the resolved configuration.
-        world: the processes, see trainer.engine.start_world.
+        distributed: the processes, see trainer.engine.start_distributed.
         name: run name, without the time.
         ds_config_path: DeepSpeed configuration; the default is the project's ds_config.json.
         ckpt_path: a run folder whose trained part is the start.
@@ -53,13 +54,17 @@ def train(
     Raises:
         UserError: whatever is wrong with configuration, files, data or checkpoint.
     """
-    folder = _train(config, world, name, ds_config_path, ckpt_path)
+    folder = _train(config, distributed, name, ds_config_path, ckpt_path)
     free_memory()
     return folder
 
 
 def _train(
-    config: Config, world: World, name: str, ds_config_path: str | None, ckpt_path: str | None
+    config: Config,
+    distributed: DistributedContext,
+    name: str,
+    ds_config_path: str | None,
+    ckpt_path: str | None,
 ) -> Path:
     transformers_logging.disable_progress_bar()
     given = read_ds_config(ds_config_path or DEFAULT_PATH)
@@ -78,7 +83,7 @@ def _train(
         )
     if tokenizer.pad_token_id is None:
         choices.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
-    ranks = Ranks(world.rank, world.size)
+    ranks = Ranks(distributed.rank, distributed.size)
     train_loader = make_loader(
         config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit
     )
@@ -90,35 +95,39 @@ def _train(
         start, source = read_trained(Path(ckpt_path))
         model.load_trained_state(start, str(source))
     steps = total_steps(len(train_loader), config, ds_config)
-    card = make_card(config, model) if world.is_main else {}
+    metadata = run_metadata(config, model) if distributed.is_main else {}
     if config.model.model_type == "textual":
-        return _keep_untrained(config, world, name, model, card)
+        return _keep_untrained(config, distributed, name, model, metadata)
     engine = make_engine(model, config, ds_config, steps, start if precision != 32 else None)
     del start  # beside a model on a GPU it is a second copy
-    folder = world.share(_make_folder(config, world, name))
-    for line in _opening(config, world, model, choices + notes, ds_config, len(train_loader), steps):
-        world.say(line)
-    set_seed(config.training.seed + world.rank)  # noise differs between ranks
-    best = Trainer(engine, config.training, world, folder, train_loader, valid_loader, card).fit()
-    world.say(f"best validation loss {best:.4f}")
-    world.say(f"run folder: {folder}")
+    folder = distributed.share(_make_folder(config, distributed, name))
+    for line in _opening(config, distributed, model, choices + notes, ds_config, len(train_loader), steps):
+        distributed.say(line)
+    set_seed(config.training.seed + distributed.rank)  # noise differs between ranks
+    best = Trainer(engine, config.training, distributed, folder, train_loader, valid_loader, metadata).fit()
+    distributed.say(f"best validation loss {best:.4f}")
+    distributed.say(f"run folder: {folder}")
     end_engine(engine)
     return folder
 
 
 def _keep_untrained(
-    config: Config, world: World, name: str, model: ConversationModel, card: dict[str, Any]
+    config: Config,
+    distributed: DistributedContext,
+    name: str,
+    model: ConversationModel,
+    metadata: dict[str, Any],
 ) -> Path:
     """A run folder of a model without trainable parameters, so that it is decoded and scored like the others."""
-    folder = world.share(_make_folder(config, world, name))
+    folder = distributed.share(_make_folder(config, distributed, name))
     if config.training.save_model:
-        save_trained(model, folder, world, card)
-    world.say(f"{config.model.model_type}: nothing to train\nrun folder: {folder}")
+        save_trained(model, folder, distributed, metadata)
+    distributed.say(f"{config.model.model_type}: nothing to train\nrun folder: {folder}")
     return folder
 
 
-def _make_folder(config: Config, world: World, name: str) -> Path | None:
-    if not world.is_main:
+def _make_folder(config: Config, distributed: DistributedContext, name: str) -> Path | None:
+    if not distributed.is_main:
         return None
     folder = create_run_folder(config.training.log_dir, name)
     write_whole(folder / CONFIG, dump_config(config))
@@ -127,7 +136,7 @@ def _make_folder(config: Config, world: World, name: str) -> Path | None:
 
 def _opening(
     config: Config,
-    world: World,
+    distributed: DistributedContext,
     model: ConversationModel,
     choices: Sequence[str],
     ds_config: dict[str, Any],
@@ -141,8 +150,8 @@ def _opening(
         f"{config.model.model_type} on {config.model.model_name or 'a new LM'} ({sizes}D = {model.lm.width}, "
         f"fidelity {config.model.fidelity})",
         parameter_summary(model),
-        f"device {world.device}, {world.size} rank(s), {torch.get_num_threads()} thread(s) each, {precision}, "
-        f"ZeRO stage {zero_stage(ds_config)}",
+        f"device {distributed.device}, {distributed.size} rank(s), {torch.get_num_threads()} thread(s) each, "
+        f"{precision}, ZeRO stage {zero_stage(ds_config)}",
         f"{batches} batches of {config.training.batch_size} examples per rank and epoch, {steps} steps in all, "
         f"rows: {config.training.rows}",
     ]

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from trainer.engine import World
 from trainer.logs import Tally
+from utils.distributed import DistributedContext
 
 
 @torch.no_grad()
 def validate(
     engine: deepspeed.DeepSpeedEngine,
     loader: DataLoader,
-    world: World,
+    distributed: DistributedContext,
     advance: Callable[[int], Any] = lambda examples: None,
 ) -> dict[str, Any]:
     """One pass over a validation file in evaluation mode.
@@ -24,7 +24,7 @@ def validate(
     Args:
         engine: around a model whose forward gives a `StepOutput`.
         loader: this rank's batches; each example once over all ranks.
-        world: the processes; all of them must call it.
+        distributed: the processes; all of them must call it.
         advance: told the number of examples that all ranks have done since the last time.
 
     Returns:
@@ -36,14 +36,14 @@ def validate(
     for number, batch in enumerate(loader, start=1):
         repeated = number == len(loader) and loader.batch_sampler.last_is_repeat
         count = 0 if repeated else batch.num_examples
-        output = engine(batch.to(world.device), 0.0)
+        output = engine(batch.to(distributed.device), 0.0)
         tally.add(output, count)
         if output.per_example is not None:
             outputs.add(batch.indices[:count], output.per_example[:count])
-        advance(count * world.size)
-    collected = outputs.read(world)
+        advance(count * distributed.size)
+    collected = outputs.read(distributed)
     whole = {} if collected is None else model.file_losses(collected, examples)
-    return tally.read(world, model.total_loss, {name: loss.item() for name, loss in whole.items()})
+    return tally.read(distributed, model.total_loss, {name: loss.item() for name, loss in whole.items()})
 
 
 class FileOutputs:
@@ -64,7 +64,7 @@ class FileOutputs:
         ones = values.new_ones(len(values), 1)
         self.rows.index_add_(0, indices.to(values.device), torch.cat([values, ones], dim=1).float())
 
-    def read(self, world: World) -> Tensor | None:
+    def read(self, distributed: DistributedContext) -> Tensor | None:
         """The vectors [n, *] in the order of the file, on every rank; None when nothing was ever added.
 
         Raises:
@@ -72,7 +72,7 @@ class FileOutputs:
         """
         if self.rows is None:
             return None
-        rows = world.sum(self.rows.clone())
+        rows = distributed.sum(self.rows.clone())
         if not bool((rows[:, -1] == 1).all()):
             raise RuntimeError("an example of the validation file came twice, or never")
         return rows[:, :-1]

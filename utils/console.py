@@ -11,7 +11,7 @@ def quiet_libraries() -> None:
     To be called before torch and deepspeed are imported: the one reads its level then, the other speaks. The
     run's own first lines name the device.
     """
-    # a lost connection is reported in one line by trainer/liveness.py, not with the frames of torch's C++
+    # a lost connection is reported in one line by utils/liveness.py, not with the frames of torch's C++
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     # the chat wants just that: no repetition within a reply

@@ -12,7 +12,7 @@ CONFIG, METRICS = "config.yml", "metrics.jsonl"
 AUTHORS_CONFIG = "checkpoint_best.pth"
 CHECKPOINTS = "ds_ckpt"
 BASE_LM = "model"  # of a run that made one
-TRAINED, CARD = "soft_prompts.safetensors", "soft_prompts.json"
+TRAINED, METADATA = "soft_prompts.safetensors", "soft_prompts.json"
 
 
 def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_name: str | None = None) -> str:

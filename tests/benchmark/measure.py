@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.batch import Batch
 from dataset.loading import make_collator
-from models.generation import DecodingSettings, StopAtMarks, generate_replies
+from models.decoding.decode import decoding_batches
+from models.decoding.generation import DecodingSettings, StopAtMarks, generate_replies
 from tests.benchmark import straightforward
 from tests.benchmark.setting import PADDED, Setting, make_setting
-from trainer.decode import decoding_batches
 
 WAYS = {
     "train straightforward": ("example", 32),
@@ -79,7 +79,7 @@ def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
     flops = seconds = 0.0
     for batch in batches[:3]:
         texts = model.lm.embed(batch.input_ids)
-        embeddings = model.soft_prompts.in_front_of(texts).detach().requires_grad_()
+        embeddings = model.soft_prompts.prepend_to(texts).detach().requires_grad_()
 
         def passes(embeddings: Tensor = embeddings) -> None:
             hidden = model.lm.hidden(embeddings)
@@ -125,7 +125,7 @@ def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespac
             if plain:
                 straightforward.decode(model, batch, choice, settings.max_new_tokens)
             else:
-                generate_replies(model, batch, model.choose(batch.query), choice, settings, stopping)
+                generate_replies(model, batch, model.score_prompts(batch.query), choice, settings, stopping)
 
     return {"examples_per_second": len(texts) / _seconds(run, setting.device)}
 

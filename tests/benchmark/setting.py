@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator, read_examples
 from dataset.sampler import BatchSampler
-from models.base_lm import lm_config_of, train_tokenizer
-from models.language_model import DTYPES, LanguageModel
-from models.selective import SelectivePromptTuning
+from models.lm.base_lm import lm_config_of, train_tokenizer
+from models.lm.language_model import LanguageModel
+from models.lm.precision import DTYPES
+from models.spt.model import SelectivePromptTuning
 from utils.config import build_config
 from utils.schema import Config
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dataset.batch import Batch, InferenceBatch
-from models import losses as L
-from models.selective import SelectivePromptTuning
+from models.spt import losses as L
+from models.spt.model import SelectivePromptTuning
 
 
 def step_losses(model: SelectivePromptTuning, batch: Batch, padded: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -46,7 +46,7 @@ def step_losses(model: SelectivePromptTuning, batch: Batch, padded: int) -> tupl
         "llm": torch.stack(token_means).mean(),
         "selection": L.selection_loss(of_rows, torch.stack(row_losses)),
         "fusion": fused_rows.mean(),
-        "contrastive": L.contrastive_loss(scores, batch.alike),
+        "contrastive": L.contrastive_loss(scores, batch.pair_labels),
     }
     total = parts["llm"] + parts["fusion"] + settings.selective_loss_weight * parts["selection"]
     return total + settings.contrastive_weight * parts["contrastive"], parts

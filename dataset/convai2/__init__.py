@@ -1,0 +1,1 @@
+"""ConvAI2: its text format, and how to get it."""

@@ -1,0 +1,1 @@
+"""From a trained run to replies: decoding, chat, and the scores of what was decoded."""

@@ -1,0 +1,271 @@
+"""Talking to a trained run: a persona, a history, commands, and the prompt that each reply was given.
+
+Input and output are plain functions, so that a test can hold a whole conversation.
+"""
+
+import io
+import os
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from dataset.dialogue import Dialogue, Example
+from dataset.encoding import ExampleEncoder
+from dataset.loading import make_collator
+from dataset.readers import read_dialogues
+from dataset.text import cut_response, label_turns
+from models.conversation import ConversationModel
+from models.decoding.generation import DecodingSettings, Reply, choose_prompts, generate_replies
+from models.decoding.runs import load_run, read_run_config
+from models.lm.precision import decide_precision
+from utils.distributed import DistributedContext
+from utils.errors import UserError
+from utils.files import write_new
+from utils.runs import find_runs
+from utils.schema import Config
+
+SETTINGS = DecodingSettings(num_beams=10, no_repeat_ngram_size=4)  # spec, section 6
+
+HELP = """\
+  exit    end the conversation
+  clear   forget the history, keep the persona
+  r       take another persona (or read the persona file again) and forget the history
+  save    write the conversation to a file
+  help    this list
+anything else is said to the model"""
+
+
+@dataclass
+class Conversation:
+    """The state of one chat: persona, history, and who answers.
+
+    Args:
+        model: a trained model in evaluation mode.
+        config: its configuration.
+        draw_persona: gives the persona lines; asked at the start and at each `r`.
+        device: where the model is.
+    """
+
+    model: ConversationModel
+    config: Config
+    draw_persona: Callable[[], Sequence[str]]
+    device: torch.device
+    persona: tuple[str, ...] = ()
+    history: list[str] = field(default_factory=list)
+    transcript: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.encoder = ExampleEncoder(
+            self.model.tokenizer, self.config, self.model.text_limit(SETTINGS.max_new_tokens)
+        )
+        self.collator = make_collator(self.encoder, self.config, decoding=True)
+        self.reload()
+
+    def reload(self) -> None:
+        """Take the next persona and forget the history."""
+        self.persona = tuple(self.draw_persona())
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the history."""
+        self.history, self.transcript = [], []
+
+    def say(self, utterance: str) -> Reply:
+        """The model's reply to an utterance; both enter the history.
+
+        Raises:
+            UserError: persona and utterance alone do not fit the LM.
+        """
+        example = self._example(utterance)
+        batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
+        scores, choice = choose_prompts(self.model, batch, seed=len(self.history))
+        reply = generate_replies(self.model, batch, scores, choice, SETTINGS)[0]
+        text = cut_response(reply.text).strip()
+        self.history += [utterance, text]
+        shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"
+        self.transcript += [*label_turns([utterance]), f"R: {text}{shown}"]
+        return Reply(text, reply.prompt, reply.scores)
+
+    def _example(self, utterance: str) -> Example:
+        """Persona, history and utterance; for a run of the authors' without the oldest turns that do not fit.
+
+        The encoder drops these itself for our runs. A text of the authors' is cut at its end, where the newest
+        message stands: the model would no longer hear what is said to it.
+        """
+        released = self.config.model.fidelity == "released_code"
+        for start in range(len(self.history) + 1):
+            context = (*self.history[start:], utterance)
+            example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
+            if not released or self.encoder.fits(example):
+                return example
+        raise UserError(
+            f"this message: with the persona it is longer than the {self.encoder.max_tokens} tokens that fit"
+        )
+
+    def save(self, folder: Path) -> Path:
+        """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
+        persona = [f"persona: {line}" for line in self.persona]
+        text = "\n".join([*persona, *self.transcript]) + "\n"
+        number = 1
+        while not write_new(path := folder / f"chat_{number}.txt", text):
+            number += 1
+        return path
+
+
+def converse(
+    chat: Conversation, ask: Callable[[str], str], show: Callable[[str], None], folder: Path
+) -> None:
+    """Read lines until `exit`, the end of the input or Ctrl-C.
+
+    Args:
+        chat: the conversation.
+        ask: shows a prompt and returns a line, such as `input`.
+        show: prints a line.
+        folder: where `save` writes.
+    """
+    show(_persona_block(chat))
+    show("type help for the commands")
+    while True:
+        try:
+            line = ask("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            show("")
+            show("goodbye")
+            return
+        command = line.lower()
+        if command == "exit":
+            show("goodbye")
+            return
+        try:
+            for text in _answer(chat, line, command, folder):
+                show(text)
+        except UserError as error:  # such as a message that is too long: the conversation goes on
+            show(f"error: {error}")
+        except KeyboardInterrupt:
+            show("")
+            show("goodbye")
+            return
+
+
+def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[str]:
+    """What a line of the user is answered with.
+
+    Raises:
+        UserError: the line is no text, or what was asked for cannot be done.
+    """
+    if _is_no_text(line):
+        raise UserError("this line holds bytes that are not UTF-8 text; nothing was said to the model")
+    if command == "help":
+        return [HELP]
+    if command == "clear":
+        chat.clear()
+        return ["history cleared"]
+    if command == "r":
+        chat.reload()
+        return [_persona_block(chat)]
+    if command == "save":
+        return [f"saved to {chat.save(folder)}"]
+    if not line:
+        return []
+    reply = chat.say(line)
+    return [f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}"]
+
+
+def _is_no_text(line: str) -> bool:
+    """Whether bytes that are not UTF-8 were in it, as the input or the command line marks them."""
+    return any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line)
+
+
+def _persona_block(chat: Conversation) -> str:
+    return "\n".join(["persona:", *(f"  {line}" for line in chat.persona or ["(none)"])])
+
+
+def persona_source(
+    given: str | None, config: Config, valid_path: str | None, seed: int | None
+) -> Callable[[], Sequence[str]]:
+    """Where personas come from.
+
+    Args:
+        given: `--persona`: a file with one line each, or lines separated by `;`; None draws from the
+            validation file.
+        config: gives the validation file and its format.
+        valid_path: another dialogue file to draw from.
+        seed: makes the draws repeatable.
+
+    Raises:
+        UserError: the dialogue file is missing, or the persona is empty.
+    """
+    if given is not None:
+        _given_persona(given)  # a mistake is told before the model is loaded
+        return lambda: _given_persona(given)
+    dialogues = read_dialogues(valid_path or config.dataset.valid, config.dataset.format)
+    generator = random.Random(seed)
+    return lambda: _draw(dialogues, generator)
+
+
+def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str, ...]:
+    return generator.choice(dialogues).persona
+
+
+def _given_persona(given: str) -> list[str]:
+    if _is_no_text(given):
+        raise UserError(f"--persona {given!a}: it holds bytes that are not UTF-8 text")
+    looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
+    if looks_like_file and not os.path.isfile(given):
+        raise UserError(f"--persona {given}: no such file")
+    try:
+        parts = Path(given).read_text("utf-8-sig").splitlines() if looks_like_file else given.split(";")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--persona {given}: the file cannot be read: {error}") from None
+    lines = [part.strip() for part in parts if part.strip()]
+    if not lines:
+        raise UserError(f"--persona {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
+    return lines
+
+
+def _ask(prompt: str) -> str:
+    """`input`; a line that comes from a file or a pipe is shown, so that the transcript can be read."""
+    line = input(prompt)
+    if not sys.stdin.isatty():
+        print(line, flush=True)
+    return line
+
+
+def chat_with_run(
+    model_path: str,
+    distributed: DistributedContext,
+    persona: str | None,
+    valid_path: str | None,
+    seed: int | None,
+    assignments: Sequence[str],
+    ask: Callable[[str], str] | None = None,
+) -> None:
+    """Load a run folder and talk to it; only the main process talks.
+
+    Raises:
+        UserError: what is wrong with the folder or the persona.
+    """
+    run, *others = find_runs(model_path)
+    if others:
+        distributed.say(f"automatic choice: {run}, the first of {1 + len(others)} runs in {model_path}")
+    config = read_run_config(run, list(assignments))
+    config.model.load_bit, reason = decide_precision(config.model.load_bit)
+    if reason:
+        distributed.say(f"automatic choice: {reason}")
+    draw = persona_source(persona, config, valid_path, seed)
+    if not distributed.is_main:
+        return
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat goes on
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
+    transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
+    transformers_logging.disable_progress_bar()
+    model = load_run(run, config).to(distributed.device)
+    chat = Conversation(model, config, draw, distributed.device)
+    converse(chat, ask or _ask, lambda text: print(text, flush=True), run)

@@ -1,0 +1,190 @@
+"""Decoding: one `generate` call per batch, each text after the soft prompt that was chosen for it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import __version__ as transformers_version
+
+from dataset.batch import InferenceBatch
+from models.conversation import ConversationModel
+from models.decoding.prefill import prefill
+from utils.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """How replies are generated; the defaults are test.py's (spec, section 6).
+
+    Nothing is taken from the LM's own generation_config.json: with a repetition penalty of its own, "greedy" would
+    mean something else for each LM.
+    """
+
+    max_new_tokens: int = 32
+    num_beams: int = 1
+    """1 is greedy decoding"""
+    no_repeat_ngram_size: int = 0
+    """n-grams of this size come once in a reply at most; 0 for no such rule"""
+
+    def generation_config(self, eos_id: int, pad_id: int | None) -> GenerationConfig:
+        """The same in the words of the library."""
+        pad_id = eos_id if pad_id is None else pad_id
+        return GenerationConfig(
+            do_sample=False,
+            eos_token_id=eos_id,
+            pad_token_id=pad_id,
+            disable_compile=True,  # every batch has another shape
+            **asdict(self),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model says to one example."""
+
+    text: str
+    """generated text without special tokens, not cut"""
+    prompt: int | None
+    """index of the soft prompt in front of it"""
+    scores: list[float] | None
+    """the retriever's K scores, before any selection noise"""
+
+
+class StopAtMarks(StoppingCriteria):
+    """Stops a row at a token that holds a character after which the text is cut anyway.
+
+    Every cut mark of dataset/text.py contains ":" or a line break, so that no row need continue after it.
+    """
+
+    def __init__(self, model: ConversationModel) -> None:
+        # the head may have more rows than the tokenizer has tokens (OPT: 50,272 and 50,265)
+        rows, tokens = model.lm.head_weight.shape[0], len(model.tokenizer)
+        texts = model.tokenizer.batch_decode([[token] for token in range(tokens)])
+        self.stops = torch.zeros(max(rows, tokens), dtype=torch.bool)
+        self.stops[:tokens] = torch.tensor([":" in text or "\n" in text for text in texts])
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        """[rows] bool: which rows are done."""
+        self.stops = self.stops.to(input_ids.device)
+        return self.stops[input_ids[:, -1]]
+
+
+def choose_prompts(
+    model: ConversationModel, batch: InferenceBatch, noise: float = 0.0, seed: int = 0
+) -> tuple[Tensor | None, Tensor | None]:
+    """The retriever's scores and the soft prompt of each example of a batch.
+
+    Without a retriever (`skip_retrieval`) the prompt is drawn. Draws depend on the seed and the example's place in
+    its file, so that batch size and number of ranks change nothing.
+
+    Args:
+        model: a conversation model in evaluation mode.
+        batch: B examples.
+        noise: `--selection_noise`.
+        seed: of the draws.
+
+    Returns:
+        Scores [K, B] without noise, or None; indices [B], or None where the model has nothing to choose.
+
+    Raises:
+        UserError: a score is not a number.
+    """
+    scores = model.score_prompts(batch.query)
+    if scores is not None:
+        drawn = None
+        if noise:
+            drawn = (
+                noise * _per_example(batch, lambda draw: draw.standard_normal(len(scores)), seed).T
+            )  # [K, B]
+        return scores, pick_prompts(scores, drawn)
+    if model.num_prompts > 1:
+        return None, _per_example(batch, lambda draw: draw.integers(model.num_prompts), seed)
+    return None, None
+
+
+def _per_example(batch: InferenceBatch, draw: Any, seed: int) -> Tensor:
+    """`draw(generator)` for each example, from a generator of its own: [B, ...] on the batch's device."""
+    drawn = [draw(np.random.default_rng([seed, index])) for index in batch.indices.tolist()]
+    return torch.from_numpy(np.stack(drawn)).to(batch.indices.device)
+
+
+def pick_prompts(scores: Tensor, noise: Tensor | None = None) -> Tensor:
+    """argmax over prompts of the scores, after noise is added (spec, section 6).
+
+    Args:
+        scores: [K, B].
+        noise: [K, B] or None.
+
+    Returns:
+        [B].
+
+    Raises:
+        UserError: a score is not a finite number; an argmax would take prompt 0 in silence.
+    """
+    noisy = scores if noise is None else scores + noise.to(scores.dtype)
+    if not bool(torch.isfinite(noisy).all()):
+        raise UserError(
+            "the retriever's scores are not finite numbers, so that no prompt can be chosen; if there is no error in "
+            "--selection_noise, the training of this run has diverged: train it again with a lower --lr or with "
+            "--grad_clip=1"
+        )
+    return noisy.argmax(dim=0)
+
+
+@torch.inference_mode()
+def generate_replies(
+    model: ConversationModel,
+    batch: InferenceBatch,
+    scores: Tensor | None,
+    choice: Tensor | None,
+    settings: DecodingSettings | None = None,
+    stopping: Sequence[StoppingCriteria] = (),
+) -> list[Reply]:
+    """The reply of every example of a batch.
+
+    In float32 the text does not depend on the neighbours in the batch: padding is masked, positions skip it, and it
+    stands before everything else. In bf16 and float16 sums are rounded otherwise in another batch, so that of two
+    nearly equal tokens the other one may win.
+
+    Args:
+        model: a conversation model in evaluation mode.
+        batch: left-padded texts.
+        scores: [K, B] or None, kept with the replies.
+        choice: [B] or None, the prompt of each example.
+        settings: the default is greedy decoding of 32 new tokens.
+        stopping: further reasons to end a row.
+    """
+    settings = settings or DecodingSettings()
+    tokenizer = model.tokenizer
+    start = prefill(model, batch, choice, settings.max_new_tokens, copies=settings.num_beams)
+    tokens = model.lm.model.generate(
+        # `generate` counts cached positions as part of its input, and skips them
+        inputs_embeds=F.pad(start.embeddings, (0, 0, start.length, 0)),
+        attention_mask=start.mask,
+        past_key_values=start.cache,
+        generation_config=settings.generation_config(tokenizer.eos_token_id, tokenizer.pad_token_id),
+        stopping_criteria=StoppingCriteriaList(stopping),
+    )  # [B, <= max_new_tokens]
+    _check_steps(start.cache.get_seq_length() - start.length, tokens.shape[1], settings)
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    chosen = [None] * len(texts) if choice is None else choice.tolist()
+    columns = [None] * len(texts) if scores is None else scores.T.float().tolist()
+    return [Reply(*reply) for reply in zip(texts, chosen, columns, strict=True)]
+
+
+def _check_steps(steps: int, new_tokens: int, settings: DecodingSettings) -> None:
+    """Each new token is one step of the LM; with beams the best one may be shorter than the number of steps.
+
+    Releases of transformers before 5.4 count cached positions otherwise and give other words without an error.
+    """
+    right = steps == new_tokens if settings.num_beams == 1 else new_tokens <= steps <= settings.max_new_tokens
+    if not right:
+        raise RuntimeError(
+            f"{new_tokens} tokens were generated in {steps} steps: transformers {transformers_version} counts cached "
+            "positions otherwise than this project; install a version that pyproject.toml names"
+        )

@@ -1,0 +1,154 @@
+"""Prefill: read the texts of a decoding batch into a cache, each distinct text once.
+
+The examples of a dialogue are prefixes of one another and the LM is causal, so the keys and values of the longest
+text serve the shorter ones with the same prompt too. In the cache of the batch every example's keys and values
+end at the same place, and the unused room lies in front of them. So neighbouring cache slots are neighbouring
+positions, which LMs need that count slots (sliding windows, local attention, some forms of ALiBi).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from dataset.batch import InferenceBatch, assign_rows
+from models.conversation import ConversationModel
+
+_ROWS = 4  # rows that are read together
+
+
+class PreallocatedLayer(DynamicLayer):
+    """Keys and values of one layer, in memory that is allocated once; what is handed out is its used part.
+
+    Args:
+        keys: memory [B, heads, room, key size].
+        values: memory [B, heads, room, value size].
+        length: positions that are already written.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.room = keys, values
+        self._use(length)
+
+    def _use(self, length: int) -> None:
+        self.keys, self.values = (memory[:, :, :length] for memory in self.room)
+
+    def update(  # noqa: D102 (the library's own)
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for memory, states in zip(self.room, (key_states, value_states), strict=True):
+            memory[:, :, start:end] = states
+        self._use(end)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:  # noqa: D102 (the library's own)
+        length = self.get_seq_length()
+        self.room = tuple(memory.index_select(0, beam_idx) for memory in self.room)
+        self._use(length)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """What `generate` needs to continue texts that were read together."""
+
+    embeddings: Tensor  # [B, 1, D]: each text's last token, which is read again to begin with
+    mask: Tensor  # [B, L + 1] int64: the cached positions that belong to the text, and the last token
+    cache: Cache  # keys and values of L positions for B examples
+
+    @property
+    def length(self) -> int:
+        """L, the cached positions of the longest example."""
+        return self.mask.shape[1] - 1
+
+
+@torch.no_grad()
+def prefill(
+    model: ConversationModel, batch: InferenceBatch, choice: Tensor | None, new_tokens: int, copies: int = 1
+) -> Prefill:
+    """Read each distinct text once, into a cache with room for what will be generated.
+
+    Args:
+        model: gives the LM and what stands before the texts.
+        batch: left-padded texts of B examples.
+        choice: [B] index of each example's soft prompt, or None where there is nothing to choose.
+        new_tokens: tokens that will be generated at most.
+        copies: entries of the cache per example, such as beams; the cache then has B * copies entries.
+    """
+    device, width = batch.input_ids.device, batch.input_ids.shape[1]
+    padded = batch.input_ids.cpu().numpy()
+    texts = [
+        ids[width - n :] for ids, n in zip(padded, batch.attention_mask.sum(dim=1).tolist(), strict=True)
+    ]
+    row_of_text, text_of_row = assign_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
+    prompts = model.prompts_for(choice, len(texts))  # [B, V, D] or None
+    virtual = model.num_virtual_tokens
+    length = virtual + max(len(text) for text in texts) - 1  # L, without the last token
+    layers: list[PreallocatedLayer] = []
+    # longest first: each part is padded to its own longest only
+    for start in range(0, len(text_of_row), _ROWS):
+        part = text_of_row[start : start + _ROWS]
+        read = _read_rows(model, [torch.from_numpy(texts[number]) for number in part], prompts, part, device)
+        if read.get_seq_length() != virtual + len(texts[part[0]]):
+            raise RuntimeError(
+                f"the LM cached {read.get_seq_length()} positions for a text of {len(texts[part[0]])} tokens after "
+                f"{virtual} virtual ones; this version of transformers counts otherwise"
+            )
+        if not layers:
+            layers = _empty_layers(read, len(texts) * copies, length, new_tokens)
+        for number, row in enumerate(row_of_text):
+            if start <= row < start + len(part):
+                _copy(
+                    read,
+                    row - start,
+                    layers,
+                    slice(number * copies, (number + 1) * copies),
+                    virtual + len(texts[number]) - 1,
+                )
+    counts = torch.tensor([virtual + len(text) for text in texts], device=device)[:, None]
+    mask = torch.arange(length + 1, device=device) >= length + 1 - counts  # [B, L + 1]
+    return Prefill(model.lm.embed(batch.input_ids[:, -1:]), mask.long(), Cache(layers=layers))
+
+
+def _read_rows(
+    model: ConversationModel,
+    rows: Sequence[Tensor],
+    prompts: Tensor | None,
+    examples: Sequence[int],
+    device: torch.device,
+) -> Cache:
+    """Keys and values of some rows, each after its prompt; causal, so that padding on the right is not seen."""
+    ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).to(device)
+    embeddings = model.lm.embed(ids)  # [rows, S, D]
+    if prompts is not None:
+        embeddings = torch.cat([prompts[list(examples)].to(embeddings.dtype), embeddings], dim=1)
+    return model.lm.read(embeddings, model.prefix_cache(len(rows)))
+
+
+def _empty_layers(read: Cache, entries: int, length: int, new_tokens: int) -> list[PreallocatedLayer]:
+    """Memory for L positions, the last token and what is generated, of the heads and sizes of a cache."""
+    return [
+        PreallocatedLayer(
+            *(
+                states.new_zeros(entries, states.shape[1], length + 1 + new_tokens, states.shape[3])
+                for states in (layer.keys, layer.values)
+            ),
+            length,
+        )
+        for layer in read.layers
+    ]
+
+
+def _copy(read: Cache, row: int, layers: Sequence[PreallocatedLayer], entries: slice, count: int) -> None:
+    """The first `count` positions of a row that was read, to the end of some entries' cached positions."""
+    for source, target in zip(read.layers, layers, strict=True):
+        start = target.get_seq_length() - count
+        target.keys[entries, :, start:] = source.keys[row, :, :count]
+        target.values[entries, :, start:] = source.values[row, :, :count]

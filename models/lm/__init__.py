@@ -1,0 +1,1 @@
+"""The causal LM: loading, families, and one from scratch."""

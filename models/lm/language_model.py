@@ -1,0 +1,213 @@
+"""The causal LM: loading, freezing, and the two halves that a step needs (hidden states, head)."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Cache,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from models.lm.families import check_family, longest_input
+from utils.errors import UserError, first_line, shown
+from utils.runs import BASE_LM
+from utils.schema import ModelConfig
+
+DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
+
+
+class LanguageModel(nn.Module):
+    """A Hugging Face causal LM with logits computed where they are asked for, and nowhere else.
+
+    Args:
+        model: a decoder of a family in models/lm/families.py whose head is linear without bias.
+        frozen: no parameter is trained, and dropout stays off.
+
+    Raises:
+        UserError: the family is not supported, the head has a bias, or the LM scales or caps its logits.
+    """
+
+    def __init__(self, model: PreTrainedModel, frozen: bool = True) -> None:
+        super().__init__()
+        check_family(model.config, model.config.name_or_path or "the LM")
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear) or head.bias is not None:
+            raise UserError(
+                f"{model.config.model_type}: only LMs with a linear head without bias are supported"
+            )
+        # what the LM's generation_config.json asks for would be filled in wherever `generate` is told nothing
+        model.generation_config = GenerationConfig()
+        model.config.return_dict = True  # a config.json may ask for tuples
+        self.model = model
+        self.frozen = frozen
+        # asked once: ZeRO stage 3 takes the weights apart, and their shapes with them
+        self.width: int = model.get_input_embeddings().weight.shape[1]
+        """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)"""
+        model.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "LanguageModel":
+        """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from.
+
+        Layers that recompute their activations do so in training mode only, so these alone are told.
+        """
+        super().train(mode and not self.frozen)
+        for layer in self.modules():
+            if self.frozen and isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+                layer.training = mode
+                if isinstance(getattr(layer, "dropout", None), float):
+                    layer.dropout = 0.0
+        return self
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest input in tokens, or None when the LM sets no limit."""
+        return longest_input(self.model.config)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[Vocab, H]."""
+        return self.model.get_output_embeddings().weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token embeddings [*, D] of ids [*]."""
+        return self.model.get_input_embeddings()(ids)
+
+    def hidden(self, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
+        """Last hidden states [R, S, H] of embeddings [R, S, D], behind the keys and values of `cache`.
+
+        No attention mask: rows are padded on the right, and causal attention never looks there. Without a
+        mask the fast attention kernels apply.
+        """
+        return self.model.base_model(
+            inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state
+
+    def read(self, embeddings: Tensor, cache: Cache | None = None) -> Cache:
+        """Keys and values of right-padded embeddings [R, S, D], after those of `cache`.
+
+        All positions are kept, also in layers that attend to a window only: a shorter text that uses the row
+        needs the window before its own end.
+        """
+        cache = (
+            DynamicCache() if cache is None else cache
+        )  # without the LM's config: no layer drops positions
+        self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        return cache
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The base LM's tokenizer.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    source = lm_source(config.model_name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, local_files_only=_local_only(source), trust_remote_code=False
+        )
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise _cannot_load("tokenizer", config.model_name, error) from None
+    if not tokenizer("text", add_special_tokens=False).input_ids:
+        # for some families the library makes an empty tokenizer where there are no files of one
+        raise _cannot_load("tokenizer", config.model_name, ValueError("it has no vocabulary"))
+    return tokenizer
+
+
+def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageModel:
+    """The base LM in the configured precision.
+
+    Raises:
+        UserError: it cannot be loaded, or lacks weights; with its name and how to give a local folder.
+    """
+    source = lm_source(config.model_name)
+    local_only = _local_only(source)
+    try:
+        lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
+        check_family(lm_config, source)  # before gigabytes of weights are read
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=lm_config,
+            dtype=DTYPES[config.load_bit],
+            local_files_only=local_only,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise _cannot_load("base LM", config.model_name, error) from None
+    beyond = sorted(key for key in loading["unexpected_keys"] if re.search(r"\.\d+\.", key))
+    if beyond:  # the library leaves them out, with a table on the screen
+        more = ValueError(
+            f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
+        )
+        raise _cannot_load("base LM", config.model_name, more)
+    missing = sorted(loading["missing_keys"])
+    if missing:  # the library draws them at random, with a warning
+        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
+        raise _cannot_load("base LM", config.model_name, lacks)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return LanguageModel(model, frozen)
+
+
+def base_lm_folder(run: str | Path) -> Path:
+    """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
+    return Path(run) / BASE_LM
+
+
+def lm_source(name: str) -> str:
+    """A run folder of a trained base LM stands for the LM inside it."""
+    inside = base_lm_folder(name)  # os.path, as Path's own raise for a name that is too long
+    return str(inside) if os.path.isfile(inside / "config.json") else name
+
+
+def _local_only(source: str) -> bool:
+    """Whether only a folder or the cache can serve: one quick question instead of a minute of retries."""
+    if os.path.isdir(source):
+        return True
+    try:
+        HfApi().model_info(source, timeout=10)
+    except Exception:  # whatever keeps the hub from answering, the cache may still hold the LM
+        return True
+    return False
+
+
+def _cannot_load(what: str, name: str, error: Exception) -> UserError:
+    if os.path.isdir(name):
+        return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
+    return UserError(
+        f"{what} {shown(name)} is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
+        f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({first_line(error)})"
+    )
+
+
+def weights_sha256(name: str) -> str | None:
+    """sha256 over the weight files of a base LM, in the order of their names; None where they are not at hand."""
+    folder = Path(lm_source(name))
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (OSError, ValueError):
+            return None
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest() if files else None

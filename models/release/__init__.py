@@ -1,0 +1,1 @@
+"""Everything about the authors' release: names, files, settings, and arithmetic that differs."""

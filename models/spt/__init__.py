@@ -1,0 +1,1 @@
+"""Selective Prompt Tuning: soft prompts, retriever and the losses that train them."""

@@ -1,0 +1,70 @@
+"""K soft prompts of V virtual tokens each."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from models.lm.language_model import LanguageModel
+from utils.errors import UserError
+from utils.schema import ModelConfig
+
+TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
+
+
+class SoftPrompts(nn.Module):
+    """The trainable tables; they stand in front of the token embeddings (paper, section 3.1).
+
+    Args:
+        num_prompts: K.
+        num_virtual_tokens: V.
+        width: D, the LM's embedding width.
+    """
+
+    def __init__(self, num_prompts: int, num_virtual_tokens: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_prompts, num_virtual_tokens, width))  # [K, V, D]
+
+    def prepend_to(self, token_embeddings: Tensor) -> Tensor:
+        """Every prompt in front of every row.
+
+        Args:
+            token_embeddings: [R, S, D].
+
+        Returns:
+            [K * R, V + S, D], prompt by prompt.
+        """
+        num_prompts, num_virtual, width = self.weight.shape
+        rows, length, _ = token_embeddings.shape
+        prompts = self.weight[:, None].expand(num_prompts, rows, num_virtual, width)
+        texts = token_embeddings[None].expand(num_prompts, rows, length, width)
+        return torch.cat([prompts.to(texts.dtype), texts], dim=2).flatten(0, 1)
+
+
+@torch.no_grad()
+def start_prompts(
+    prompts: SoftPrompts, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+) -> None:
+    """`prompt_init`: leave N(0, 1), or start from embeddings of drawn tokens or of a text.
+
+    Prompt 0 is the text; Gaussian noise sets the others apart. Without it they would stay equal for ever, as
+    every loss is symmetric in the prompts.
+
+    Raises:
+        UserError: the text has no token.
+    """
+    if config.prompt_init == "random":
+        return
+    shape = prompts.weight.shape[:2]  # [K, V]
+    if config.prompt_init == "vocab":
+        ids = torch.randint(len(tokenizer), shape)
+    else:
+        text = tokenizer(config.prompt_init_text, add_special_tokens=False).input_ids
+        if not text:
+            raise UserError("model.prompt_init_text has no token")
+        ids = torch.tensor(text).repeat(math.ceil(shape[1] / len(text)))[: shape[1]].expand(shape)
+    prompts.weight.copy_(lm.embed(ids))
+    if config.prompt_init == "text":
+        deviation = lm.model.get_input_embeddings().weight.float().std()
+        prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])

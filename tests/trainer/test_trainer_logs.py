@@ -1,0 +1,193 @@
+"""What the trainer sums up and says: tallies, the dominance warning, losses that are not numbers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.conversation import StepOutput
+from tests.helpers import json_rows
+from trainer import loop
+from trainer.checkpoints import save_trained
+from trainer.logs import RunLog, Tally, dominance_warning
+from trainer.loop import Trainer
+from trainer.training import train
+from utils.errors import UserError
+
+
+def _output(loss, tokens, counts, agreements):
+    diagnostics = {"usage": torch.tensor(counts), "agreement": torch.tensor(agreements)}
+    loss = torch.tensor(loss)
+    return StepOutput(
+        loss, {"llm": loss, "fusion": loss}, {"llm": tokens, "fusion": sum(counts)}, diagnostics
+    )
+
+
+def _total(losses):
+    return losses["llm"] + 2 * losses["fusion"]
+
+
+def test_a_tally_weights_each_loss_by_what_it_is_a_mean_over(distributed):
+    """Means of means: 10 tokens in 3 examples of loss 2, 30 tokens in one of loss 6; no mean is 4, as of batches."""
+    tally = Tally()
+    tally.add(_output(2.0, 10, [2, 1, 0], 1), 3)
+    tally.add(_output(6.0, 30, [1, 0, 0], 1), 1)
+    row = tally.read(distributed, _total)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert row == {
+        "examples": 4,
+        "total": 11.0,
+        "llm": 5.0,
+        "fusion": 3.0,
+        "prompt_share": [0.75, 0.25, 0.0],
+        "prompt_entropy": pytest.approx(entropy),
+        "agreement": 0.5,
+    }
+
+
+def test_a_tally_of_a_model_without_choice(distributed):
+    """Prompt tuning has no retriever: its rows have losses and nothing about prompts."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}, {"llm": 7}), 2)
+    assert tally.read(distributed, lambda losses: losses["llm"]) == {"examples": 2, "total": 1.5, "llm": 1.5}
+
+
+def test_a_batch_that_was_counted_elsewhere_adds_nothing(distributed):
+    """A rank that repeats an example, so that it has a batch in every step, would count it twice."""
+    tally = Tally()
+    tally.add(_output(2.0, 10, [1, 0], 1), 1)
+    alone = tally.read(distributed, _total)
+    tally.add(_output(6.0, 30, [0, 1], 1), 0)
+    assert tally.read(distributed, _total) == alone
+
+
+def test_a_loss_without_anything_to_take_a_mean_over(distributed):
+    """Batches of one example have no pair: a division of 0 by 0 would end the run as a loss that is no number."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(0.0), {"contrastive": torch.tensor(0.0)}, {"contrastive": 0}), 1)
+    assert tally.read(distributed, lambda losses: losses["contrastive"])["contrastive"] == 0
+
+
+def test_losses_of_the_file_enter_the_total(distributed):
+    """A total without them would choose the best checkpoint by another figure than the one that is logged."""
+    tally = Tally()
+    tally.add(StepOutput(torch.tensor(1.5), {"llm": torch.tensor(1.5)}, {"llm": 7}), 2)
+    row = tally.read(distributed, _total, {"fusion": 0.5})
+    assert (row["total"], row["fusion"]) == (2.5, 0.5)
+
+
+def test_reading_a_tally_twice_gives_the_same(distributed):
+    """Sums that are reduced in place would be counted again."""
+    tally = Tally()
+    tally.add(_output(2.0, 10, [2, 1], 3), 3)
+    assert tally.read(distributed, _total) == tally.read(distributed, _total)
+
+
+def test_one_prompt_for_everything_has_entropy_zero_and_no_sign(distributed):
+    """-0.0 in a log reads like an error."""
+    tally = Tally()
+    tally.add(_output(1.0, 10, [0, 4], 0), 4)
+    assert math.copysign(1, tally.read(distributed, _total)["prompt_entropy"]) == 1
+
+
+def test_dominance_is_warned_of_in_words():
+    """A retriever that sends everything to one prompt trains plain prompt tuning at K times the price."""
+    row = {"prompt_share": [0.02, 0.98]}
+    told = dominance_warning(row, "the examples of valid epoch 1")
+    assert told.endswith("hardly used. Nothing teaches the retriever to choose: L_selection is off")
+    assert dominance_warning({**row, "selection": 0.5}, "the examples of valid epoch 1") == (
+        "warning: prompt 1 was chosen for 98.0 % of the examples of valid epoch 1; the other 1 are hardly "
+        "used. Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
+    )
+
+
+@pytest.mark.parametrize(
+    "row", [{"prompt_share": [0.05, 0.95]}, {"prompt_share": [1.0]}, {"prompt_share": [0.5, 0.5]}, {}]
+)
+def test_no_warning_without_dominance(row):
+    """95 % is not above 95 %, and where there is one prompt there is no choice to warn of."""
+    assert dominance_warning(row, "everything") is None
+
+
+def test_only_the_main_process_writes_logs(tmp_path, distributed):
+    """Two ranks that append to one file garble its lines."""
+    other = RunLog(tmp_path, replace(distributed, rank=1))
+    other.write("train", 1, {"total": 1.0})
+    other.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Broken:
+    """Makes the losses of an engine NaN from a given forward pass on."""
+
+    def __init__(self, forward, good):
+        self.forward, self.left = forward, good
+
+    def __call__(self, *arguments):
+        output = self.forward(*arguments)
+        self.left -= 1
+        if self.left >= 0:
+            return output
+        bad = output.total * float("nan")
+        return output._replace(total=bad, losses={**output.losses, "llm": bad})
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
+    make_config, distributed, monkeypatch
+):
+    """Weights of NaN that overwrite the best checkpoint cost the whole run."""
+    folders, kept = [], []
+    start = Trainer.__init__
+
+    def breaking(self, engine, settings, distributed, folder, *rest):
+        start(self, engine, settings, distributed, folder, *rest)
+        engine.module.forward = _Broken(engine.module.forward, good=4 + 7)  # one epoch and its validation
+        folders.append(folder)
+
+    def keep(model, folder, distributed, metadata):
+        save_trained(model, folder, distributed, metadata)
+        kept.append((folder / "soft_prompts.safetensors").read_bytes())
+
+    monkeypatch.setattr(Trainer, "__init__", breaking)
+    monkeypatch.setattr(loop, "save_trained", keep)
+    config = make_config(training={"training_ratio": 0.2, "num_epochs": 3, "log_every": 1})
+    with pytest.raises(UserError) as caught:
+        train(config, distributed, "nan")
+    assert str(caught.value) == (
+        "step 5: total, llm is not a finite number; checkpoints kept so far are untouched in "
+        f"{folders[0]}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+    )
+    assert len(kept) == 1
+    assert (folders[0] / "soft_prompts.safetensors").read_bytes() == kept[0]
+    rows = json_rows(folders[0] / "metrics.jsonl")
+    assert [row["phase"] for row in rows] == ["train"] * 4 + ["train_epoch", "valid_epoch"]
+
+
+def test_the_best_validation_loss_decides_what_is_kept(make_config, distributed, monkeypatch):
+    """The last epoch's weights under the name of the best make every later number wrong."""
+    kept, losses = [], iter([3.0, 2.0, 2.5, 2.0])
+    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: next(losses))
+    tags = []
+
+    def save_trained(model, folder, distributed, metadata):
+        kept.append(metadata)
+        tags.append("trained part")
+
+    monkeypatch.setattr(loop, "save_trained", save_trained)
+    monkeypatch.setattr(loop, "save_checkpoint", lambda engine, folder, tag, distributed: tags.append(tag))
+    train(make_config(training={"training_ratio": 0.1, "num_epochs": 4}), distributed, "best")
+    better = ["trained part", "best", "last"]  # what is needed most first, should the disk fill up
+    assert tags == [*better, *better, "last", "last"]
+    assert [(metadata["validation_loss"], metadata["steps"]) for metadata in kept] == [(3.0, 2), (2.0, 4)]
+    assert {metadata["best_by"] for metadata in kept} == {"total validation loss"}
+
+
+def test_a_full_disk_is_one_line(tmp_path, distributed):
+    """A training of days would end in a traceback that does not name the disk."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    log = RunLog(tmp_path, distributed)
+    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
+        log.write("train", 1, {"total": 1.0})
+    with pytest.raises(UserError, match="No space left"):
+        log.close()

@@ -1,0 +1,95 @@
+"""Two processes over gloo: every ZeRO stage trains the same, nothing is counted twice, decoding is shared."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataset.loading import make_loader
+from models.decoding.decode import DecodeOptions, decode_runs
+from models.decoding.runs import load_run, read_run_config, read_trained
+from tests.conftest import config_for
+from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
+from trainer.validation import validate
+
+STAGES = (0, 1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def job(data, lm_folder, tmp_path_factory):
+    """What the launcher printed, and the run folder of each stage."""
+    out = tmp_path_factory.mktemp("two_ranks")
+    # 25 examples in batches of 2 x 4: the last step has one example for two ranks
+    lines = data["valid"].read_text(encoding="utf-8").splitlines(keepends=True)
+    valid = out / "valid.txt"
+    valid.write_text("".join(lines[:-3]), encoding="utf-8")
+    config = config_for({**data, "valid": valid}, lm_folder("opt"), out / "runs")
+    content = {"sections": config.model_dump(), "stages": STAGES, "out": str(out)}
+    (out / "job.json").write_text(json.dumps(content), encoding="utf-8")
+    done = launch("deepspeed", "--num_gpus=2", "tests/two_ranks.py", str(out / "job.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = json.loads((out / "runs.json").read_text(encoding="utf-8"))
+    return done, {int(stage): Path(run) for stage, run in runs.items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_trains_on_both_ranks(job, stage):
+    """A rank that trains alone, writes a folder of its own, or counts an example twice."""
+    _, runs = job
+    run = runs[stage]
+    assert len(list(run.parent.glob(f"stage{stage}_*"))) == 1
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    (train,), (valid,) = logged(run, "train_epoch"), logged(run, "valid_epoch")
+    assert train["step"] == 11  # 83 examples, 2 x 4 per step
+    assert train["examples"] == 83
+    assert valid["examples"] == 25
+    assert all(share * 25 == pytest.approx(round(share * 25)) for share in valid["prompt_share"])
+    if stage:
+        shards = {path.name for path in (run / "ds_ckpt/best").glob("*optim_states.pt")}
+        assert shards == {f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 1)}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_every_stage_learns_the_same(job, stage):
+    """Stages differ in where tensors lie, not in what is computed; stage 3 may not save empty shards."""
+    _, runs = job
+    for phase in ("train_epoch", "valid_epoch"):
+        ours, theirs = (logged(runs[number], phase)[0]["total"] for number in (stage, 2))
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = (read_trained(runs[number])[0] for number in (stage, 2))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-3)
+    assert load_run(runs[stage], read_run_config(runs[stage], [])).num_prompts == 3
+
+
+def test_two_ranks_validate_as_one(job, distributed):
+    """Figures of a cluster could not be compared with those of one machine, and the best epoch would differ."""
+    _, runs = job
+    model = load_run(runs[2], read_run_config(runs[2], []))
+    loader = make_loader(model.config.dataset.valid, model.tokenizer, model.config, False, max_tokens=380)
+    (wanted,) = logged(runs[2], "valid_epoch")
+    row = validate(BareEngine(model), loader, distributed)
+    assert row == {name: pytest.approx(wanted[name], rel=1e-5, abs=1e-6) for name in row}
+
+
+def test_only_the_main_process_prints(job):
+    """Every line twice, or a summary of the wrong rank."""
+    done, _ = job
+    lines = done.stdout.splitlines()
+    assert sum(line.startswith("run folder: ") for line in lines) == len(STAGES)
+    assert sum("2 rank(s)" in line for line in lines) == len(STAGES)
+
+
+def test_two_ranks_decode_what_one_does(job, distributed, tmp_path):
+    """A share that is lost or doubled in the gathering, or an order that depends on the ranks."""
+    _, runs = job
+    alone = shutil.copytree(runs[2], tmp_path / "alone")
+    for name in ("evaluation_result.txt", "evaluation_result.jsonl"):
+        (alone / name).unlink()
+    decode_runs([alone], distributed, DecodeOptions(batch_size=4))
+    rows = json_rows(alone / "evaluation_result.jsonl")
+    assert len(rows) == 25
+    assert_same_results(json_rows(runs[2] / "evaluation_result.jsonl"), rows)

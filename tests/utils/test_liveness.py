@@ -1,0 +1,171 @@
+"""A rank that fails or dies: the others end by themselves, with a line that names it."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+import torch.distributed
+
+from tests.helpers import launch, start_ranks
+from utils import liveness
+from utils.errors import UserError
+from utils.liveness import PATIENCE, SHORT_PATIENCE, Watch
+
+
+class _Ended(Exception):
+    """In the place of the end of the process."""
+
+
+@pytest.fixture
+def watches(monkeypatch):
+    """watches(size): the watches of all ranks on a store of their own; they look when they are told to."""
+    stores = []
+
+    def make(size):
+        stores.append(torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(stores[-1].port))
+        return [Watch(rank, size) for rank in range(size)]
+
+    def end(self, reason):
+        raise _Ended(reason)
+
+    monkeypatch.setattr(Watch, "_end", end)
+    monkeypatch.setattr(Watch, "join", lambda self, timeout=None: None)  # no thread was started
+    monkeypatch.setattr(liveness, "INTERVAL", 0.0)  # rank 0 waits for nobody
+    return make
+
+
+def _end_of(watch, looks=1):
+    """What a watch says at the last of some looks, and says nothing of before."""
+    for _ in range(looks - 1):
+        assert watch._look()
+    with pytest.raises(_Ended) as caught:
+        watch._look()
+    return str(caught.value)
+
+
+def test_a_rank_that_lives_is_left_alone(watches):
+    """A watch that ends a healthy job costs more than the wait that it saves."""
+    first, second = watches(2)
+    for _ in range(3 * PATIENCE):
+        assert first._look()
+        assert second._look()
+
+
+def test_a_silent_rank_is_named(watches):
+    """A rank that the system killed cannot say so: its number stands still."""
+    first, second = watches(2)
+    assert second._look()
+    assert "rank 1 is gone without a word" in _end_of(first, PATIENCE + 1)
+
+
+def test_after_a_failed_collective_the_patience_is_short(watches):
+    """The connection is broken already: nothing but the name of the dead rank is missing."""
+    first, _, third = watches(3)
+    first.store.set("suspicion", "")
+    assert third._look()
+    reason = _end_of(first, SHORT_PATIENCE + 1)
+    assert "rank 1 is gone" in reason
+    assert _end_of(third) == reason
+
+
+def test_what_a_rank_failed_of_is_told_to_the_others(watches):
+    """The others only see a connection that is closed, and their tracebacks hide the cause."""
+    first, second = watches(2)
+    second.fail(KeyError("speed"))
+    assert _end_of(first) == "rank 1 failed: KeyError: 'speed'"
+    first.fail(UserError("later"))
+    assert _end_of(first) == "rank 1 failed: KeyError: 'speed'"
+
+
+def test_a_rank_that_is_done_is_not_missed(watches):
+    """Ranks end at different times; the last one may not be ended because the others are done."""
+    first, second, third = watches(3)
+    second.leave()
+    assert first._look()
+    assert "rank 2 is gone" in _end_of(first, PATIENCE)  # the next one that has not left
+    third.leave()
+    assert not watches(2)[0].store.check(["left/1"])  # another job's store
+
+
+def test_nobody_left_to_look_at(watches):
+    """Rank 0 has the store and leaves last; were it to wait for ever, a job would never end."""
+    first, second = watches(2)
+    second.leave()
+    assert not first._look()
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """ranks(*command): two ranks; whatever still runs is ended after the test."""
+    started = []
+
+    def start(*command):
+        started.extend(start_ranks(tmp_path, *command))
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_killed_in_training_ends_the_other(ranks, data, lm_folder, tmp_path, victim):
+    """Out of memory on one rank: the others kept their GPUs for half an hour, or ended in a traceback."""
+    settings = {
+        "model.model_name": lm_folder("opt"),
+        "dataset.train": data["train"],
+        "dataset.valid": data["valid"],
+        "training.log_every": 1,
+    }
+    arguments = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    where = ["--config=config/sample/spt.yml", f"--log_dir={tmp_path / 'runs'}"]
+    processes = ranks("train.py", *where, "--epoch=100000", "--batch=2", "--save_model=no", *arguments)
+    while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")):
+        assert all(process.poll() is None for process in processes), (tmp_path / "0.out").read_text()
+        time.sleep(0.1)
+    os.kill(processes[victim].pid, signal.SIGKILL)
+    assert processes[1 - victim].wait() == 1
+    said = (tmp_path / f"{1 - victim}.out").read_text(encoding="utf-8")
+    assert f"error: rank {victim} is gone" in said
+    assert said.rstrip().endswith(f"; rank {1 - victim} ends too")
+    assert "Traceback" not in said
+    assert "frame #" not in said
+
+
+def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tmp_path):
+    """A rank that hangs after its error, as with work on a GPU, keeps its connections: nothing would break."""
+    processes = ranks("tests/lost_rank.py")
+    assert processes[0].wait() == 1
+    assert processes[1].poll() is None
+    said = (tmp_path / "0.out").read_text(encoding="utf-8")
+    assert said.strip() == "error: rank 1 failed: KeyError: 'speed'; rank 0 ends too"
+
+
+ALONE = """
+from datetime import timedelta
+from trainer import engine
+from utils.console import quiet_libraries
+from utils.errors import run_main
+quiet_libraries()
+engine.JOINING = timedelta(seconds=2)
+run_main(lambda: engine.start_distributed() and None)
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_rank_that_never_joins_is_not_waited_for(rank):
+    """One that fails on its arguments is gone before anybody watches it: the others waited half an hour."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+    done = launch(sys.executable, "-c", ALONE, variables=variables | {"MASTER_PORT": str(port)})
+    assert done.returncode == 1
+    assert f"error: rank {rank}: not all of 2 ranks joined within" in done.stderr
+    assert "Traceback" not in done.stderr
