@@ -1,6 +1,6 @@
 """Chat: `python interactive_test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
 
-from utils.arguments import chat_parser
+from models.decoding.arguments import chat_flags, chat_parser
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
@@ -14,7 +14,13 @@ def main() -> None:
 
     with distributed_context(args.local_rank) as distributed:
         chat_with_run(
-            args.model_path, distributed, args.persona, args.valid_path, args.seed, args.assignments
+            args.model_path,
+            distributed,
+            args.persona,
+            args.valid_path,
+            args.seed,
+            args.assignments,
+            chat_flags(args),
         )
 
 

@@ -1,6 +1,6 @@
 """Decode: `python test.py --model_path=RUN`, or the same under the `deepspeed` launcher."""
 
-from utils.arguments import decode_parser
+from models.decoding.arguments import decode_parser, decoding_flags
 from utils.console import quiet_libraries
 from utils.errors import run_main
 from utils.runs import find_runs
@@ -20,6 +20,7 @@ def main() -> None:
         skip_exists=args.skip_exists,
         selection_noise=args.selection_noise,
         assignments=tuple(args.assignments),
+        flags=decoding_flags(args),
     )
     with distributed_context(args.local_rank) as distributed:
         decode_runs(runs, distributed, options)

@@ -6,7 +6,7 @@ so the longer row gives its target logits too.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dataset.encoding import EncodedExample
+from dataset.similarity import PairLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tupl
     return row_of_text, text_of_row
 
 
-def _pad(
+def pad(
     sequences: Sequence[np.ndarray], fill: int, left: bool = False, width: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Stack ids into [B, width] int64 and a bool mask of the real tokens."""
@@ -129,18 +130,15 @@ class Collator:
     Args:
         pad_id: fills the rows.
         share_rows: `rows: dialogue`.
-        released: the retriever reads as in the authors' release, padding included (spec, section 10).
-        max_tokens: width that the release pads training texts to.
-        hide_id: a token that the release's mask by pad id hides from the loss, when pad is eos.
         pair_labels: gives +1 or -1 per pair i < j of personas (dataset/similarity.py); None when no loss asks for it.
     """
 
+    reads_padding = False
+    """whether scores depend on the padding, and so on which examples share a batch"""
+
     pad_id: int
     share_rows: bool = False
-    released: bool = False
-    max_tokens: int = 0
-    hide_id: int | None = None
-    pair_labels: Callable[[Sequence[str]], list[float]] | None = None
+    pair_labels: PairLabels | None = None
 
     def train(self, examples: Sequence[EncodedExample], groups: Sequence[Hashable] | None = None) -> Batch:
         """A training batch of examples that were encoded with their responses.
@@ -155,11 +153,11 @@ class Collator:
         # eos predicts nothing, and a longer text does not have it there
         texts = [example.ids[:-1] for example in examples]
         row_of_text, text_of_row = assign_rows(texts, groups)
-        input_ids, _ = _pad([texts[number] for number in text_of_row], self.pad_id)
+        input_ids, _ = pad([texts[number] for number in text_of_row], self.pad_id)
         rows, positions, tokens, example_of_token = [], [], [], []
         for number, example in enumerate(examples):
             places = np.concatenate([np.arange(*span) for span in example.targets])
-            places = places[example.ids[places] != self.hide_id] if self.hide_id is not None else places
+            places = self._counted(example.ids, places)
             positions.append(places - 1)
             tokens.append(example.ids[places].astype(np.int64))
             rows.append(np.full(len(places), row_of_text[number]))
@@ -180,7 +178,7 @@ class Collator:
 
     def inference(self, examples: Sequence[EncodedExample]) -> InferenceBatch:
         """A decoding batch of examples that were encoded without their responses."""
-        input_ids, mask = _pad([example.ids for example in examples], self.pad_id, left=True)
+        input_ids, mask = pad([example.ids for example in examples], self.pad_id, left=True)
         return InferenceBatch(
             input_ids=input_ids,
             attention_mask=mask.long(),
@@ -189,8 +187,9 @@ class Collator:
         )
 
     def _query(self, examples: Sequence[EncodedExample], training: bool) -> Query:
-        if not self.released:
-            return Query(*_pad([example.ids[: example.query_end] for example in examples], self.pad_id))
-        width = self.max_tokens if training else 0
-        ids, mask = _pad([example.ids for example in examples], self.pad_id, left=not training, width=width)
-        return Query(ids, torch.ones_like(mask))
+        """What the retriever reads: the text up to the end of the last turn."""
+        return Query(*pad([example.ids[: example.query_end] for example in examples], self.pad_id))
+
+    def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The target positions of a text that have a loss: all of them."""
+        return places

@@ -11,9 +11,9 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from dataset.dialogue import Example
+from dataset.settings import DataConfig
 from dataset.text import PromptText, label_turns, prompt_text
 from utils.errors import UserError
-from utils.schema import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,13 @@ class ExampleEncoder:
         UserError: the tokenizer has no eos token, no offsets, or an example cannot fit.
     """
 
+    drops_turns = True
+    """whether the oldest turns of a text that is too long are left out"""
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        config: Config,
+        config: DataConfig,
         max_tokens: int | None = None,
         response_only: bool = False,
     ) -> None:
@@ -67,7 +70,6 @@ class ExampleEncoder:
         self.pad = self.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self.max_tokens = min(config.dataset.max_token_length, max_tokens or config.dataset.max_token_length)
         self.max_turns = config.dataset.max_context_turns
-        self.released = config.model.fidelity == "released_code"
         self.freeze_persona = config.training.freeze_persona or response_only
         self.freeze_context = config.training.freeze_context or response_only
 
@@ -97,7 +99,7 @@ class ExampleEncoder:
 
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
         turns = label_turns(example.context)[drop - self._turns(example) :]
-        return prompt_text(example.persona, turns, example.response if with_response else None, self.released)
+        return prompt_text(example.persona, turns, example.response if with_response else None)
 
     def _turns(self, example: Example) -> int:
         """How many turns max_context_turns leaves; the partner's last one always stays."""
@@ -108,7 +110,7 @@ class ExampleEncoder:
         self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
     ) -> EncodedExample:
         drop = 0
-        while not self.released and self._length(encoding, with_response) > self.max_tokens:
+        while self.drops_turns and self._length(encoding, with_response) > self.max_tokens:
             drop += 1  # the oldest whole turn goes; the persona stays (spec, section 10)
             if drop >= self._turns(example):
                 raise UserError(
@@ -138,20 +140,8 @@ class ExampleEncoder:
             spans = [] if self.freeze_persona else [(1, context_start)]
             spans += [] if self.freeze_context else [(context_start, response_start)]
             spans += [(response_start, len(ids))]
-        if self.released and len(ids) > self.max_tokens:
-            ids, query_end, spans = self._cut_as_released(ids, query_end, spans, with_response)
         persona = " ".join(example.persona)
         return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index)
-
-    def _cut_as_released(
-        self, ids: np.ndarray, query_end: int, spans: list[tuple[int, int]], with_response: bool
-    ) -> tuple[np.ndarray, int, list[tuple[int, int]]]:
-        """The release cuts a long text on the left in training and on the right at inference."""
-        if not with_response:
-            return ids[: self.max_tokens], min(query_end, self.max_tokens), spans
-        lost = len(ids) - self.max_tokens
-        kept = [(max(start - lost, 1), end - lost) for start, end in spans if end - lost > 1]
-        return ids[lost:], max(query_end - lost, 1), kept
 
 
 def _token_at(encoding: Encoding, char: int) -> int:

@@ -1,20 +1,18 @@
-"""From a configuration to batches: read, take the share asked for, encode, collate, load."""
+"""From a dialogue file to batches: read, take the share asked for, encode, collate, load."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedTokenizerBase
 
-from dataset.batch import Batch, Collator
+from dataset.batch import Batch
 from dataset.dialogue import Example, examples_of
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
-from dataset.similarity import BleuPairs
+from dataset.settings import DataConfig
 from utils.errors import UserError
-from utils.schema import Config
 
 
 class EncodedDataset(Dataset[EncodedExample]):
@@ -38,7 +36,9 @@ class Ranks:
     world_size: int = 1
 
 
-def read_examples(path: str, config: Config, ratio: float = 1.0, only_longest: bool = False) -> list[Example]:
+def read_examples(
+    path: str, config: DataConfig, ratio: float = 1.0, only_longest: bool = False
+) -> list[Example]:
     """The examples of a dialogue file.
 
     Args:
@@ -52,50 +52,23 @@ def read_examples(path: str, config: Config, ratio: float = 1.0, only_longest: b
     return examples_of(kept, only_longest)
 
 
-def make_collator(
-    encoder: ExampleEncoder, config: Config, decoding: bool = False, label_pairs: bool = True
-) -> Collator:
-    """The collator that a configuration asks for.
-
-    Args:
-        encoder: gives padding and limits.
-        config: the configuration.
-        decoding: one row per example, as each has a prompt of its own, no pairs, and eos always counts.
-        label_pairs: False for the validation loss, whose pairs are those of the whole file.
-    """
-    training = config.training
-    with_retriever = config.model.model_type == "selective_pt" and not training.skip_retrieval
-    pairs = with_retriever and training.contrastive and training.contrastive_metric and not training.only_nll
-    released = config.model.fidelity == "released_code"
-    return Collator(
-        pad_id=encoder.pad,
-        share_rows=training.rows == "dialogue" and not decoding,
-        released=released,
-        max_tokens=encoder.max_tokens,
-        hide_id=encoder.pad if released and not decoding else None,
-        pair_labels=BleuPairs(training.contrastive_threshold)
-        if pairs and label_pairs and not decoding
-        else None,
-    )
-
-
 def make_loader(
     path: str,
-    tokenizer: PreTrainedTokenizerBase,
-    config: Config,
+    config: DataConfig,
+    encoder: ExampleEncoder,
+    collate: Callable[[Sequence[EncodedExample]], Batch],
     train: bool,
     ranks: Ranks | None = None,
-    max_tokens: int | None = None,
 ) -> DataLoader[Batch]:
     """Batches of a dialogue file with responses, for training or for the validation loss.
 
     Args:
         path: the file.
-        tokenizer: the base LM's.
         config: the configuration.
+        encoder: makes token ids of its examples.
+        collate: makes a batch of encoded examples.
         train: shuffle, and apply training_ratio.
         ranks: this process among all; the default is one process.
-        max_tokens: what the LM's positions leave for the text; a tighter limit than max_token_length wins.
 
     Raises:
         UserError: what is wrong with the file or an example, by line.
@@ -103,7 +76,6 @@ def make_loader(
     ranks = ranks or Ranks()
     training = config.training
     examples = read_examples(path, config, training.training_ratio if train else 1.0, training.only_longest)
-    encoder = ExampleEncoder(tokenizer, config, max_tokens)
     encoded = encoder.encode(examples, with_response=True)
     if train and len(encoded) < ranks.world_size:
         raise UserError(f"{path}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
@@ -120,7 +92,7 @@ def make_loader(
     return DataLoader(
         EncodedDataset(encoded),
         batch_sampler=sampler,
-        collate_fn=make_collator(encoder, config, label_pairs=train).train,
+        collate_fn=collate,
         num_workers=training.num_workers,
         persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs
         pin_memory=torch.cuda.is_available(),

@@ -57,7 +57,7 @@ class BatchSampler(Sampler[list[int]]):
         if self.shuffle:
             generator.shuffle(order)
         batches = self._even(self._filled(self._grouped(order)))
-        steps = np.arange(0, len(batches), self.world_size)  # neighbours are pair_labels: ranks wait little
+        steps = np.arange(0, len(batches), self.world_size)  # neighbours are similar: ranks wait little
         if self.shuffle:
             generator.shuffle(steps[:-1])  # the last step may be a short one, and stays last
         self.batches = [batches[step + self.rank] for step in steps][done:]

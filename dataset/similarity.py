@@ -1,6 +1,6 @@
-"""Which personas of a batch are pair_labels: the target of the contrastive loss (spec, section 4)."""
+"""Which personas of a batch are similar: the target of the contrastive loss (spec, section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +34,10 @@ def fixed_pairs(size: int) -> np.ndarray:
     others = (numbers + np.random.RandomState(0).randint(1, size, size)) % size
     pairs = np.concatenate([[numbers[:-1], numbers[1:]], [numbers, others]], axis=1)
     return np.sort(pairs, axis=0)
+
+
+PairLabels = Callable[[Sequence[str]], list[float]]
+"""personas of B examples -> labels of all pairs i < j, in the order (0, 1), (0, 2), .. (1, 2), .."""
 
 
 class BleuPairs:

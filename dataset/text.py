@@ -41,23 +41,19 @@ def label_turns(utterances: Sequence[str]) -> list[str]:
     return [(PARTNER if (index + offset) % 2 else SELF) + text for index, text in enumerate(utterances)]
 
 
-def prompt_text(
-    persona: Sequence[str], turns: Sequence[str], response: str | None, trailing_space: bool = False
-) -> PromptText:
+def prompt_text(persona: Sequence[str], turns: Sequence[str], response: str | None) -> PromptText:
     """The text of one example.
 
     Args:
         persona: persona lines, joined by single spaces.
         turns: labelled turns (see `label_turns`), oldest first.
         response: the response, or None at inference.
-        trailing_space: end an inference text in `R: ` as the authors' release does (spec, section 10).
     """
-    tail = " " + response if response is not None else " " if trailing_space else ""
     return PromptText(
         persona=f"given persona: {' '.join(persona)}",
         context=f"; context: {' '.join(turns)}",
         cue=" R:",
-        response=tail,
+        response="" if response is None else f" {response}",
     )
 
 

@@ -16,9 +16,9 @@ from dataset.batch import Batch, Query
 from dataset.encoding import EncodedExample
 from models.linear_cross_entropy import linear_cross_entropy
 from models.lm.language_model import LanguageModel
-from models.spt.losses import count_each
+from models.losses import count_each
+from models.settings import Config
 from utils.errors import UserError, shown
-from utils.schema import Config
 
 
 class StepOutput(NamedTuple):
@@ -75,6 +75,11 @@ class ConversationModel(nn.Module, ABC):
     """K; 0 where there is no soft prompt"""
     num_virtual_tokens: int = 0
     """V, positions of the LM that the prompt takes"""
+
+    @property
+    def has_retriever(self) -> bool:
+        """Whether prompts are chosen by scores."""
+        return False
 
     def score_prompts(self, query: Query) -> Tensor | None:
         """Scores [K, B] to choose the prompt by, or None where there is nothing to choose."""

@@ -1,8 +1,8 @@
 """An LM trained by its token losses alone: no choice of prompt."""
 
 from dataset.batch import Batch
+from models import losses as L
 from models.conversation import ConversationModel, StepOutput
-from models.spt import losses as L
 
 
 class PlainModel(ConversationModel):

@@ -1,45 +1,64 @@
-"""Model types by name: a new one is one new module and one line here."""
+"""Model types by name. A new one is one module that holds a `MODEL_TYPE`, and one line here."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+import importlib
+from typing import TYPE_CHECKING
 
-from models.baselines.prefix_tuning import build_prefix_tuning
-from models.baselines.prompt_tuning import (
-    build_full_finetuning,
-    build_lora,
-    build_prompt_tuning,
-    build_textual,
-)
-from models.conversation import ConversationModel
-from models.lm.base_lm import build_base_lm, train_tokenizer
-from models.lm.language_model import load_tokenizer
-from models.spt.model import build_selective
 from utils.errors import UserError, nearest
-from utils.schema import Config
 
-MODELS: dict[str, Callable[[Config, PreTrainedTokenizerBase], ConversationModel]] = {
-    "selective_pt": build_selective,
-    "language_model": build_base_lm,
-    "prompt_tuning": build_prompt_tuning,
-    "prefix_tuning": build_prefix_tuning,
-    "lora": build_lora,
-    "full_finetuning": build_full_finetuning,
-    "textual": build_textual,
+if (
+    TYPE_CHECKING
+):  # a name that is wrong is told before torch and transformers are imported, which takes seconds
+    from transformers import PreTrainedTokenizerBase
+
+    from models.conversation import ConversationModel
+    from models.model_type import ModelType
+    from models.settings import Config
+
+MODEL_TYPES: dict[str, str] = {
+    "selective_pt": "models.spt.model",
+    "language_model": "models.lm.base_lm",
+    "prompt_tuning": "models.baselines.prompt_tuning",
+    "prefix_tuning": "models.baselines.prefix_tuning",
+    "lora": "models.baselines.lora",
+    "full_finetuning": "models.baselines.full_finetuning",
+    "textual": "models.baselines.textual",
 }
-TOKENIZERS: dict[str, Callable[[Config], PreTrainedTokenizerBase]] = {
-    "language_model": train_tokenizer,
-}
+"""name -> module, which is imported when the type is asked for: some need libraries that take seconds to import"""
+
+
+def register_model_type(name: str, module: str) -> None:
+    """Add a model type; `module` holds its `MODEL_TYPE`.
+
+    Raises:
+        ValueError: the name is taken. Runs of two types under one name would be mixed up.
+    """
+    if name in MODEL_TYPES:
+        raise ValueError(f"model type '{name}' is registered twice")
+    MODEL_TYPES[name] = module
+
+
+def model_type(name: str) -> ModelType:
+    """The bundle of a model type.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in MODEL_TYPES:
+        raise UserError(f"model.model_type = '{name}'{nearest(name, MODEL_TYPES)}")
+    return importlib.import_module(MODEL_TYPES[name]).MODEL_TYPE
 
 
 def build_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     """The tokenizer of a configuration: the base LM's own, unless its model type makes one.
 
     Raises:
-        UserError: an unknown model type, or a tokenizer that cannot be loaded.
+        UserError: it cannot be loaded.
     """
-    _check(config)
-    make = TOKENIZERS.get(config.model.model_type)
+    from models.lm.language_model import load_tokenizer
+
+    make = model_type(config.model.model_type).make_tokenizer
     return make(config) if make else load_tokenizer(config.model)
 
 
@@ -47,14 +66,6 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> Conversat
     """The model of a configuration.
 
     Raises:
-        UserError: an unknown model type, or a base LM that cannot be loaded.
+        UserError: its base LM cannot be loaded.
     """
-    _check(config)
-    return MODELS[config.model.model_type](config, tokenizer)
-
-
-def _check(config: Config) -> None:
-    if config.model.model_type not in MODELS:
-        raise UserError(
-            f"model.model_type = '{config.model.model_type}'{nearest(config.model.model_type, MODELS)}"
-        )
+    return model_type(config.model.model_type).build(config, tokenizer)

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from dataset.dialogue import Example, examples_of
 from dataset.readers import read_dialogues
+from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
-from utils.config import build_config
-from utils.schema import Config
+from models.settings import Config
 
 if TYPE_CHECKING:
     from utils.distributed import DistributedContext

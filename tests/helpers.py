@@ -13,11 +13,11 @@ import pytest
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
-from dataset.loading import make_collator
 from models.conversation import ConversationModel, StepOutput
+from models.reading import make_collator
 from models.registry import build_model, build_tokenizer
+from models.settings import Config
 from tests.progress import run_while_it_moves
-from utils.schema import Config
 
 
 def model_of(config: Config) -> ConversationModel:

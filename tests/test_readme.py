@@ -4,11 +4,15 @@ import re
 import shlex
 
 import pytest
+from GONE import DEFAULTS
 
+from models.arguments import train_parser
+from models.configuration import load_config
+from models.decoding.arguments import chat_parser, decode_parser
+from models.settings import Config
 from tests.conftest import ROOT
-from utils.arguments import chat_parser, decode_parser, train_parser
-from utils.config import DEFAULTS, load_config, read_yaml
-from utils.schema import Config, Section
+from utils.config.schema import Section
+from utils.config.strict_yaml import read_yaml
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PARSERS = {"train.py": train_parser, "test.py": decode_parser, "interactive_test.py": chat_parser}

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from models.configuration import build_config
 from trainer.engine import make_engine
 from trainer.float32 import get_float32
 from trainer.training import train
-from utils.config import build_config
 from utils.distributed import DistributedContext, end_distributed, start_distributed
 
 STAGES = (0, 1, 2, 3)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from models.conversation import ConversationModel
 from models.lm.language_model import base_lm_folder, weights_sha256
+from models.settings import Config
 from trainer.float32 import get_float32
 from utils.distributed import DistributedContext
 from utils.errors import UserError, first_line
 from utils.files import file_sha256, to_json, write_errors, write_folder, write_together
 from utils.runs import CHECKPOINTS, METADATA, TRAINED
-from utils.schema import Config
 
 _LONGEST_TAG = 200
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
@@ -88,10 +88,11 @@ def _save_base_lm(model: ConversationModel, folder: Path) -> None:
 
 def run_metadata(config: Config, model: ConversationModel) -> dict[str, Any]:
     """What one must know to use the trained part: base model and hash of its files, sizes, data, seed, versions."""
+    name = getattr(config.model, "model_name", None)
     return {
         "model_type": config.model.model_type,
-        "base_model": config.model.model_name,
-        "base_model_sha256": weights_sha256(config.model.model_name) if config.model.model_name else None,
+        "base_model": name,
+        "base_model_sha256": weights_sha256(name) if name else None,
         "K": model.num_prompts,
         "V": model.num_virtual_tokens,
         "D": model.lm.width,

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.settings import Config
 from trainer.ds_keys import check_keys
 from utils.errors import UserError, existing_file, shown
-from utils.schema import Config
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
 

@@ -15,10 +15,10 @@ from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
 from pydantic import ValidationError
 from torch import nn
 
+from models.settings import Config
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
-from utils.schema import Config
 
 
 def check_ds_config(ds_config: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ import deepspeed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from models.settings import OptimisationSettings
 from trainer.checkpoints import save_checkpoint, save_trained
 from trainer.logs import RunLog, Tally, dominance_warning
 from trainer.validation import validate
 from utils.distributed import DistributedContext
 from utils.errors import UserError
-from utils.schema import TrainingConfig
 
 BEST_BY = "total validation loss"  # what the checkpoint `best` is chosen by
 
@@ -35,7 +35,7 @@ class Trainer:
     def __init__(
         self,
         engine: deepspeed.DeepSpeedEngine,
-        settings: TrainingConfig,
+        settings: OptimisationSettings,
         distributed: DistributedContext,
         folder: Path,
         train: DataLoader,

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from deepspeed.runtime import lr_schedules
 
-from utils.schema import TrainingConfig
+from models.settings import OptimisationSettings
 
 
 def make_scheduler(
-    optimizer: torch.optim.Optimizer, training: TrainingConfig, total_steps: int
+    optimizer: torch.optim.Optimizer, training: OptimisationSettings, total_steps: int
 ) -> Any | None:
     """The scheduler of `warmup_type`, with the first update's learning rate set; None where there is none.
 

@@ -12,8 +12,10 @@ from transformers.utils import logging as transformers_logging
 from dataset.loading import Ranks, make_loader
 from models.conversation import ConversationModel
 from models.decoding.runs import read_trained
-from models.lm.precision import PRECISIONS, decide_precision
+from models.lm.precision import PRECISIONS
+from models.reading import make_collator, make_encoder
 from models.registry import build_model, build_tokenizer
+from models.settings import Config
 from trainer.checkpoints import run_metadata, save_trained
 from trainer.ds_config import DEFAULT_PATH, complete_ds_config, read_ds_config, zero_stage
 from trainer.engine import (
@@ -25,11 +27,10 @@ from trainer.engine import (
     total_steps,
 )
 from trainer.loop import Trainer
-from utils.config import dump_config
-from utils.distributed import DistributedContext
+from utils.config.loading import dump
+from utils.distributed import DistributedContext, decide_precision
 from utils.files import write_whole
 from utils.runs import CONFIG, create_run_folder
-from utils.schema import Config
 
 
 def train(
@@ -69,7 +70,7 @@ def _train(
     transformers_logging.disable_progress_bar()
     given = read_ds_config(ds_config_path or DEFAULT_PATH)
     precision, reason = decide_precision(config.model.load_bit)
-    config.model.load_bit = precision
+    config = config.replaced({"model": {"load_bit": precision}})
     ds_config, notes = complete_ds_config(given, config, precision)
     check_ds_config(ds_config)
     set_seed(config.training.seed)
@@ -84,11 +85,17 @@ def _train(
     if tokenizer.pad_token_id is None:
         choices.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
     ranks = Ranks(distributed.rank, distributed.size)
-    train_loader = make_loader(
-        config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit
-    )
-    valid_loader = make_loader(
-        config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit
+    encoder = make_encoder(tokenizer, config, limit)
+    train_loader, valid_loader = (
+        make_loader(
+            path,
+            config,
+            encoder,
+            make_collator(encoder, config, label_pairs=train).train,
+            train=train,
+            ranks=ranks,
+        )
+        for path, train in ((config.dataset.train, True), (config.dataset.valid, False))
     )
     start = model.trained_state()
     if ckpt_path:
@@ -130,7 +137,7 @@ def _make_folder(config: Config, distributed: DistributedContext, name: str) -> 
     if not distributed.is_main:
         return None
     folder = create_run_folder(config.training.log_dir, name)
-    write_whole(folder / CONFIG, dump_config(config))
+    write_whole(folder / CONFIG, dump(config))
     return folder
 
 
@@ -146,8 +153,9 @@ def _opening(
     """What the run prints before its first step."""
     precision = PRECISIONS[config.model.load_bit]
     sizes = f"K = {model.num_prompts}, V = {model.num_virtual_tokens}, " if model.num_prompts else ""
+    name = getattr(config.model, "model_name", None)
     lines = [
-        f"{config.model.model_type} on {config.model.model_name or 'a new LM'} ({sizes}D = {model.lm.width}, "
+        f"{config.model.model_type} on {name or 'a new LM'} ({sizes}D = {model.lm.width}, "
         f"fidelity {config.model.fidelity})",
         parameter_summary(model),
         f"device {distributed.device}, {distributed.size} rank(s), {torch.get_num_threads()} thread(s) each, "

@@ -113,3 +113,18 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def decide_precision(load_bit: int | str) -> tuple[int | str, str | None]:
+    """The precision that this device has for `load_bit`, and a sentence where it differs.
+
+    Raises:
+        UserError: bf16 on a device without it.
+    """
+    accelerator = get_accelerator()
+    name = accelerator.device_name()
+    if load_bit == 16 and not accelerator.is_fp16_supported():
+        return "bf16", f"load_bit 16 -> bf16: {name} has no fast float16 here"
+    if load_bit == "bf16" and not accelerator.is_bf16_supported():
+        raise UserError(f"model.load_bit: bf16 is not supported on {name}; use 32 or 16")
+    return load_bit, None

@@ -55,10 +55,10 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
     path = Path(model_path)
     if not os.path.isdir(path):  # Path's own raises for a name that is too long
         raise UserError(f"--model_path {path}: no such folder")
-    if _is_run(path):
+    if is_run(path):
         return [path]
     try:
-        runs = sorted(folder for folder in path.glob(pattern) if _is_run(folder))
+        runs = sorted(folder for folder in path.glob(pattern) if is_run(folder))
     except (ValueError, NotImplementedError):
         raise UserError(
             f"--path_pattern '{pattern}': no pattern of sub-folders, such as '*LR=0.01*'"
@@ -73,7 +73,7 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
     return runs
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """A folder with checkpoints, or with a trained part or LM that somebody passed on without them."""
     has_lm = (folder / CONFIG).is_file() and (folder / BASE_LM / "config.json").is_file()
     return has_lm or (folder / CHECKPOINTS).is_dir() or (folder / TRAINED).is_file()

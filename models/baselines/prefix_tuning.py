@@ -1,18 +1,47 @@
 """Prefix tuning: trained keys and values in front of every layer's own (Li and Liang, 2021)."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from models.lm.language_model import LanguageModel, load_language_model
+from models.model_type import ModelType, StoredSize
 from models.plain import PlainModel
-from utils.schema import Config
+from models.settings import Config, PretrainedSettings
+from models.spt.soft_prompts import PromptSizes, stored_tokens
+
+
+class PrefixTuningSettings(PretrainedSettings):
+    """Which LM, how long a prefix; keys of `model`."""
+
+    peft_config: PromptSizes = PromptSizes()
+    """sizes of the prefix"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """Recomputed layers have no cache."""
+        return [
+            (
+                self.gradient_checkpointing,
+                "model.gradient_checkpointing has no cache, which is where prefix_tuning puts its prefix",
+            )
+        ]
+
+
+class PrefixTuningConfig(Config):
+    """The configuration of prefix tuning."""
+
+    model: PrefixTuningSettings = PrefixTuningSettings()
+    """the model"""
 
 
 class PrefixTuning(PlainModel):
     """V virtual positions per layer, given as keys and values; no reparametrisation."""
 
-    def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+    def __init__(
+        self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: PrefixTuningConfig
+    ) -> None:
         super().__init__(lm, tokenizer, config)
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         # the LM itself says what it caches: configurations have many names for the number of key heads
@@ -34,6 +63,13 @@ class PrefixTuning(PlainModel):
         return cache
 
 
-def build_prefix_tuning(config: Config, tokenizer: PreTrainedTokenizerBase) -> PrefixTuning:
-    """`model_type: prefix_tuning`."""
+def build_prefix_tuning(config: PrefixTuningConfig, tokenizer: PreTrainedTokenizerBase) -> PrefixTuning:
+    """A prefix on the configured base LM."""
     return PrefixTuning(load_language_model(config.model), tokenizer, config)
+
+
+def _stored_sizes(config: PrefixTuningConfig, state: Mapping[str, Tensor]) -> list[StoredSize]:
+    return [stored_tokens(config.model.peft_config, state.get("prefix"), axis=3)]
+
+
+MODEL_TYPE = ModelType(config=PrefixTuningConfig, build=build_prefix_tuning, stored_sizes=_stored_sizes)

@@ -7,29 +7,26 @@ import io
 import os
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Dialogue, Example
-from dataset.encoding import ExampleEncoder
-from dataset.loading import make_collator
 from dataset.readers import read_dialogues
 from dataset.text import cut_response, label_turns
 from models.conversation import ConversationModel
-from models.decoding.generation import DecodingSettings, Reply, choose_prompts, generate_replies
+from models.decoding.generation import Reply, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
-from models.lm.precision import decide_precision
-from utils.distributed import DistributedContext
+from models.reading import make_collator, make_encoder
+from models.settings import Config
+from utils.distributed import DistributedContext, decide_precision
 from utils.errors import UserError
 from utils.files import write_new
 from utils.runs import find_runs
-from utils.schema import Config
-
-SETTINGS = DecodingSettings(num_beams=10, no_repeat_ngram_size=4)  # spec, section 6
 
 HELP = """\
   exit    end the conversation
@@ -49,20 +46,22 @@ class Conversation:
         config: its configuration.
         draw_persona: gives the persona lines; asked at the start and at each `r`.
         device: where the model is.
+        seed: of what is drawn, tokens or prompts.
     """
 
     model: ConversationModel
     config: Config
     draw_persona: Callable[[], Sequence[str]]
     device: torch.device
+    seed: int = 0
     persona: tuple[str, ...] = ()
     history: list[str] = field(default_factory=list)
     transcript: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.encoder = ExampleEncoder(
-            self.model.tokenizer, self.config, self.model.text_limit(SETTINGS.max_new_tokens)
-        )
+        self.settings = self.config.chat
+        limit = self.model.text_limit(self.settings.max_new_tokens)
+        self.encoder = make_encoder(self.model.tokenizer, self.config, limit)
         self.collator = make_collator(self.encoder, self.config, decoding=True)
         self.reload()
 
@@ -83,8 +82,9 @@ class Conversation:
         """
         example = self._example(utterance)
         batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
-        scores, choice = choose_prompts(self.model, batch, seed=len(self.history))
-        reply = generate_replies(self.model, batch, scores, choice, SETTINGS)[0]
+        seed = self.seed + len(self.history)
+        scores, choice = choose_prompts(self.model, batch, seed=seed)
+        reply = generate_replies(self.model, batch, scores, choice, self.settings, seed=seed)[0]
         text = cut_response(reply.text).strip()
         self.history += [utterance, text]
         shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"
@@ -97,11 +97,10 @@ class Conversation:
         The encoder drops these itself for our runs. A text of the authors' is cut at its end, where the newest
         message stands: the model would no longer hear what is said to it.
         """
-        released = self.config.model.fidelity == "released_code"
         for start in range(len(self.history) + 1):
             context = (*self.history[start:], utterance)
             example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
-            if not released or self.encoder.fits(example):
+            if self.encoder.drops_turns or self.encoder.fits(example):
                 return example
         raise UserError(
             f"this message: with the persona it is longer than the {self.encoder.max_tokens} tokens that fit"
@@ -243,6 +242,7 @@ def chat_with_run(
     valid_path: str | None,
     seed: int | None,
     assignments: Sequence[str],
+    flags: Mapping[str, Any] | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> None:
     """Load a run folder and talk to it; only the main process talks.
@@ -253,8 +253,9 @@ def chat_with_run(
     run, *others = find_runs(model_path)
     if others:
         distributed.say(f"automatic choice: {run}, the first of {1 + len(others)} runs in {model_path}")
-    config = read_run_config(run, list(assignments))
-    config.model.load_bit, reason = decide_precision(config.model.load_bit)
+    config = read_run_config(run, assignments, flags)
+    precision, reason = decide_precision(config.model.load_bit)
+    config = config.replaced({"model": {"load_bit": precision}})
     if reason:
         distributed.say(f"automatic choice: {reason}")
     draw = persona_source(persona, config, valid_path, seed)
@@ -267,5 +268,7 @@ def chat_with_run(
     transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
     transformers_logging.disable_progress_bar()
     model = load_run(run, config).to(distributed.device)
-    chat = Conversation(model, config, draw, distributed.device)
+    # whoever samples without a seed wants other replies each time
+    drawn = seed if seed is not None else random.randrange(2**31)
+    chat = Conversation(model, config, draw, distributed.device, drawn if config.chat.do_sample else 0)
     converse(chat, ask or _ask, lambda text: print(text, flush=True), run)

@@ -3,8 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,21 @@ from transformers.utils import logging as transformers_logging
 
 from dataset.batch import Collator
 from dataset.dialogue import Example
-from dataset.encoding import EncodedExample, ExampleEncoder
-from dataset.loading import make_collator, read_examples
+from dataset.encoding import EncodedExample
+from dataset.loading import read_examples
 from dataset.text import cut_response, label_turns
 from models.conversation import ConversationModel
-from models.decoding.generation import DecodingSettings, Reply, StopAtMarks, choose_prompts, generate_replies
+from models.decoding.generation import Reply, StopAtMarks, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
-from models.lm.precision import PRECISIONS, decide_precision
-from utils.distributed import DistributedContext
+from models.decoding.settings import DecodingSettings
+from models.lm.precision import PRECISIONS
+from models.reading import make_collator, make_encoder
+from models.settings import Config
+from utils.distributed import DistributedContext, decide_precision
 from utils.errors import UserError
 from utils.files import check_writable, file_sha256, json_line, write_together
 from utils.liveness import reason_of, together
 from utils.metrics import score
-from utils.schema import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class DecodeOptions:
     skip_exists: bool = True
     selection_noise: float = 0.0
     assignments: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """nested sections of the configuration that the script's own flags set"""
     seed: int = 3407
-    decoding: DecodingSettings = DecodingSettings()
 
     def paths(self, run: Path) -> tuple[Path, Path]:
         """The result files of a run: rows for programs, text for people (spec, section 6)."""
@@ -49,8 +52,7 @@ class DecodeOptions:
     def described(self, config: Config) -> dict[str, Any]:
         """What the replies depend on beside the run itself, for the result file."""
         return {
-            "do_sample": False,
-            **asdict(self.decoding),
+            **config.decoding.model_dump(),
             "selection_noise": self.selection_noise,
             "seed": self.seed,
             "load_bit": config.model.load_bit,
@@ -134,10 +136,13 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
         return False
     config, _ = _config(run, options)
     wanted = options.described(config)
+    # a file that does not say how it was decoded cannot be compared; one that lacks a setting is older than it
+    written = _decoding_of(text_path)
+    found = DecodingSettings().model_dump() | written if written else {}
     # batch size and file name change no reply in float32
     differing = [
         key
-        for key, value in _decoding_of(text_path).items()
+        for key, value in found.items()
         if key not in ("batch_size", "valid") and value != wanted.get(key, value)
     ]
     if differing:
@@ -161,11 +166,10 @@ def _decoding_of(text_path: Path) -> dict[str, Any]:
 
 def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
     """The run's configuration in the precision that this device has, and a sentence where it differs."""
-    config = read_run_config(run, list(options.assignments))
-    config.model.load_bit, reason = decide_precision(config.model.load_bit)
-    if options.valid_path:
-        config.dataset.valid = options.valid_path
-    return config, reason
+    config = read_run_config(run, options.assignments, options.flags)
+    precision, reason = decide_precision(config.model.load_bit)
+    valid = options.valid_path or config.dataset.valid
+    return config.replaced({"model": {"load_bit": precision}, "dataset": {"valid": valid}}), reason
 
 
 def _load(
@@ -178,7 +182,7 @@ def _load(
     if distributed.is_main:
         check_writable(run)
     model = load_run(run, config).to(distributed.device)
-    if options.selection_noise and (model.num_prompts < 2 or config.training.skip_retrieval):
+    if options.selection_noise and not model.has_retriever:
         raise UserError(
             f"{run} has no retriever: --selection_noise would change the file's name and nothing else"
         )
@@ -205,21 +209,23 @@ def decode_examples(
     options: DecodeOptions,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number."""
-    encoder = ExampleEncoder(model.tokenizer, config, model.text_limit(options.decoding.max_new_tokens))
+    encoder = make_encoder(model.tokenizer, config, model.text_limit(config.decoding.max_new_tokens))
     collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
     # nothing is generated after a target, so it has the room of the new tokens too
-    scorer = ExampleEncoder(model.tokenizer, config, model.text_limit(0), response_only=True)
+    scorer = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
     targets = scorer.encode(examples, with_response=True)
     stopping = [StopAtMarks(model)]
     rows = {}
-    batches = decoding_batches(texts, options.batch_size, config)[distributed.rank :: distributed.size]
+    batches = decoding_batches(texts, options.batch_size, collator.reads_padding)[
+        distributed.rank :: distributed.size
+    ]
     bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not distributed.is_main, mininterval=0.5)
     with bar:
         for numbers in batches:
             batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
             scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
-            replies = generate_replies(model, batch, scores, choice, options.decoding, stopping)
+            replies = generate_replies(model, batch, scores, choice, config.decoding, stopping, options.seed)
             sums, counts = _target_losses(
                 model, collator, [targets[number] for number in numbers], choice, distributed
             )
@@ -229,14 +235,16 @@ def decode_examples(
     return rows
 
 
-def decoding_batches(texts: Sequence[EncodedExample], size: int, config: Config) -> list[list[int]]:
+def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: bool = False) -> list[list[int]]:
     """Batches of example numbers: dialogues of like length together, their examples side by side.
 
-    The authors' retriever reads the padding, so its choice depends on the batch: for `released_code` the
-    examples stay in the order of the file.
+    Args:
+        texts: the examples of a file.
+        size: of a batch.
+        keep_order: leave the examples in the order of the file, for a retriever that reads the padding.
     """
     order = list(range(len(texts)))
-    if config.model.fidelity == "paper":
+    if not keep_order:
         longest: dict[int, int] = {}
         for text in texts:
             longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
@@ -253,7 +261,7 @@ def _target_losses(
 ) -> tuple[list[float], list[int]]:
     """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
     groups = None
-    if not collator.released:
+    if not collator.reads_padding:
         prompts = [0] * len(targets) if choice is None else choice.tolist()
         groups = [(target.dialogue, prompt) for target, prompt in zip(targets, prompts, strict=True)]
     batch = collator.train(targets, groups)

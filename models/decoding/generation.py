@@ -1,46 +1,75 @@
 """Decoding: one `generate` call per batch, each text after the soft prompt that was chosen for it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers import __version__ as transformers_version
 
 from dataset.batch import InferenceBatch
 from models.conversation import ConversationModel
 from models.decoding.prefill import prefill
+from models.decoding.settings import DecodingSettings
 from utils.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingSettings:
-    """How replies are generated; the defaults are test.py's (spec, section 6).
+def generation_config(settings: DecodingSettings, eos_id: int, pad_id: int | None) -> GenerationConfig:
+    """Decoding settings in the words of the library; drawing is `DrawnTokens`' part."""
+    return GenerationConfig(
+        do_sample=False,
+        eos_token_id=eos_id,
+        pad_token_id=eos_id if pad_id is None else pad_id,
+        disable_compile=True,  # every batch has another shape
+        max_new_tokens=settings.max_new_tokens,
+        num_beams=settings.num_beams,
+        repetition_penalty=settings.repetition_penalty,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
+    )
 
-    Nothing is taken from the LM's own generation_config.json: with a repetition penalty of its own, "greedy" would
-    mean something else for each LM.
+
+class DrawnTokens(LogitsProcessor):
+    """Makes greedy decoding draw from the LM's distribution: the argmax of logits plus Gumbel noise is such a draw.
+
+    Each example has noise of its own, so that batch size and number of ranks change no reply.
+
+    Args:
+        indices: [B] places of the examples in their file.
+        seed: of the draws.
     """
 
-    max_new_tokens: int = 32
-    num_beams: int = 1
-    """1 is greedy decoding"""
-    no_repeat_ngram_size: int = 0
-    """n-grams of this size come once in a reply at most; 0 for no such rule"""
+    def __init__(self, indices: Tensor, seed: int) -> None:
+        # the third number keeps these draws apart from those of the prompts
+        self.generators = [np.random.default_rng([seed, index, 1]) for index in indices.tolist()]
 
-    def generation_config(self, eos_id: int, pad_id: int | None) -> GenerationConfig:
-        """The same in the words of the library."""
-        pad_id = eos_id if pad_id is None else pad_id
-        return GenerationConfig(
-            do_sample=False,
-            eos_token_id=eos_id,
-            pad_token_id=pad_id,
-            disable_compile=True,  # every batch has another shape
-            **asdict(self),
-        )
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Logits [B, Vocab] with the noise of one step."""
+        noise = [generator.gumbel(size=scores.shape[1]) for generator in self.generators]
+        return scores + torch.from_numpy(np.stack(noise)).to(scores)
+
+
+def _processors(settings: DecodingSettings, indices: Tensor, seed: int) -> LogitsProcessorList:
+    if not settings.do_sample:
+        return LogitsProcessorList()
+    processors: list[LogitsProcessor] = [TemperatureLogitsWarper(settings.temperature)]
+    if settings.top_k:
+        processors.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        processors.append(TopPLogitsWarper(settings.top_p))
+    return LogitsProcessorList([*processors, DrawnTokens(indices, seed)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +173,7 @@ def generate_replies(
     choice: Tensor | None,
     settings: DecodingSettings | None = None,
     stopping: Sequence[StoppingCriteria] = (),
+    seed: int = 0,
 ) -> list[Reply]:
     """The reply of every example of a batch.
 
@@ -158,6 +188,7 @@ def generate_replies(
         choice: [B] or None, the prompt of each example.
         settings: the default is greedy decoding of 32 new tokens.
         stopping: further reasons to end a row.
+        seed: of what `do_sample` draws.
     """
     settings = settings or DecodingSettings()
     tokenizer = model.tokenizer
@@ -167,7 +198,8 @@ def generate_replies(
         inputs_embeds=F.pad(start.embeddings, (0, 0, start.length, 0)),
         attention_mask=start.mask,
         past_key_values=start.cache,
-        generation_config=settings.generation_config(tokenizer.eos_token_id, tokenizer.pad_token_id),
+        generation_config=generation_config(settings, tokenizer.eos_token_id, tokenizer.pad_token_id),
+        logits_processor=_processors(settings, batch.indices, seed),
         stopping_criteria=StoppingCriteriaList(stopping),
     )  # [B, <= max_new_tokens]
     _check_steps(start.cache.get_seq_length() - start.length, tokens.shape[1], settings)

@@ -4,46 +4,54 @@ Nothing that is read here can run code: safetensors, JSON, YAML, and tensors thr
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.configuration import build_config, run_layer
 from models.conversation import ConversationModel
-from models.lm.language_model import base_lm_folder
 from models.lm.precision import DTYPES
-from models.registry import build_model, build_tokenizer
+from models.registry import build_model, build_tokenizer, model_type
 from models.release.checkpoint import FLOATS, read_config, read_module_state
 from models.release.names import from_released, is_released_name
-from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
+from models.release.settings import config_from_authors
+from models.settings import Config
+from utils.config.loading import COMMAND_LINE, parse_assignments
+from utils.config.schema import merge
 from utils.errors import UserError, first_line, shown
 from utils.runs import AUTHORS_CONFIG, CHECKPOINTS, CONFIG, TRAINED
-from utils.schema import Config
 
 _LONGEST_TAG = 200
+_SMALL = 32  # sizes up to this one are compared by name and shape when the model is there
 
 
-def read_run_config(run: Path, assignments: list[str]) -> Config:
-    """The configuration of a run folder, ours or the authors', with `--set` on top.
+def read_run_config(
+    run: Path, assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration of a run folder, ours or the authors', with `--set` and then a script's flags on top.
 
     A local LM that is not where the configuration says is looked for beside the run folder.
 
     Raises:
         UserError: there is none, or it is not valid.
     """
-    over = ("the command line", parse_assignments(assignments))
+    over = (COMMAND_LINE, merge(parse_assignments(assignments), flags or {}))
     if (run / CONFIG).is_file():
-        config = build_config([(str(run / CONFIG), read_yaml(run / CONFIG)), over])
+        config = build_config([run_layer(run), over])
     elif (run / AUTHORS_CONFIG).is_file():
         config = config_from_authors(read_config(run / AUTHORS_CONFIG), str(run / AUTHORS_CONFIG), over)
     else:
         raise UserError(f"{run}: neither {CONFIG} nor {AUTHORS_CONFIG} is here; is it a run folder?")
-    name = config.model.model_name
+    name = getattr(config.model, "model_name", None)
     # os.path, as Path's own raise for a name that is too long
     if name and not os.path.exists(name) and os.path.isfile(run.parent / name / "config.json"):
-        config.model.model_name = str(run.parent / name)  # runs and their LM were moved together
+        # runs and their LM were moved together
+        config = config.replaced({"model": {"model_name": str(run.parent / name)}})
     return config
 
 
@@ -55,38 +63,21 @@ def load_run(run: Path, config: Config) -> ConversationModel:
     Raises:
         UserError: no checkpoint, or one that does not fit the configuration.
     """
-    if config.model.model_type == "language_model":
-        # such a run is its LM: it replies to the prompt text alone
-        config.model.model_name, config.model.model_type = str(base_lm_folder(run)), "textual"
+    kind = model_type(config.model.model_type)
+    if kind.decoded_as is not None:
+        config = kind.decoded_as(config, run)
         return build_model(config, build_tokenizer(config)).eval()
     state, source = read_trained(run)  # before the LM, which takes longer to load
-    _check_sizes(config, state, source)
+    for size in kind.stored_sizes(config, state):
+        if size.asked > max(size.stored, _SMALL):
+            raise UserError(
+                f"{source} has {size.stored} for model.{size.key}, the configuration asks for {size.asked}"
+            )
     model = build_model(config, build_tokenizer(config))
     model.load_trained_state(state, str(source))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(DTYPES[config.model.load_bit])
     return model.eval()
-
-
-def _check_sizes(config: Config, state: dict[str, Tensor], source: Path) -> None:
-    """Compare what a few bytes of a config.yml can make large with the file, before memory is taken for it.
-
-    Raises:
-        UserError: the file is of another configuration.
-    """
-    virtual = [
-        state[name].shape[axis]
-        for name, axis in (("soft_prompts.weight", 1), ("prefix", 3))
-        if name in state and state[name].dim() > axis
-    ]
-    layers = len({name.split(".")[3] for name in state if name.startswith("retriever.encoder.layers.")})
-    encoder, sizes = config.model.retriever, config.model.peft_config
-    for what, asked, found in [
-        ("peft_config.num_virtual_tokens", sizes.num_virtual_tokens, virtual[0] if virtual else 0),
-        ("retriever.num_layers", encoder.num_layers if encoder.retriever_type else 0, layers),
-    ]:
-        if asked > max(found, 32):  # what is small is compared by name and shape when the model is there
-            raise UserError(f"{source} has {found} for model.{what}, the configuration asks for {asked}")
 
 
 def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:

@@ -5,7 +5,10 @@ so that `model.model_name` of a later run can point to it.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import (
@@ -20,15 +23,64 @@ from transformers import (
 
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
-from models.lm.language_model import LanguageModel
+from models.lm.language_model import LanguageModel, base_lm_folder
 from models.lm.precision import DTYPES
+from models.model_type import ModelType
 from models.plain import PlainModel
-from utils.schema import Config, InitConfig
+from models.settings import Config, LMSettings, PlainConfig, PretrainedSettings
+from utils.config.schema import Positive, Section
+
+_Layers = Annotated[int, Field(ge=1, le=200)]
+
+
+class InitSettings(Section):
+    """A base LM to be made from scratch."""
+
+    architecture: Literal["opt", "llama", "gpt2"]
+    """family of the base LM"""
+    hidden_size: Positive
+    """width of the LM; must be a multiple of num_heads"""
+    num_layers: _Layers
+    """decoder layers"""
+    num_heads: Positive
+    """attention heads"""
+    vocab_size: Annotated[int, Field(ge=260)]
+    """size of the byte-level BPE that is trained on dataset.train (256 bytes and the special tokens at least)"""
+    max_positions: Positive
+    """longest input in tokens, soft prompt included"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """Heads of one size."""
+        return [
+            (
+                self.hidden_size % self.num_heads != 0,
+                "model.init.hidden_size must be a multiple of model.init.num_heads",
+            )
+        ]
+
+
+class BaseLMSettings(LMSettings):
+    """Which LM is made; keys of `model`."""
+
+    init: InitSettings
+    """sizes of the LM"""
+
+
+class BaseLMConfig(Config):
+    """The configuration of a base LM."""
+
+    model: BaseLMSettings
+    """the model"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """The run folder is where the LM is kept."""
+        return [(not self.training.save_model, "training.save_model: false would throw the new LM away")]
+
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 
 
-def train_tokenizer(config: Config) -> PreTrainedTokenizerBase:
+def train_tokenizer(config: BaseLMConfig) -> PreTrainedTokenizerBase:
     """A byte-level BPE of `model.init.vocab_size` entries, trained on the prompt texts of dataset.train."""
     tokenizer = Tokenizer(tokenizer_models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -49,14 +101,14 @@ def train_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     )
 
 
-def _texts(config: Config) -> Iterator[str]:
+def _texts(config: BaseLMConfig) -> Iterator[str]:
     for dialogue in read_dialogues(config.dataset.train, config.dataset.format):
         last = len(dialogue.turns) - 1
         turns = label_turns(dialogue.context(last))
         yield prompt_text(dialogue.persona, turns, dialogue.turns[last].response).body
 
 
-def build_base_lm(config: Config, tokenizer: PreTrainedTokenizerBase) -> PlainModel:
+def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> PlainModel:
     """A randomly initialised LM of the sizes in `model.init`, all of it trainable."""
     lm_config = lm_config_of(config.model.init, tokenizer)
     model = AutoModelForCausalLM.from_config(
@@ -65,7 +117,7 @@ def build_base_lm(config: Config, tokenizer: PreTrainedTokenizerBase) -> PlainMo
     return PlainModel(LanguageModel(model, frozen=False), tokenizer, config)
 
 
-def lm_config_of(init: InitConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def lm_config_of(init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The Hugging Face configuration of `model.init` for a tokenizer."""
     tokens = {
         "vocab_size": len(tokenizer),
@@ -101,3 +153,20 @@ def lm_config_of(init: InitConfig, tokenizer: PreTrainedTokenizerBase) -> Pretra
         **sizes,
         **tokens,
     )
+
+
+def _decoded_as(config: BaseLMConfig, run: Path) -> PlainConfig:
+    """Such a run is its LM: it replies to the prompt text alone."""
+    model = {
+        "model_type": "textual",
+        "model_name": str(base_lm_folder(run)),
+        "load_bit": config.model.load_bit,
+        "fidelity": config.model.fidelity,
+    }
+    sections = {key: getattr(config, key) for key in ("training", "dataset", "decoding", "chat")}
+    return PlainConfig(model=PretrainedSettings.model_validate(model), **sections)
+
+
+MODEL_TYPE = ModelType(
+    config=BaseLMConfig, build=build_base_lm, make_tokenizer=train_tokenizer, decoded_as=_decoded_as
+)

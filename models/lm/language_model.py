@@ -5,7 +5,6 @@ import os
 import re
 from pathlib import Path
 
-import torch
 from huggingface_hub import HfApi, snapshot_download
 from torch import Tensor, nn
 from transformers import (
@@ -21,11 +20,10 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.lm.families import check_family, longest_input
+from models.lm.precision import DTYPES
+from models.settings import PretrainedSettings
 from utils.errors import UserError, first_line, shown
 from utils.runs import BASE_LM
-from utils.schema import ModelConfig
-
-DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
 
 
 class LanguageModel(nn.Module):
@@ -108,7 +106,7 @@ class LanguageModel(nn.Module):
         return cache
 
 
-def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: PretrainedSettings) -> PreTrainedTokenizerBase:
     """The base LM's tokenizer.
 
     Raises:
@@ -127,7 +125,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_language_model(config: ModelConfig, frozen: bool = True) -> LanguageModel:
+def load_language_model(config: PretrainedSettings, frozen: bool = True) -> LanguageModel:
     """The base LM in the configured precision.
 
     Raises:

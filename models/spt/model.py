@@ -1,4 +1,4 @@
-"""SPT: frozen LM, soft prompts and retriever composed (paper, section 3)."""
+"""SPT: frozen LM, soft prompts and retriever composed (paper, section 3). Its losses are in models/spt/terms.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,29 +9,43 @@ from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
 from dataset.encoding import EncodedExample
-from dataset.similarity import BleuPairs, fixed_pairs
+from dataset.similarity import PairLabels
+from models import losses as L
 from models.conversation import ConversationModel, StepOutput
 from models.feedback import feedback_counts
 from models.lm.language_model import LanguageModel, load_language_model
-from models.spt import losses as L
+from models.model_type import ModelType, StoredSize
+from models.release.retriever import ReleasedRetriever
 from models.spt.retriever import Retriever
-from models.spt.soft_prompts import SoftPrompts, start_prompts
-from utils.schema import Config
+from models.spt.settings import SelectiveConfig
+from models.spt.soft_prompts import SoftPrompts, start_prompts, stored_tokens
+from models.spt.terms import LOSSES, LossInputs, active_losses
+from utils.config.schema import Section
 
 
 class SelectivePromptTuning(ConversationModel):
-    """K soft prompts in front of one LM, and the retriever that learns to choose among them."""
+    """K soft prompts before one LM, and the retriever that learns to choose among them."""
 
-    def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
+    def __init__(
+        self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: SelectiveConfig
+    ) -> None:
         super().__init__(lm, tokenizer, config)
         self.num_prompts = config.model.K
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
-        self.retriever = None if config.training.skip_retrieval else Retriever(lm.width, config.model)
+        kind = ReleasedRetriever if config.model.released else Retriever
+        self.retriever = None if config.training.skip_retrieval else kind(lm.width, config.model)
+        self.settings = config.training
+        self.losses = active_losses(config.training)
+
+    @property
+    def has_retriever(self) -> bool:
+        """Whether prompts are chosen by scores, and not drawn."""
+        return self.retriever is not None and self.num_prompts > 1
 
     def scores(self, query: Query) -> Tensor:
-        """Retriever scores [K, B]; without a retriever all prompts are alike."""
+        """Retriever scores [K, B]; without a retriever all prompts have the same."""
         if self.retriever is None:
             return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
         return self.retriever(self.soft_prompts.weight, self.lm.embed(query.ids), query.mask)
@@ -46,90 +60,72 @@ class SelectivePromptTuning(ConversationModel):
         return self.soft_prompts.weight[choice]
 
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
-        """The four losses of spec, section 4. All K prompts go through the LM as one batch."""
-        settings = self.config.training
+        """The losses of docs/method.md, section 4. All K prompts go through the LM as one batch."""
         embeddings = self.soft_prompts.prepend_to(self.lm.embed(batch.input_ids))  # [K * R, V + S, D]
         hidden = self.hidden_at_targets(batch, embeddings, self.num_virtual_tokens)  # [K, N, H]
         token_losses = self.token_losses(hidden, batch)  # [K, N]
-        per_example = L.example_losses(token_losses.detach(), batch.target_examples, batch.num_examples)
-        scores = self.scores(batch.query)  # [K, B]
-
-        weights = None
-        if settings.annealing_nll:
-            limits = settings.annealing_scalar, settings.annealing_min, settings.annealing_max
-            weights = L.annealing_weights(scores, progress, *limits)[:, batch.target_examples]  # [K, N]
-        parts = {"llm": L.llm_loss(token_losses, weights)}
-        if self.retriever is not None and not settings.only_nll:
-            parts |= self._retriever_losses(batch, scores, per_example, hidden)
-        counts = {"llm": token_losses.numel(), "contrastive": batch.pair_labels.numel()}
+        inputs = LossInputs(
+            batch=batch,
+            token_losses=token_losses,
+            example_losses=L.example_losses(token_losses.detach(), batch.target_examples, batch.num_examples),
+            scores=self.scores(batch.query),
+            hidden=hidden,
+            losses_of=lambda states: self.token_losses(states, batch),
+            progress=progress,
+            training=self.training,
+        )
+        computed = {name: term.compute(inputs, self.settings) for name, term in self.losses.items()}
+        parts = {name: loss for name, loss in computed.items() if loss is not None}
         return StepOutput(
             self.total_loss(parts),
             parts,
-            {name: counts.get(name, batch.num_examples) for name in parts},
-            {} if self.retriever is None else feedback_counts(scores, -per_example),
-            scores.detach().T if self._with_contrastive else None,
+            {name: self.losses[name].count(inputs) for name in parts},
+            {} if self.retriever is None else feedback_counts(inputs.scores, -inputs.example_losses),
+            inputs.scores.detach().T if any(term.of_file for term in self.losses.values()) else None,
         )
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
-        """The weighted sum of spec, section 4."""
-        settings = self.config.training
-        weights = {
-            "llm": 1.0,
-            "selection": settings.selective_loss_weight,
-            "fusion": 1.0,
-            "contrastive": settings.contrastive_weight,
-        }
-        if settings.disable_nll:
-            del weights["llm"]  # not weighted by 0: nothing may learn from it
-        return sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+        """The weighted sum of docs/method.md, section 4."""
+        weights = {name: term.weight(self.settings) for name, term in self.losses.items()}
+        # a loss without a weight is not weighted by 0: nothing may learn from it
+        return sum(
+            weight * losses[name] for name, weight in weights.items() if weight is not None and name in losses
+        )
 
     def file_losses(self, outputs: Tensor, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
-        """L_contrastive on pairs that depend on the file alone, from the scores [n, K] of its examples."""
-        if not self._with_contrastive:
-            return {}
-        pairs = fixed_pairs(len(examples))  # [2, P]
-        label = BleuPairs(self.config.training.contrastive_threshold).label
-        labels = [label(examples[first].persona, examples[second].persona) for first, second in pairs.T]
-        return {
-            "contrastive": L.contrastive_loss(
-                outputs.T,
-                torch.tensor(labels, device=outputs.device),
-                torch.from_numpy(pairs).to(outputs.device),
-            )
-        }
-
-    @property
-    def _with_contrastive(self) -> bool:
-        settings = self.config.training
-        wanted = settings.contrastive and settings.contrastive_metric and not settings.only_nll
-        return bool(self.retriever is not None and wanted)
-
-    def _retriever_losses(
-        self, batch: Batch, scores: Tensor, per_example: Tensor, hidden: Tensor
-    ) -> dict[str, Tensor]:
-        settings = self.config.training
-        parts = {}
-        if settings.selective_loss:
-            noise = None
-            if settings.adding_noise and self.training:
-                noise = settings.adding_noise * torch.randn_like(scores)
-            parts["selection"] = L.selection_loss(
-                scores, per_example, settings.tau_gold, settings.tau_sim, noise
-            )
-        if settings.ensemble:
-            # the head is linear: the score-weighted sum of logits is the head of the weighted sum of hiddens
-            example_of_token = batch.target_examples
-            fused = torch.einsum("kn,knh->nh", scores[:, example_of_token].to(hidden.dtype), hidden)
-            parts["fusion"] = L.fusion_loss(
-                self.token_losses(fused[None], batch)[0], example_of_token, batch.num_examples
-            )
-        # a validation batch has no labels: which examples share it must not matter, see `file_losses`
-        if self._with_contrastive and (self.training or batch.pair_labels.numel()):
-            parts["contrastive"] = L.contrastive_loss(scores, batch.pair_labels)
-        return parts
+        """Losses of a whole validation file, from the scores [n, K] of its examples."""
+        terms = {name: term.of_file for name, term in self.losses.items() if term.of_file is not None}
+        return {name: of_file(outputs.T, examples, self.settings) for name, of_file in terms.items()}
 
 
-def build_selective(config: Config, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:
+def build_selective(config: SelectiveConfig, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:
     """SPT on the configured base LM."""
     lm = load_language_model(config.model, frozen=not config.training.all_tunable)
     return SelectivePromptTuning(lm, tokenizer, config)
+
+
+def _loss_sections() -> list[type[Section]]:
+    return [term.settings for term in LOSSES.values()]
+
+
+def _pair_labels(config: SelectiveConfig) -> PairLabels | None:
+    makers = [term.pair_labels for term in active_losses(config.training).values() if term.pair_labels]
+    return makers[0](config.training) if makers else None
+
+
+def _stored_sizes(config: SelectiveConfig, state: Mapping[str, Tensor]) -> list[StoredSize]:
+    encoder = config.model.retriever
+    layers = {name.split(".")[3] for name in state if name.startswith("retriever.encoder.layers.")}
+    return [
+        stored_tokens(config.model.peft_config, state.get("soft_prompts.weight"), axis=1),
+        StoredSize("retriever.num_layers", encoder.num_layers if encoder.retriever_type else 0, len(layers)),
+    ]
+
+
+MODEL_TYPE = ModelType(
+    config=SelectiveConfig,
+    build=build_selective,
+    training_sections=_loss_sections,
+    pair_labels=_pair_labels,
+    stored_sizes=_stored_sizes,
+)

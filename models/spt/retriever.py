@@ -1,11 +1,14 @@
 """The dense retriever: scores the K soft prompts against each example's context (paper, section 3.2)."""
 
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from utils.config.schema import Positive, Section, Several
 from utils.errors import UserError
-from utils.schema import ModelConfig
 
 _ACTIVATIONS = {
     "softplus": lambda cosine: F.softplus(cosine, beta=10, threshold=1),
@@ -14,25 +17,51 @@ _ACTIVATIONS = {
 }
 
 
+class EncoderSettings(Section):
+    """An encoder before the retriever's linear layer."""
+
+    retriever_type: Literal["transformer_encoder"] | None = None
+    """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
+    retriever_on: Several[Literal["extra", "lm"]] = ("extra", "lm")
+    """what passes through the encoder: the prompts (extra), the context (lm)"""
+    n_head: Positive = 4
+    """attention heads of the encoder; must divide D"""
+    num_layers: Annotated[int, Field(ge=1, le=200)] = 1
+    """layers of the encoder"""
+
+
+class RetrieverSettings(Section):
+    """How soft prompts are scored against a context; keys of `model`."""
+
+    normalizer: Literal["linear"] | None = "linear"
+    """linear: one Linear(D, D) shared by prompts and context; null: cosine of the plain means"""
+    normalizer_on: Several[Literal["prompt", "lm"]] = ("prompt", "lm")
+    """what passes through the normalizer: the prompts, the context (lm)"""
+    score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
+    """activation on the cosine: softplus has beta 10, threshold 1"""
+    retriever: EncoderSettings = EncoderSettings()
+    """an encoder before the normalizer"""
+
+
 class Retriever(nn.Module):
     """s[k, b] = act(cos(e_k, e_ctx_b)), from means of embeddings through one shared Linear(D, D).
 
     Args:
         width: D, the LM's embedding width.
-        config: `normalizer`, `normalizer_on`, `score_activation`, `retriever`, `fidelity`.
+        config: its settings.
 
     Raises:
         UserError: the transformer encoder's heads do not divide D.
     """
 
-    def __init__(self, width: int, config: ModelConfig) -> None:
+    batch_first = True  # of the encoder
+
+    def __init__(self, width: int, config: RetrieverSettings) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width) if config.normalizer == "linear" else None
         self.linear_on = set(config.normalizer_on)
         self.activation = _ACTIVATIONS[config.score_activation]
         self.encoder, self.encoder_on = None, set(config.retriever.retriever_on)
-        # the release forgot batch_first, so its encoder attends across the batch (spec, section 10)
-        self.across_batch = config.fidelity == "released_code"
         if config.retriever.retriever_type == "transformer_encoder":
             if width % config.retriever.n_head:
                 raise UserError(
@@ -40,11 +69,15 @@ class Retriever(nn.Module):
                     f"width {width}"
                 )
             layer = nn.TransformerEncoderLayer(
-                width, config.retriever.n_head, batch_first=not self.across_batch, dropout=0.0
+                width, config.retriever.n_head, batch_first=self.batch_first, dropout=0.0
             )
             self.encoder = nn.TransformerEncoder(
                 layer, config.retriever.num_layers, enable_nested_tensor=False
             )
+
+    def encode(self, encoder: nn.Module, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """What the encoder makes of embeddings [*, Q, D], the positions outside `mask` unseen."""
+        return encoder(embeddings, src_key_padding_mask=~mask)
 
     def forward(self, prompts: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Scores of all prompts for all examples.
@@ -68,8 +101,7 @@ class Retriever(nn.Module):
         dtype = next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)
         embeddings = embeddings.to(dtype)
         if self.encoder is not None and encoder_name in self.encoder_on:
-            padding = None if self.across_batch else ~mask
-            embeddings = self.encoder(embeddings, src_key_padding_mask=padding)
+            embeddings = self.encode(self.encoder, embeddings, mask)
         weights = mask.to(torch.float32)[..., None]
         mean = (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         if self.linear is None or linear_name not in self.linear_on:

@@ -1,16 +1,43 @@
 """K soft prompts of V virtual tokens each."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from models.lm.language_model import LanguageModel
+from models.model_type import StoredSize
+from utils.config.schema import Positive, Section
 from utils.errors import UserError
-from utils.schema import ModelConfig
 
 TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
+
+
+class PromptSizes(Section):
+    """Sizes of a soft prompt."""
+
+    num_virtual_tokens: Positive = 8
+    """V, virtual tokens per soft prompt (and per layer for prefix tuning)"""
+
+
+class PromptStartSettings(Section):
+    """Where soft prompts start from; keys of `model`."""
+
+    prompt_init: Literal["random", "vocab", "text"] = "random"
+    """random: N(0, 1); vocab: embeddings of randomly drawn tokens; text: embeddings of prompt_init_text"""
+    prompt_init_text: str | None = None
+    """the text of `prompt_init: text`, repeated or cut to V tokens; prompts 1.. get noise of 0.5 embedding stds"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """A text to start from."""
+        return [
+            (
+                self.prompt_init == "text" and not self.prompt_init_text,
+                "model.prompt_init: text needs model.prompt_init_text",
+            )
+        ]
 
 
 class SoftPrompts(nn.Module):
@@ -42,9 +69,15 @@ class SoftPrompts(nn.Module):
         return torch.cat([prompts.to(texts.dtype), texts], dim=2).flatten(0, 1)
 
 
+def stored_tokens(sizes: PromptSizes, stored: Tensor | None, axis: int) -> StoredSize:
+    """The virtual tokens asked for, beside those of a stored tensor, which has them on one axis."""
+    found = stored.shape[axis] if stored is not None and stored.dim() > axis else 0
+    return StoredSize("peft_config.num_virtual_tokens", sizes.num_virtual_tokens, found)
+
+
 @torch.no_grad()
 def start_prompts(
-    prompts: SoftPrompts, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+    prompts: SoftPrompts, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: PromptStartSettings
 ) -> None:
     """`prompt_init`: leave N(0, 1), or start from embeddings of drawn tokens or of a text.
 

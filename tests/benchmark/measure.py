@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.batch import Batch
-from dataset.loading import make_collator
 from models.decoding.decode import decoding_batches
-from models.decoding.generation import DecodingSettings, StopAtMarks, generate_replies
+from models.decoding.generation import StopAtMarks, generate_replies
+from models.decoding.settings import DecodingSettings
+from models.reading import make_collator
 from tests.benchmark import straightforward
 from tests.benchmark.setting import PADDED, Setting, make_setting
 

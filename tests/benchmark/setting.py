@@ -8,14 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from dataset.encoding import EncodedExample, ExampleEncoder
-from dataset.loading import make_collator, read_examples
+from dataset.loading import read_examples
 from dataset.sampler import BatchSampler
+from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
 from models.lm.language_model import LanguageModel
 from models.lm.precision import DTYPES
+from models.reading import make_collator
+from models.settings import Config
 from models.spt.model import SelectivePromptTuning
-from utils.config import build_config
-from utils.schema import Config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dataset.batch import Batch, InferenceBatch
-from models.spt import losses as L
+from models import losses as L
 from models.spt.model import SelectivePromptTuning
 
 

@@ -8,8 +8,8 @@ import torch
 
 from dataset.batch import Collator, assign_rows
 from dataset.encoding import EncodedExample, ExampleEncoder
-from dataset.loading import make_collator
 from models.lm.language_model import load_tokenizer
+from models.reading import make_collator
 
 PAD = 99
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from models.baselines.prefix_tuning import PrefixTuning
 from models.baselines.prompt_tuning import LoraModel, PromptTuning
-from models.decoding.generation import DecodingSettings, generate_replies
+from models.decoding.generation import generate_replies
+from models.decoding.settings import DecodingSettings
 from models.lm.families import FAMILIES, longest_input
 from models.lm.language_model import LanguageModel, load_language_model
 from models.registry import build_tokenizer

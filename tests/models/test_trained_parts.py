@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from models.configuration import build_config
 from tests.conftest import FAMILIES
 from tests.helpers import model_of, train_batch
 from tests.models.spt.test_retriever import encoder, everything
-from utils.config import build_config
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from GONE import flags_as_sections
 
 import evaluate_runs_results
+from models.arguments import train_parser
+from models.configuration import load_config
+from models.decoding.arguments import chat_parser, decode_parser
 from trainer import demo
-from utils.arguments import chat_parser, decode_parser, flags_as_sections, train_parser
-from utils.config import load_config
 from utils.errors import UserError
 
 SCRIPTS = ["train.py", "train.py", "test.py", "evaluate_runs_results.py", "interactive_test.py"]

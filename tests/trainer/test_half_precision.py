@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from models.linear_cross_entropy import linear_cross_entropy
-from models.spt.losses import example_losses, fusion_loss
+from models.losses import example_losses, fusion_loss
 from tests.models.spt.test_retriever import make
 
 HALF = [torch.bfloat16, torch.float16]

@@ -3,9 +3,12 @@
 import argparse
 
 import pytest
+from GONE import flags_as_sections
 
-from utils.arguments import boolean, changes_in_name, chat_parser, flags_as_sections, positive, train_parser
-from utils.arguments import decode_parser as decode_parser
+from models.arguments import changes_in_name, train_parser
+from models.decoding.arguments import chat_parser
+from models.decoding.arguments import decode_parser as decode_parser
+from utils.config.flags import boolean, positive
 from utils.errors import UserError
 from utils.runs import run_name
 

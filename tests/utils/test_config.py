@@ -1,9 +1,12 @@
 """Configurations: every typo is an error that names the key, the file and the nearest valid key."""
 
 import pytest
+from GONE import flags_as_sections
 
-from utils.arguments import flags_as_sections, train_parser
-from utils.config import build_config, config_from_authors, dump_config, load_config
+from models.arguments import train_parser
+from models.configuration import build_config, load_config
+from models.release.settings import config_from_authors
+from utils.config.loading import dump
 from utils.errors import UserError
 
 MODEL = "model: {model_name: x}\n"
@@ -238,7 +241,7 @@ def test_a_resolved_configuration_is_its_own_source(load):
         MODEL, "model.prompt_init_text='née: \u2028 #'", "training.tau_gold=1e-7", "model.load_bit=bf16"
     )
     assert config.training.tau_gold == 1e-7
-    assert load(dump_config(config)) == config
+    assert load(dump(config)) == config
 
 
 def test_the_authors_blanks_are_no_settings():

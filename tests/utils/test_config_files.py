@@ -4,11 +4,14 @@ import shlex
 
 import pytest
 import yaml
+from GONE import DEFAULTS, flags_as_sections
 
+from models.arguments import train_parser
+from models.configuration import load_config
+from models.settings import Config
 from tests.conftest import ROOT
-from utils.arguments import flags_as_sections, train_parser
-from utils.config import DEFAULTS, load_config, read_yaml
-from utils.schema import Config, Section
+from utils.config.schema import Section
+from utils.config.strict_yaml import read_yaml
 
 SHIPPED = sorted((ROOT / "config").rglob("*.yml"))
 CONVAI2 = ROOT / "config" / "convai2"

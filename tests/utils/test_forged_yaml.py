@@ -2,7 +2,9 @@
 
 import pytest
 
-from utils.config import build_config, load_config, parse_assignments, read_yaml
+from models.configuration import build_config, load_config
+from utils.config.loading import parse_assignments
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError, shown
 
 

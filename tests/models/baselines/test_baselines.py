@@ -5,7 +5,8 @@ import torch
 from peft import PeftModel, PrefixTuningConfig, TaskType, get_peft_model
 
 from models.conversation import ConversationModel
-from models.decoding.generation import DecodingSettings, generate_replies
+from models.decoding.generation import generate_replies
+from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES
 from tests.helpers import inference_batch, model_of, train_batch
 

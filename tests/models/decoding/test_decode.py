@@ -11,11 +11,11 @@ import torch
 
 from dataset.dialogue import examples_of
 from dataset.encoding import ExampleEncoder
-from dataset.loading import make_collator
 from dataset.readers import read_dialogues
 from models.decoding import decode
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config
+from models.reading import make_collator
 from tests.helpers import assert_same_results, json_rows, model_of, train_batch
 from trainer.training import train
 from utils.errors import UserError

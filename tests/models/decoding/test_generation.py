@@ -9,13 +9,8 @@ import torch
 from torch import nn
 
 from dataset.text import CUT_MARKS, cut_response
-from models.decoding.generation import (
-    DecodingSettings,
-    StopAtMarks,
-    choose_prompts,
-    generate_replies,
-    pick_prompts,
-)
+from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies, pick_prompts
+from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES, ROOT
 from tests.helpers import inference_batch, model_of, train_batch
 from utils.errors import UserError

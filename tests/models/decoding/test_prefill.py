@@ -7,8 +7,9 @@ from torch import nn
 
 from dataset.batch import assign_rows
 from models.decoding.decode import DecodeOptions, decode_examples
-from models.decoding.generation import DecodingSettings, generate_replies
+from models.decoding.generation import generate_replies
 from models.decoding.prefill import prefill
+from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES
 from tests.helpers import encoded, inference_batch, model_of
 from utils.distributed import DistributedContext

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from models.configuration import build_config
 from models.lm import language_model
 from models.lm.base_lm import train_tokenizer
 from models.lm.language_model import LanguageModel, base_lm_folder, load_language_model, load_tokenizer
 from models.registry import build_model, build_tokenizer
 from tests.conftest import FAMILIES
 from tests.helpers import train_batch
-from utils.config import build_config
 from utils.errors import UserError
 
 INIT = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 300, "max_positions": 384}

@@ -5,8 +5,8 @@ from math import exp, log, sqrt
 import pytest
 import torch
 
+from models.configuration import build_config
 from models.spt.retriever import Retriever
-from utils.config import build_config
 from utils.errors import UserError
 
 SOFTPLUS_AT_ZERO, SOFTPLUS_AT_MINUS = log(2) / 10, log(1 + exp(-6)) / 10  # ln(1 + exp(10 x)) / 10

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models import losses as L
 from models.decoding.runs import read_trained
-from models.spt import losses as L
 from models.spt.soft_prompts import TEXT_NOISE
 from tests.helpers import inference_batch, model_of, train_batch
 from trainer.training import train

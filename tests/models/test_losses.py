@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from models.spt.losses import (
+from models.losses import (
     annealing_weights,
     contrastive_loss,
     example_losses,

@@ -1,0 +1,90 @@
+"""The command line of train.py: flags that the sections of the configuration declare, and a few of its own."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from models.configuration import build_config, config_layers, type_name
+from models.registry import model_type
+from models.settings import Config
+from utils.config.flags import (
+    Parser,
+    add_engine_flags,
+    add_section_flags,
+    boolean,
+    flagged_keys,
+    given_flags,
+    nested,
+)
+from utils.config.loading import COMMAND_LINE, Layer
+from utils.config.schema import Section, section_of
+
+# in this order the run's name tells what the command line changed (docs/method.md, section 5)
+_LABELS = ("LR", "SLW", "CTRW", "NOISE", "PTRAIN")
+_TRAINED_WITH = ("model", "training", "dataset")  # sections whose flags train.py has
+
+
+def train_parser(config: type[Config]) -> Parser:
+    """Flags of train.py for one model type. A flag that is left out leaves the configuration's value.
+
+    Args:
+        config: the type's configuration, whose sections have the flags.
+    """
+    parser = Parser("Train a model on dialogues.")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration")
+    for name in _TRAINED_WITH:
+        add_section_flags(parser, _section(config, name), f"{name}.")
+    parser.add_argument("--bf16", type=boolean, metavar="yes|no", help="yes: model.load_bit becomes bf16")
+    parser.add_argument("--tokenizer_parallel", type=boolean, default=True, metavar="yes|no", help="threads")
+    parser.add_argument(
+        "--do_test", type=boolean, default=False, metavar="yes|no", help="decode when trained"
+    )
+    parser.add_argument("--exp_name", help="run name instead of the configuration's file stem")
+    parser.add_argument("--ckpt_path", metavar="RUN", help="start from the trained part of this run folder")
+    add_engine_flags(parser)
+    return parser
+
+
+def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, Config]:
+    """The command line of train.py, and the configuration that it asks for.
+
+    Read twice, as the configuration's model type decides which flags there are.
+
+    Raises:
+        UserError: an unknown flag, or what is wrong with the configuration.
+    """
+    first = Parser("", add_help=False)
+    first.add_argument("--config", metavar="FILE")
+    first.add_argument("--set", action="append", default=[], dest="assignments")
+    known, _ = first.parse_known_args(arguments)
+    layers: list[Layer] = config_layers(known.config, known.assignments) if known.config else []
+    config = model_type(type_name(layers)).config_class()
+    args = train_parser(config).parse_args(arguments)
+    given: dict[str, Any] = {"model.load_bit": "bf16"} if args.bf16 else {}
+    for name in _TRAINED_WITH:
+        given |= given_flags(args, _section(config, name), f"{name}.")
+    return args, build_config([*layers, (COMMAND_LINE, nested(given))])
+
+
+def changes_in_name(args: argparse.Namespace, config: type[Config]) -> list[tuple[str, Any]]:
+    """What the command line changed, as it stands in the run's name (docs/method.md, section 5)."""
+    found = {}
+    for name in _TRAINED_WITH:
+        for key, field, flag in flagged_keys(_section(config, name), f"{name}."):
+            value = getattr(args, key)
+            whole = flag.label == "PTRAIN" and value == field.default
+            if flag.label and value is not None and not whole:
+                found[flag.label] = value
+    changes = [(label, found.pop(label)) for label in _LABELS if label in found]
+    changes += found.items()
+    kind, ratio = (getattr(args, f"training.{key}", None) for key in ("warmup_type", "warmup_ratio"))
+    if kind is not None:
+        default = _section(config, "training").model_fields["warmup_ratio"].default
+        changes.append(("WP", f"{kind}@{default if ratio is None else ratio}"))
+    return changes
+
+
+def _section(config: type[Config], name: str) -> type[Section]:
+    section = section_of(config.model_fields[name])
+    assert section is not None, name
+    return section

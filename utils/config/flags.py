@@ -1,0 +1,139 @@
+"""Command-line flags: shared kinds of values, a parser that names the nearest flag, and flags made from sections."""
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from utils.config.schema import Flag, Section, flag_of, keys_of, plain_types
+from utils.errors import UserError, nearest
+
+_YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
+
+
+def boolean(text: str) -> bool:
+    """yes/no/true/false/1/0, as in the release."""
+    if text.lower() in _YES | _NO:
+        return text.lower() in _YES
+    raise argparse.ArgumentTypeError(f"'{text}': use yes or no")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}': a whole number of at least 1 is needed")
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    raise argparse.ArgumentTypeError(f"'{text}': a finite number is needed")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that names the nearest flag when one is misspelt, and never guesses."""
+
+    def __init__(self, description: str, add_help: bool = True) -> None:
+        super().__init__(description=description, allow_abbrev=False, add_help=add_help)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise UserError(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}")
+        return parsed
+
+    def error(self, message: str) -> Any:  # noqa: D102 (argparse's own)
+        raise UserError(f"{message}; see --help")
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that the `deepspeed` launcher and its users pass to every script."""
+    parser.add_argument("--deepspeed", action="store_true", help="accepted for the release's commands")
+    parser.add_argument(
+        "--deepspeed_config", metavar="FILE", help="DeepSpeed configuration (default ds_config.json)"
+    )
+    parser.add_argument("--local_rank", type=int, default=-1, help="set by the launcher")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="assignments",
+        help="override any key of the configuration; may be given several times",
+    )
+
+
+class FlaggedKey(NamedTuple):
+    """A key of a section that has a flag."""
+
+    key: str
+    """as `section.key`"""
+    field: FieldInfo
+    flag: Flag
+
+
+def flagged_keys(section: type[Section], prefix: str = "") -> Iterator[FlaggedKey]:
+    """The keys of a section that have a flag, in its order."""
+    for key, field in keys_of(section, prefix):
+        flag = flag_of(field)
+        if flag is not None:
+            yield FlaggedKey(key, field, flag)
+
+
+def add_section_flags(parser: argparse.ArgumentParser, section: type[Section], prefix: str = "") -> None:
+    """A flag for every key of a section that has one; what is not given is None.
+
+    Args:
+        parser: gets the flags.
+        section: the section.
+        prefix: the key that the section stands under, such as "decoding.".
+    """
+    for key, field, flag in flagged_keys(section, prefix):
+        kind = _kind(field)
+        parser.add_argument(
+            f"--{flag.name}",
+            dest=key,
+            type=kind,
+            metavar="yes|no" if kind is boolean else flag.name.upper(),
+            help=f"{field.description} (default {shown_default(field.default)})".replace("%", "%%"),
+        )
+
+
+def given_flags(args: argparse.Namespace, section: type[Section], prefix: str = "") -> dict[str, Any]:
+    """The flags of `add_section_flags` that were given: value by `section.key`."""
+    keys = [flagged.key for flagged in flagged_keys(section, prefix)]
+    return {key: value for key in keys if (value := getattr(args, key)) is not None}
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"training.seed": 1}` as `{"training": {"seed": 1}}`."""
+    sections: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        inner = sections
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return sections
+
+
+def shown_default(value: Any) -> str:
+    """A value as YAML writes it."""
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+
+
+def _kind(field: FieldInfo) -> Any:
+    kinds = plain_types(field.annotation)
+    return next((read for kind, read in ((bool, boolean), (int, int), (float, float)) if kind in kinds), str)
