@@ -52,7 +52,7 @@ def read_examples(
     return examples_of(kept, only_longest)
 
 
-def make_loader(
+def load_batches(
     path: str,
     config: DataConfig,
     encoder: ExampleEncoder,

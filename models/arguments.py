@@ -60,10 +60,15 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
     layers: list[Layer] = config_layers(known.config, known.assignments) if known.config else []
     config = model_type(type_name(layers)).config_class()
     args = train_parser(config).parse_args(arguments)
+    return args, build_config([*layers, (COMMAND_LINE, train_flags(args, config))])
+
+
+def train_flags(args: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
+    """The settings that train.py's flags give, as sections of the configuration."""
     given: dict[str, Any] = {"model.load_bit": "bf16"} if args.bf16 else {}
     for name in _TRAINED_WITH:
         given |= given_flags(args, _section(config, name), f"{name}.")
-    return args, build_config([*layers, (COMMAND_LINE, nested(given))])
+    return nested(given)
 
 
 def changes_in_name(args: argparse.Namespace, config: type[Config]) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,9 +53,14 @@ class ModelType:
 
     def config_class(self) -> type[Config]:
         """The whole configuration of the type."""
-        further = self.training_sections()
-        if not further:
-            return self.config
-        field = self.config.model_fields["training"]
-        training: Any = composed("Training", [field.annotation, *further])
-        return create_model(self.config.__name__, __base__=self.config, training=(training, training()))
+        return _with_training(self.config, tuple(self.training_sections()))
+
+
+@cache  # instances of two classes are never equal
+def _with_training(config: type[Config], further: tuple[type[Section], ...]) -> type[Config]:
+    """A configuration whose section `training` has the keys of further sections too."""
+    if not further:
+        return config
+    own: Any = config.model_fields["training"].annotation
+    training: Any = composed("Training", [own, *further])
+    return create_model(config.__name__, __base__=config, training=(training, training()))

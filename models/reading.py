@@ -1,9 +1,11 @@
 """How the texts of a configuration are encoded and made into batches: as the paper says, or as the release does."""
 
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from dataset.batch import Collator
+from dataset.batch import Batch, Collator
 from dataset.encoding import ExampleEncoder
+from dataset.loading import Ranks, load_batches
 from models.registry import model_type
 from models.release.reading import ReleasedCollator, ReleasedEncoder
 from models.settings import Config
@@ -43,3 +45,29 @@ def make_collator(
         )
     shared = config.training.rows == "dialogue" and not decoding
     return Collator(pad_id=encoder.pad, share_rows=shared, pair_labels=labels)
+
+
+def make_loader(
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    train: bool,
+    ranks: Ranks | None = None,
+    max_tokens: int | None = None,
+) -> DataLoader[Batch]:
+    """Batches of a dialogue file with responses, for training or for the validation loss.
+
+    Args:
+        path: the file.
+        tokenizer: the base LM's.
+        config: the configuration.
+        train: shuffle, apply training_ratio, and label the pairs of each batch.
+        ranks: this process among all; the default is one process.
+        max_tokens: what the LM's positions leave for the text; a tighter limit than max_token_length wins.
+
+    Raises:
+        UserError: what is wrong with the file or an example, by line.
+    """
+    encoder = make_encoder(tokenizer, config, max_tokens)
+    collator = make_collator(encoder, config, label_pairs=train)
+    return load_batches(path, config, encoder, collator.train, train, ranks)

@@ -12,12 +12,14 @@ import pytest
 
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
-from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel, StepOutput
-from models.reading import make_collator
-from models.registry import build_model, build_tokenizer
+from models.reading import make_collator, make_encoder
+from models.registry import build_model, build_tokenizer, model_type
 from models.settings import Config
 from tests.progress import run_while_it_moves
+
+SPT = model_type("selective_pt").config_class()
 
 
 def model_of(config: Config) -> ConversationModel:
@@ -27,18 +29,18 @@ def model_of(config: Config) -> ConversationModel:
 
 def encoded(model: ConversationModel, examples: Sequence[Example], response: bool) -> list[EncodedExample]:
     """Encoded examples under the model's own configuration."""
-    return ExampleEncoder(model.tokenizer, model.config).encode(examples, with_response=response)
+    return make_encoder(model.tokenizer, model.config).encode(examples, with_response=response)
 
 
 def train_batch(model: ConversationModel, examples: Sequence[Example], decoding: bool = False) -> Batch:
     """One training batch; `decoding` asks for a row per example and no pairs."""
-    collator = make_collator(ExampleEncoder(model.tokenizer, model.config), model.config, decoding)
+    collator = make_collator(make_encoder(model.tokenizer, model.config), model.config, decoding)
     return collator.train(encoded(model, examples, response=True))
 
 
 def inference_batch(model: ConversationModel, examples: Sequence[Example]) -> InferenceBatch:
     """One left-padded decoding batch."""
-    collator = make_collator(ExampleEncoder(model.tokenizer, model.config), model.config, decoding=True)
+    collator = make_collator(make_encoder(model.tokenizer, model.config), model.config, decoding=True)
     return collator.inference(encoded(model, examples, response=False))
 
 

@@ -4,7 +4,6 @@ import re
 import shlex
 
 import pytest
-from GONE import DEFAULTS
 
 from models.arguments import train_parser
 from models.configuration import load_config

@@ -9,11 +9,11 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
-from dataset.loading import Ranks, make_loader
+from dataset.loading import Ranks
 from models.conversation import ConversationModel
 from models.decoding.runs import read_trained
 from models.lm.precision import PRECISIONS
-from models.reading import make_collator, make_encoder
+from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from models.settings import Config
 from trainer.checkpoints import run_metadata, save_trained
@@ -85,17 +85,11 @@ def _train(
     if tokenizer.pad_token_id is None:
         choices.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
     ranks = Ranks(distributed.rank, distributed.size)
-    encoder = make_encoder(tokenizer, config, limit)
-    train_loader, valid_loader = (
-        make_loader(
-            path,
-            config,
-            encoder,
-            make_collator(encoder, config, label_pairs=train).train,
-            train=train,
-            ranks=ranks,
-        )
-        for path, train in ((config.dataset.train, True), (config.dataset.valid, False))
+    train_loader = make_loader(
+        config.dataset.train, tokenizer, config, train=True, ranks=ranks, max_tokens=limit
+    )
+    valid_loader = make_loader(
+        config.dataset.valid, tokenizer, config, train=False, ranks=ranks, max_tokens=limit
     )
     start = model.trained_state()
     if ckpt_path:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from models.decoding.runs import read_run_config, read_trained
 from models.lm.language_model import lm_source
-from utils.arguments import Parser
+from utils.config.flags import Parser
 from utils.errors import UserError, run_main
 from utils.files import to_json, write_errors, write_together
 from utils.runs import find_runs

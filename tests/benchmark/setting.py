@@ -14,7 +14,7 @@ from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
 from models.lm.language_model import LanguageModel
 from models.lm.precision import DTYPES
-from models.reading import make_collator
+from models.reading import make_collator, make_encoder
 from models.settings import Config
 from models.spt.model import SelectivePromptTuning
 
@@ -46,8 +46,8 @@ class Setting:
 
     def batches(self, rows: str, batch_size: int, limit: int) -> list:
         """Training batches of at most `limit` examples in all, for `rows: example | dialogue`."""
-        self.config.training.rows = rows
-        collator = make_collator(self.encoder, self.config)
+        config = self.config.replaced({"training": {"rows": rows}})
+        collator = make_collator(self.encoder, config)
         sampler = BatchSampler(
             [len(example.ids) for example in self.train],
             [example.dialogue for example in self.train],
@@ -75,19 +75,18 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
         "vocab_size": min(8000, vocabulary),
         "max_positions": positions,
     }
-    sections = {
+    data = {"dataset": {"train": str(args.data), "max_token_length": PADDED}}
+    lm = {"model": {"model_type": "language_model", "init": init}}
+    spt = {
         "model": {
-            "model_type": "language_model",
-            "init": init,
+            "model_name": "random weights",
             "load_bit": precision,
             "peft_config": {"num_virtual_tokens": virtual},
         },
-        "dataset": {"train": str(args.data), "max_token_length": PADDED},
     }
-    config = build_config([("benchmark", sections)])
-    tokenizer = train_tokenizer(config)
-    config.model.model_type = "selective_pt"
-    lm_config = lm_config_of(config.model.init, tokenizer)
+    lm_settings, config = (build_config([("benchmark", data), ("benchmark", part)]) for part in (lm, spt))
+    tokenizer = train_tokenizer(lm_settings)
+    lm_config = lm_config_of(lm_settings.model.init, tokenizer)
     lm_config.vocab_size = vocabulary  # the head is as large as the real one, whatever the tokenizer uses
     if architecture == "llama":
         lm_config.intermediate_size, lm_config.tie_word_embeddings = 11008, False
@@ -97,7 +96,7 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
         lm = AutoModelForCausalLM.from_config(lm_config, dtype=DTYPES[precision])
         model = SelectivePromptTuning(LanguageModel(lm), tokenizer, config)
     model.to(device, DTYPES[precision])
-    encoder = ExampleEncoder(tokenizer, config)
+    encoder = make_encoder(tokenizer, config)
     examples = read_examples(str(args.data), config, args.share)
     return Setting(
         config,

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dataset.batch import Collator, assign_rows
-from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.encoding import EncodedExample
 from models.lm.language_model import load_tokenizer
-from models.reading import make_collator
+from models.reading import make_collator, make_encoder
 
 PAD = 99
 
@@ -31,7 +31,7 @@ def encode(make_config, examples):
 
     def encode(with_response=True, **sections):
         config = make_config(**sections)
-        encoder = ExampleEncoder(load_tokenizer(config.model), config)
+        encoder = make_encoder(load_tokenizer(config.model), config)
         return encoder, config, encoder.encode(examples, with_response)
 
     return encode

@@ -8,8 +8,8 @@ from tokenizers import models as tokenizer_models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dataset.dialogue import Example
-from dataset.encoding import ExampleEncoder
 from dataset.text import label_turns, prompt_text
+from models import reading
 from tests.conftest import FAMILIES
 from utils.errors import UserError
 
@@ -50,7 +50,7 @@ def make_encoder(load_tokenizer, make_config):
 
     def make(kind="opt", **sections):
         tokenizer = load_tokenizer(kind) if isinstance(kind, str) else kind
-        return ExampleEncoder(tokenizer, make_config(**sections))
+        return reading.make_encoder(tokenizer, make_config(**sections))
 
     return make
 
@@ -255,7 +255,7 @@ def test_what_cannot_fit_names_its_line(make_encoder, examples, max_turns):
 def test_the_tighter_limit_wins(load_tokenizer, make_config):
     """The LM's positions bound the text even where max_token_length is larger."""
     config = make_config(dataset={"max_token_length": 100})
-    limits = [ExampleEncoder(load_tokenizer(), config, limit).max_tokens for limit in (None, 50, 200)]
+    limits = [reading.make_encoder(load_tokenizer(), config, limit).max_tokens for limit in (None, 50, 200)]
     assert limits == [100, 50, 100]
 
 

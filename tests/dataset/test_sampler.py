@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from dataset.loading import Ranks, make_loader
+from dataset.loading import Ranks
 from dataset.sampler import BatchSampler
 from models.lm.language_model import load_tokenizer
+from models.reading import make_loader
 from utils.errors import UserError
 
 LENGTHS = np.random.default_rng(0).integers(10, 400, 1000)

@@ -2,7 +2,11 @@
 
 import pytest
 
+from dataset.dialogue import Example
+from dataset.encoding import ExampleEncoder
 from dataset.text import CUT_MARKS, cut_response, label_turns, prompt_text
+from models.lm.language_model import load_tokenizer
+from models.release.reading import ReleasedEncoder
 
 PERSONA = ("i like to ski.", "i hate mexican food.")
 CONTEXT = ("hello what are you up to ?", "just got back from the slopes .", "do you ski often ?")
@@ -13,18 +17,20 @@ BEFORE = (
 
 
 @pytest.mark.parametrize(
-    ("response", "trailing_space", "tail"),
+    ("kind", "response", "tail"),
     [
-        ("every weekend .", False, " R: every weekend ."),
-        ("every weekend .", True, " R: every weekend ."),
-        (None, False, " R:"),
-        (None, True, " R: "),
+        (ExampleEncoder, "every weekend .", " R: every weekend ."),
+        (ReleasedEncoder, "every weekend .", " R: every weekend ."),
+        (ExampleEncoder, None, " R:"),
+        (ReleasedEncoder, None, " R: "),
     ],
     ids=["training", "training as released", "inference", "inference as released"],
 )
-def test_golden_texts(response, trailing_space, tail):
+def test_golden_texts(make_config, kind, response, tail):
     """The exact text of training and inference; only the release's inference text ends in a blank."""
-    text = prompt_text(PERSONA, label_turns(CONTEXT), response, trailing_space)
+    config = make_config("opt")
+    example = Example(PERSONA, CONTEXT, response or "", 0, 0, "here")
+    text = kind(load_tokenizer(config.model), config)._text(example, with_response=response is not None)
     assert text.body == BEFORE + tail
     assert text.persona == "given persona: i like to ski. i hate mexican food."
     assert text.persona + text.context == BEFORE

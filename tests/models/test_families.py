@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.baselines.lora import LoraModel
 from models.baselines.prefix_tuning import PrefixTuning
-from models.baselines.prompt_tuning import LoraModel, PromptTuning
+from models.baselines.prompt_tuning import PromptTuning
 from models.decoding.generation import generate_replies
 from models.decoding.settings import DecodingSettings
 from models.lm.families import FAMILIES, longest_input

@@ -32,7 +32,7 @@ def _load(run, *assignments):
 
 def test_a_loaded_run_is_the_trained_model(trained_run, data, distributed):
     """Prompts of another order or of another epoch give other losses than the validation that chose them."""
-    from dataset.loading import make_loader
+    from models.reading import make_loader
 
     model = _load(trained_run)
     loader = make_loader(str(data["valid"]), model.tokenizer, model.config, train=False, max_tokens=380)

@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from GONE import flags_as_sections
 
 import evaluate_runs_results
-from models.arguments import train_parser
-from models.configuration import load_config
+from models.arguments import read_train_arguments, train_parser
 from models.decoding.arguments import chat_parser, decode_parser
+from tests.helpers import SPT
 from trainer import demo
 from utils.errors import UserError
 
@@ -30,8 +29,8 @@ def demo_run(monkeypatch, tmp_path):
             if len(commands) - 1 == failing:
                 return subprocess.CompletedProcess(command, 3)
             if command[1] == "train.py":
-                args = train_parser().parse_args(command[2:])
-                (tmp_path / args.log_dir / f"{Path(args.config).stem}_2026-01-01-0000").mkdir(parents=True)
+                args = train_parser(SPT).parse_args(command[2:])
+                (tmp_path / _log_dir(args) / f"{Path(args.config).stem}_2026-01-01-0000").mkdir(parents=True)
             return subprocess.CompletedProcess(command, 0)
 
         monkeypatch.setattr(demo, "ROOT", tmp_path)
@@ -47,15 +46,20 @@ def demo_run(monkeypatch, tmp_path):
     return run
 
 
+def _log_dir(args):
+    return getattr(args, "training.log_dir")
+
+
 def test_each_step_gets_what_the_one_before_it_made(demo_run):
     """A demo that decodes or scores another run shows figures that are not those of what it trained."""
     commands = demo_run()
     assert [command[0] for command, _ in commands] == SCRIPTS
-    base, spt = (train_parser().parse_args(command[1:]) for command, _ in commands[:2])
-    assert base.log_dir == spt.log_dir
-    assert base.log_dir.startswith("runs_sample")
-    assert spt.assignments == [f"model.model_name={base.log_dir}/{Path(base.config).stem}_2026-01-01-0000"]
-    trained = f"{spt.log_dir}/{Path(spt.config).stem}_2026-01-01-0000"
+    base, spt = (train_parser(SPT).parse_args(command[1:]) for command, _ in commands[:2])
+    log_dir = _log_dir(base)
+    assert log_dir == _log_dir(spt)
+    assert log_dir.startswith("runs_sample")
+    assert spt.assignments == [f"model.model_name={log_dir}/{Path(base.config).stem}_2026-01-01-0000"]
+    trained = f"{log_dir}/{Path(spt.config).stem}_2026-01-01-0000"
     assert decode_parser().parse_args(commands[2][0][1:]).model_path == trained
     assert chat_parser().parse_args(commands[4][0][1:]).model_path == trained
     assert [said for _, said in commands[:4]] == [None] * 4
@@ -66,9 +70,8 @@ def test_every_command_is_taken_by_its_script(demo_run, monkeypatch):
     """A flag or a key that was renamed would end the first thing that a newcomer runs."""
     commands = [command for command, _ in demo_run()]
     for command in commands[:2]:
-        args = train_parser().parse_args(command[1:])
-        config = load_config(args.config, args.assignments, flags_as_sections(args))
-        assert config.training.log_dir == args.log_dir
+        args, config = read_train_arguments(command[1:])
+        assert config.training.log_dir == _log_dir(args)
     decode_parser().parse_args(commands[2][1:])
     chat_parser().parse_args(commands[4][1:])
     seen = []

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from dataset.loading import make_loader
 from models.decoding.runs import load_run, read_run_config
+from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from tests.helpers import logged
 from trainer import engine as engine_module

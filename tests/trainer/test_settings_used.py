@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dataset.dialogue import examples_of
-from dataset.loading import make_loader, read_examples
 from dataset.readers import read_dialogues
+from models.reading import make_loader, read_examples
 from models.registry import build_tokenizer
 from tests.helpers import logged, model_of, train_batch
 from trainer.training import train

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataset.loading import make_loader
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config, read_trained
+from models.reading import make_loader
 from tests.conftest import config_for
 from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
 from trainer.validation import validate

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from dataset.loading import Ranks, make_loader
+from dataset.loading import Ranks
 from dataset.similarity import fixed_pairs
+from models.reading import make_loader
 from tests.helpers import BareEngine, logged, model_of
 from trainer.training import train
 from trainer.validation import FileOutputs, validate

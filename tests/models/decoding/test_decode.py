@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from dataset.dialogue import examples_of
-from dataset.encoding import ExampleEncoder
 from dataset.readers import read_dialogues
 from models.decoding import decode
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config
-from models.reading import make_collator
+from models.reading import make_collator, make_encoder
 from tests.helpers import assert_same_results, json_rows, model_of, train_batch
 from trainer.training import train
 from utils.errors import UserError
@@ -271,7 +270,7 @@ def test_perplexity_counts_eos_where_the_release_hides_it(make_config, examples)
 def test_a_target_has_the_room_of_the_new_tokens(make_config, examples, distributed):
     """Turns that are dropped before a target without need make its perplexity that of another context."""
     model = model_of(make_config("opt"))
-    encoder = ExampleEncoder(model.tokenizer, model.config, model.text_limit(0), response_only=True)
+    encoder = make_encoder(model.tokenizer, model.config, model.text_limit(0), response_only=True)
     long = next(
         (example, encoded)
         for turns in range(3, 60)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.configuration import build_config
+from models.release.retriever import ReleasedRetriever
 from models.spt.retriever import Retriever
 from utils.errors import UserError
 
@@ -16,7 +17,8 @@ def make(width=2, **model):
     """A retriever of settings of the section `model`, its weights the same each time."""
     torch.manual_seed(0)
     layer = {"model": {"model_name": "unused", **model}}
-    return Retriever(width, build_config([("test", layer)]).model)
+    settings = build_config([("test", layer)]).model
+    return (ReleasedRetriever if settings.released else Retriever)(width, settings)
 
 
 def encoder(width=8, **model):

@@ -146,7 +146,7 @@ def test_a_row_per_dialogue_gives_what_a_row_per_example_gives(config, examples)
     chosen = [example for example in examples if example.dialogue < 2]
     by_example = model_of(config)
     by_dialogue = model_of(config.model_copy(update={"training": config.training.model_copy()}))
-    by_dialogue.config.training.rows = "dialogue"
+    by_dialogue.config = by_dialogue.config.replaced({"training": {"rows": "dialogue"}})
     by_dialogue.load_trained_state(by_example.trained_state(), "the other model")
     batches = train_batch(by_example, chosen), train_batch(by_dialogue, chosen)
     assert batches[0].input_ids.shape[0] == len(chosen)

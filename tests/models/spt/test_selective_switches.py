@@ -249,9 +249,9 @@ def test_the_seed_decides_how_prompts_of_a_text_differ(make):
 def test_a_text_without_a_token_is_refused(make):
     """A repetition of nothing divides by zero."""
     model, _ = make()
-    model.config.model.prompt_init, model.config.model.prompt_init_text = "text", ""
+    config = model.config.replaced({"model": {"prompt_init": "text", "prompt_init_text": ""}})
     with pytest.raises(UserError, match="prompt_init_text has no token"):
-        type(model)(model.lm, model.tokenizer, model.config)
+        type(model)(model.lm, model.tokenizer, config)
 
 
 @pytest.mark.parametrize(

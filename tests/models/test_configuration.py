@@ -1,11 +1,11 @@
 """Configurations: every typo is an error that names the key, the file and the nearest valid key."""
 
 import pytest
-from GONE import flags_as_sections
 
-from models.arguments import train_parser
+from models.arguments import train_flags, train_parser
 from models.configuration import build_config, load_config
 from models.release.settings import config_from_authors
+from tests.helpers import SPT
 from utils.config.loading import dump
 from utils.errors import UserError
 
@@ -37,7 +37,7 @@ def _message(load, text, *assignments):
     ("text", "key", "hint"),
     [
         ("modle: {}", "modle", "did you mean 'model'?"),
-        ("K: 4", "K", "valid: dataset, model, training"),
+        ("K: 4", "K", "valid: chat, dataset, decoding, model, training"),
         ("model: {modle_name: x}", "model.modle_name", "did you mean 'model_name'?"),
         ("model: {k: 4}", "model.k", "did you mean 'K'?"),
         (
@@ -46,7 +46,11 @@ def _message(load, text, *assignments):
             "did you mean 'num_virtual_tokens'?",
         ),
         ("model: {retriever: {heads: 8}}", "model.retriever.heads", "did you mean 'n_head'?"),
-        ("model: {init: {archtecture: opt}}", "model.init.archtecture", "did you mean 'architecture'?"),
+        (
+            "model: {model_type: language_model, init: {archtecture: opt}}",
+            "model.init.archtecture",
+            "did you mean 'architecture'?",
+        ),
         ("training: {learning_rat: 1}", "training.learning_rat", "did you mean 'learning_rate'?"),
         ("dataset: {vaild: x}", "dataset.vaild", "did you mean 'valid'?"),
     ],
@@ -69,7 +73,10 @@ def test_a_misspelt_key_is_named_with_the_nearest(load, text, key, hint):
             "model.normalizer_on = 'prompts': input should be",
         ),
         ("model: {model_name: x, peft_config: {num_virtual_tokens: 0}}", "num_virtual_tokens = 0: input"),
-        ("model: {model_name: x, init: {architecture: opt}}", "run.yml: 'model.init.hidden_size' is missing"),
+        (
+            "model: {model_type: language_model, init: {architecture: opt}}",
+            "run.yml: 'model.init.hidden_size' is missing",
+        ),
         ("model: [1]", "model = [1]: input should be a valid dictionary"),
         (
             MODEL + "training: {learning_rate: fast}",
@@ -115,8 +122,8 @@ def test_a_wrong_value_is_named(load, text, fault):
         ("model_name: null", "seed: 1", ["model.model_name is missing"]),
         ("K: 1", "annealing_min: 2", ["annealing_min", "annealing_max"]),
         (
-            "init: {architecture: opt, hidden_size: 30, num_layers: 1, num_heads: 4, vocab_size: 300, "
-            "max_positions: 64}",
+            "model_type: language_model, init: {architecture: opt, hidden_size: 30, num_layers: 1, num_heads: 4, "
+            "vocab_size: 300, max_positions: 64}",
             "seed: 1",
             ["hidden_size", "num_heads"],
         ),
@@ -124,7 +131,7 @@ def test_a_wrong_value_is_named(load, text, fault):
 )
 def test_contradictions_name_both_keys(load, model, training, words):
     """Two settings that cannot hold together: one of them would be ignored in silence."""
-    name = "" if "model_name" in model else "model_name: x, "
+    name = "" if "model_name" in model or "language_model" in model else "model_name: x, "
     message = _message(load, f"model: {{{name}{model}}}\ntraining: {{{training}}}")
     assert "run.yml: " in message
     assert all(word in message for word in words)
@@ -147,8 +154,8 @@ def test_every_spelling_of_a_number_is_one(load, text):
         ("model: {}\nno: 1\n", "run.yml:2: not valid YAML: key False is not a text"),
         ("a: b: c\n", "run.yml:1: not valid YAML: mapping values are not allowed here"),
         ("a: \x00", "run.yml: not valid YAML: unacceptable character"),
-        ("- model\n", "run.yml: expected the sections model, training and dataset, found ['model']"),
-        ("# nothing\n", "run.yml: expected the sections"),
+        ("- model\n", "run.yml: expected sections with keys, found ['model']"),
+        ("# nothing\n", "run.yml: expected sections"),
         ("!!python/object/apply:os.system ['true']\n", "run.yml:1: not valid YAML: could not determine"),
     ],
 )
@@ -176,7 +183,7 @@ def test_assignments_are_read_as_yaml(load):
         "training.log_dir=a=b",
     )
     assert (config.model.K, config.model.peft_config.num_virtual_tokens) == (2, 3)
-    assert config.model.normalizer_on == ["lm"]
+    assert config.model.normalizer_on == ("lm",)
     assert (config.training.learning_rate, config.training.contrastive_metric) == (1e-3, None)
     assert (config.training.freeze_persona, config.training.log_dir) == (False, "a=b")
 
@@ -213,7 +220,7 @@ def test_flags_override_set_override_file_override_default(tmp_path):
         "model: {model_name: x, peft_config: {num_virtual_tokens: 5}}\n"
         "training: {batch_size: 2, num_epochs: 2, learning_rate: 2}"
     )
-    args = train_parser().parse_args(
+    args = train_parser(SPT).parse_args(
         [
             "--config",
             str(path),
@@ -224,7 +231,7 @@ def test_flags_override_set_override_file_override_default(tmp_path):
             "--lr=4",
         ]
     )
-    config = load_config(path, args.assignments, flags_as_sections(args))
+    config = load_config(path, args.assignments, train_flags(args, SPT))
     training = config.training
     assert (training.seed, training.batch_size, training.num_epochs, training.learning_rate) == (
         3407,
@@ -232,7 +239,7 @@ def test_flags_override_set_override_file_override_default(tmp_path):
         3,
         4,
     )
-    assert (config.model.peft_config.num_virtual_tokens, config.model.peft_config.r) == (5, 8)
+    assert (config.model.peft_config.num_virtual_tokens, config.model.K) == (5, 4)
 
 
 def test_a_resolved_configuration_is_its_own_source(load):

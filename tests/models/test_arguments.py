@@ -3,11 +3,10 @@
 import argparse
 
 import pytest
-from GONE import flags_as_sections
 
-from models.arguments import changes_in_name, train_parser
-from models.decoding.arguments import chat_parser
-from models.decoding.arguments import decode_parser as decode_parser
+from models.arguments import changes_in_name, train_flags, train_parser
+from models.decoding.arguments import chat_parser, decode_parser
+from tests.helpers import SPT
 from utils.config.flags import boolean, positive
 from utils.errors import UserError
 from utils.runs import run_name
@@ -44,7 +43,7 @@ def test_what_is_no_boolean_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="use yes or no"):
         boolean(text)
     with pytest.raises(UserError, match=r"argument --save_model: .*use yes or no; see --help"):
-        train_parser().parse_args(["--config=x", f"--save_model={text}"])
+        train_parser(SPT).parse_args(["--config=x", f"--save_model={text}"])
 
 
 def test_positive_numbers():
@@ -72,15 +71,15 @@ def test_positive_numbers():
 def test_a_misspelt_flag_names_the_nearest(parser, arguments, message):
     """argparse takes `--warmup` for any flag that begins so, and exits with a page of usage otherwise."""
     with pytest.raises(UserError) as caught:
-        parser().parse_args(arguments)
+        (parser(SPT) if parser is train_parser else parser()).parse_args(arguments)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_train_takes_every_flag_of_the_release():
     """A command of the release's README that is refused, or whose flag is dropped on the way."""
-    args = train_parser().parse_args(TRAIN)
-    assert flags_as_sections(args) == {
+    args = train_parser(SPT).parse_args(TRAIN)
+    assert train_flags(args, SPT) == {
         "training": {
             "batch_size": 2,
             "learning_rate": 0.0001,
@@ -108,18 +107,19 @@ def test_train_takes_every_flag_of_the_release():
 
 def test_a_flag_left_out_changes_nothing():
     """A parser's default that overrides the YAML file would make the file's value void."""
-    args = train_parser().parse_args(["--config=c.yml"])
-    assert flags_as_sections(args) == {"training": {}}
-    assert flags_as_sections(train_parser().parse_args(["--config=c.yml", "--bf16=yes"])) == {
-        "training": {},
+    args = train_parser(SPT).parse_args(["--config=c.yml"])
+    assert train_flags(args, SPT) == {}
+    assert train_flags(train_parser(SPT).parse_args(["--config=c.yml", "--bf16=yes"]), SPT) == {
         "model": {"load_bit": "bf16"},
     }
 
 
 def test_zero_is_a_value():
     """`--grad_clip=0` and `--selective_loss_weight=0` are asked for, not left out."""
-    args = train_parser().parse_args(["--config=c", "--grad_clip=0", "--selective_loss_weight=0", "--seed=0"])
-    assert flags_as_sections(args)["training"] == {"seed": 0, "grad_clip": 0, "selective_loss_weight": 0}
+    args = train_parser(SPT).parse_args(
+        ["--config=c", "--grad_clip=0", "--selective_loss_weight=0", "--seed=0"]
+    )
+    assert train_flags(args, SPT)["training"] == {"seed": 0, "grad_clip": 0, "selective_loss_weight": 0}
 
 
 def test_decoding_takes_every_flag_of_the_release():
@@ -147,5 +147,5 @@ def test_decoding_takes_every_flag_of_the_release():
 )
 def test_the_run_name_says_what_the_command_line_changed(flags, suffix):
     """Two runs that differ on the command line only must not look alike in the log folder."""
-    args = train_parser().parse_args(["--config=config/a.b.yml", *flags.split()])
-    assert run_name(args.config, changes_in_name(args), args.exp_name) == f"a.b{suffix}"
+    args = train_parser(SPT).parse_args(["--config=config/a.b.yml", *flags.split()])
+    assert run_name(args.config, changes_in_name(args, SPT), args.exp_name) == f"a.b{suffix}"
