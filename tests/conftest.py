@@ -14,7 +14,11 @@ from dataset.dialogue import Example, examples_of
 from dataset.readers import read_dialogues
 from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
+from models.registry import model_type
 from models.settings import Config
+from utils.config.flags import nested
+from utils.config.loading import merged
+from utils.config.schema import keys_of
 
 if TYPE_CHECKING:
     from utils.distributed import DistributedContext
@@ -99,9 +103,12 @@ def lm_folder(tmp_path_factory, data) -> Callable[[str], Path]:
 
 
 def config_for(data: dict[str, Path], lm: Path, log_dir: Path, *sections: dict) -> Config:
-    """A small SPT configuration on a tiny LM, with `sections` laid over it."""
+    """A small configuration on a tiny LM, with `sections` laid over it; of its model type's keys only."""
+    wanted = merged([("test", section) for section in sections]).get("model", {})
+    keys = dict(keys_of(model_type(wanted.get("model_type", "selective_pt")).config_class()))
+    small = {"model.model_name": str(lm), "model.K": 3, "model.peft_config.num_virtual_tokens": 4}
     base = {
-        "model": {"model_name": str(lm), "K": 3, "peft_config": {"num_virtual_tokens": 4}},
+        **nested({key: value for key, value in small.items() if key in keys}),
         "training": {"batch_size": 4, "log_dir": str(log_dir), "learning_rate": 0.01},
         "dataset": {"train": str(data["train"]), "valid": str(data["valid"])},
     }

@@ -1,4 +1,4 @@
-"""Started under a launcher by tests/test_two_ranks.py: train at every ZeRO stage, then decode over the ranks.
+"""Started under a launcher by tests/trainer/test_two_ranks.py: train at every ZeRO stage, then decode over the ranks.
 
 One start serves all stages, as the imports take longer than the training.
 """

@@ -1,4 +1,4 @@
-"""Started under a launcher by tests/test_two_ranks_half.py: bfloat16 and accumulation on two ranks."""
+"""Started under a launcher by tests/trainer/test_two_ranks_half.py: bfloat16 and accumulation on two ranks."""
 
 import json
 import sys

@@ -267,7 +267,7 @@ def test_a_full_disk_keeps_the_earlier_base_lm(tmp_path, make_config, distribute
         "vocab_size": 300,
         "max_positions": 64,
     }
-    model = model_of(make_config(model={"model_type": "language_model", "model_name": None, "init": init}))
+    model = model_of(make_config(model={"model_type": "language_model", "init": init}))
     checkpoints.save_trained(model, tmp_path, distributed, {})
     before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(before)

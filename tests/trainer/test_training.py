@@ -233,7 +233,7 @@ def test_grad_clip_bounds_the_gradient(run_quick):
 def test_a_base_lm_run_keeps_its_lm(make_config, distributed):
     """The sample's base LM is a run like any other, and the next run's model_name points to its folder."""
     init = NEW_LM | {"vocab_size": 300, "max_positions": 512}
-    config = make_config(model={"model_type": "language_model", "model_name": None, "init": init})
+    config = make_config(model={"model_type": "language_model", "init": init})
     run = train(config, distributed, "base")
     assert (run / "model/config.json").is_file()
     assert not (run / "soft_prompts.safetensors").exists()

@@ -77,13 +77,13 @@ def test_run_main_keeps_the_traceback_of_a_defect():
     [
         (["--config=none.yml"], "error: configuration not found: none.yml\n"),
         (
-            ["--config=none.yml", "--bacth=2"],
+            ["--config=config/sample/spt.yml", "--bacth=2"],
             "error: unknown argument --bacth=2; did you mean '--batch'?\n",
         ),
         ([], "error: the following arguments are required: --config; see --help\n"),
     ],
 )
-def test_train_tells_a_mistake_before_the_slow_imports(arguments, message):
+def test_train_tells_a_mistake_in_one_line(arguments, message):
     """The script itself, as a user starts it: one line on stderr, status 1, nothing on stdout."""
     done = launch(sys.executable, "train.py", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)

@@ -140,7 +140,7 @@ def test_a_rank_killed_in_training_ends_the_other(ranks, data, lm_folder, tmp_pa
 
 def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tmp_path):
     """A rank that hangs after its error, as with work on a GPU, keeps its connections: nothing would break."""
-    processes = ranks("tests/lost_rank.py")
+    processes = ranks("-m", "tests.lost_rank")
     assert processes[0].wait() == 1
     assert processes[1].poll() is None
     said = (tmp_path / "0.out").read_text(encoding="utf-8")

@@ -17,6 +17,11 @@ TRAINED = {
     "full_finetuning": lambda name: name.startswith("lm.model."),
     "textual": lambda name: False,
 }
+SIZES = {
+    "prompt_tuning": {"num_virtual_tokens": 4},
+    "prefix_tuning": {"num_virtual_tokens": 4},
+    "lora": {"r": 2},
+}
 TRAINABLE = [name for name in TRAINED if name != "textual"]
 
 
@@ -26,8 +31,10 @@ def make(make_config):
 
     def build(model_type, family="opt", **peft_config) -> ConversationModel:
         torch.manual_seed(3)
-        sizes = {"num_virtual_tokens": 4, "r": 2} | peft_config
-        return model_of(make_config(family, model={"model_type": model_type, "peft_config": sizes}))
+        settings = {"model_type": model_type}
+        if sizes := SIZES.get(model_type, {}) | peft_config:
+            settings["peft_config"] = sizes
+        return model_of(make_config(family, model=settings))
 
     return build
 

@@ -11,7 +11,7 @@ import torch
 from models.decoding import chat as chat_module
 from models.decoding.chat import HELP, Conversation, chat_with_run, converse, persona_source
 from models.decoding.runs import load_run, read_run_config
-from models.decoding.settings import DecodingSettings
+from models.decoding.settings import ChatSettings
 from utils.errors import UserError
 
 SKI = "i like to ski.; i have two cats."
@@ -66,7 +66,7 @@ def test_a_conversation(talk):
 def test_the_whole_history_reaches_the_model(talk, model, monkeypatch):
     """A chat that sends the last utterance only answers as if nothing had been said."""
     texts = []
-    choose = model.choose
+    choose = model.score_prompts
 
     def record(query):
         texts.append(model.tokenizer.decode(query.ids[0][query.mask[0]]))
@@ -83,13 +83,13 @@ def test_decoding_settings_are_the_papers(talk, monkeypatch):
     """Beam 10, no 4-gram twice, 32 new tokens: the chat of the release."""
     calls = []
 
-    def generate(model, batch, scores, choice, settings):
+    def generate(model, batch, scores, choice, settings, seed):
         calls.append(settings)
         return [chat_module.Reply("fine . Q: and you ?", 1, [0.1, 0.2, 0.3])]
 
     monkeypatch.setattr(chat_module, "generate_replies", generate)
     said = talk(["hello"])
-    assert calls == [DecodingSettings(max_new_tokens=32, num_beams=10, no_repeat_ngram_size=4)]
+    assert calls == [ChatSettings(max_new_tokens=32, num_beams=10, no_repeat_ngram_size=4)]
     assert said.shown[2] == "bot [prompt 1]> fine ."
 
 
@@ -208,7 +208,7 @@ def test_the_newest_message_always_reaches_the_model(trained_run, tmp_path, monk
     model = load_run(trained_run, config)
     texts = []
 
-    def generate(model, batch, scores, choice, _settings):
+    def generate(model, batch, scores, choice, _settings, seed):
         texts.append(model.tokenizer.decode(batch.input_ids[0]))
         return [chat_module.Reply("that is something which i have never heard before", 1, [0.1, 0.2, 0.3])]
 

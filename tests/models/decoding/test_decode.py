@@ -74,6 +74,10 @@ def test_the_text_twin_says_the_same(decoded, data):
         "do_sample": False,
         "max_new_tokens": 32,
         "num_beams": 1,
+        "temperature": 1.0,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
         "selection_noise": 0.0,
         "seed": 3407,
@@ -226,7 +230,6 @@ def test_the_authors_arithmetic_decodes_in_the_order_of_the_file(run_copy, distr
         {"model_type": "textual"},
         {
             "model_type": "language_model",
-            "model_name": None,
             "init": {
                 "architecture": "gpt2",
                 "hidden_size": 16,

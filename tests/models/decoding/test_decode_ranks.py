@@ -28,7 +28,7 @@ def decoded(trained_run, tmp_path_factory):
         config.write_text(
             text.replace("max_context_turns: -1", f"max_context_turns: {1 + 2 * number}"), "utf-8"
         )
-    ranks = start_ranks(out, "tests/failing_ranks.py", str(out / "runs"))
+    ranks = start_ranks(out, "-m", "tests.failing_ranks", str(out / "runs"))
     try:
         assert [rank.wait() for rank in ranks] == [0, 0], (out / "0.out").read_text(encoding="utf-8")
     finally:

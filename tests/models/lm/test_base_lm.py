@@ -167,9 +167,8 @@ def test_a_tokenizer_missing_from_its_folder_is_named(make_config, lm_folder, tm
 
 def test_an_unknown_model_type_is_an_error_with_the_nearest_name(make_config):
     """A typo must not fall back to some default method."""
-    config = make_config("opt", model={"model_type": "selective_tp"})
     with pytest.raises(UserError, match=r"model_type = 'selective_tp'; did you mean 'selective_pt'\?"):
-        build_tokenizer(config)
+        build_config([("here", {"model": {"model_type": "selective_tp"}})])
 
 
 def test_an_unreachable_hub_is_asked_once(make_config, monkeypatch):

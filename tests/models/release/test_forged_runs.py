@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from models.decoding import runs
 from models.decoding.runs import load_run, read_run_config, read_trained
 from models.lm.language_model import load_language_model
 from models.registry import build_tokenizer
@@ -229,7 +230,7 @@ def test_a_config_that_asks_for_more_than_the_file_holds(run_copy, monkeypatch, 
     for key, value in model.items():
         content["model"][key] = content["model"][key] | value if isinstance(value, dict) else value
     (run_copy / "config.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    monkeypatch.setattr(checkpoints, "build_model", lambda *_: pytest.fail("the model was built"))
+    monkeypatch.setattr(runs, "build_model", lambda *_: pytest.fail("the model was built"))
     with pytest.raises(UserError, match=f"has {told}"):
         load_run(run_copy, read_run_config(run_copy, []))
 
