@@ -216,7 +216,7 @@ def test_an_lm_with_more_layers_than_its_config_names_is_refused(lm_folder, make
         ),
         (
             {"model_type": "prefix_tuning", "peft_config": {"num_virtual_tokens": 30_000}},
-            "4 for model.peft_config.num_v",
+            "0 for model.peft_config.num_v",
         ),
         (
             {"K": 1, "peft_config": {"num_virtual_tokens": 90_000}},
