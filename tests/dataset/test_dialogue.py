@@ -61,11 +61,22 @@ def test_spt_reads_every_persona_line_of_the_file(path):
     assert _our_texts(path) == _spt_texts(path)
 
 
-def test_mixed_persona_lines_keep_the_order_of_the_file(tmp_path):
-    """Lines that are sorted by speaker give SPT another text than the file's."""
+@pytest.mark.parametrize(
+    "content",
+    [MIXED, MIXED.replace("your", "partner's"), "1 hi\thello\n2 you ?\tfine\t\tbad|fine\n"],
+    ids=["mixed", "other", "none"],
+)
+def test_spt_reads_every_kind_of_file_alike(tmp_path, content):
+    """Persona lines that are sorted by speaker, or of `self` alone, are another text than the file's."""
+    path = tmp_path / "d.txt"
+    path.write_text(content, encoding="utf-8")
+    assert _our_texts(path) == _spt_texts(path)
+
+
+def test_mixed_persona_lines_belong_to_their_speakers(tmp_path):
+    """A file with the lines of both would give each speaker the persona of the other as well."""
     path = tmp_path / "mixed.txt"
     path.write_text(MIXED, encoding="utf-8")
-    assert _our_texts(path) == _spt_texts(path)
     dialogue = read_convai2(path)[0]
     assert dialogue.persona == ("i cook.", "i ski.", "i sing.", "i run.")
     assert dialogue.personas == {SELF: ("i ski.", "i run."), PARTNER: ("i cook.", "i sing.")}
