@@ -31,6 +31,7 @@ class Dialogue:
     Raises:
         UserError: an unknown speaker, or two utterances of one speaker in a row. The template labels utterances
             alternately, so that such a dialogue would put one speaker's words into the other's mouth.
+        ValueError: `persona_order` does not name one speaker for each persona line.
     """
 
     utterances: tuple[Utterance, ...]
