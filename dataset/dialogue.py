@@ -1,66 +1,130 @@
 """What a dialogue is, whatever file it came from. Knows no template and no tokens."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from utils.errors import UserError, nearest, shown
+
+SELF = "self"
+"""the speaker that is modelled"""
+PARTNER = "partner"
+SPEAKERS = (SELF, PARTNER)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One exchange: the partner's utterance and the response of the modelled speaker."""
+class Utterance:
+    """What one speaker says before the other one answers."""
 
-    partner: str
-    response: str
+    speaker: str
+    text: str
     candidates: tuple[str, ...] = ()
+    """responses to choose from, where the file gives them; the true one is among them"""
     line: int = 0
     """line of the file, for error messages; counted from 1"""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """Persona lines and turns, as the file gives them."""
+    """Utterances of two speakers who take turns, and a persona for each.
 
-    persona: tuple[str, ...]
-    turns: tuple[Turn, ...]
+    Raises:
+        UserError: an unknown speaker, or two utterances of one speaker in a row. The template labels utterances
+            alternately, so that such a dialogue would put one speaker's words into the other's mouth.
+        ValueError: `persona_order` does not name one speaker for each persona line.
+    """
+
+    utterances: tuple[Utterance, ...]
+    """oldest first"""
+    personas: Mapping[str, tuple[str, ...]]
+    """persona lines by speaker; a speaker without persona may be left out"""
     source: str = ""
     """file that the dialogue was read from, for error messages"""
+    persona_order: tuple[str, ...] = ()
+    """the speaker of each persona line in the order of the file, where the format has one order for the lines of
+    both; () for those of `self`, then those of `partner`"""
 
-    def context(self, turn: int) -> tuple[str, ...]:
-        """All utterances before response `turn` (counted from 0), oldest first, ending with the partner's."""
-        before = [text for past in self.turns[:turn] for text in (past.partner, past.response)]
-        return (*before, self.turns[turn].partner)
+    def __post_init__(self) -> None:
+        for speaker in self.personas:
+            _check_speaker(speaker, f"{self.source}: personas")
+        before = None
+        for index, utterance in enumerate(self.utterances):
+            where = f"{self.source}:{utterance.line}: utterances[{index}].speaker"
+            _check_speaker(utterance.speaker, where)
+            if utterance.speaker == before:
+                raise UserError(f"{where}: '{before}' speaks twice in a row; speakers take turns")
+            before = utterance.speaker
+        speakers = [speaker for speaker, lines in self.personas.items() for _ in lines]
+        if self.persona_order and sorted(self.persona_order) != sorted(speakers):
+            raise ValueError("persona_order does not name one speaker for each persona line")
+
+    @property
+    def persona(self) -> tuple[str, ...]:
+        """The persona lines of both speakers, in the order of the file."""
+        if not self.persona_order:
+            return tuple(line for speaker in SPEAKERS for line in self.personas.get(speaker, ()))
+        remaining = {speaker: iter(lines) for speaker, lines in self.personas.items()}
+        return tuple(next(remaining[speaker]) for speaker in self.persona_order)
+
+    def responses(self, speaker: str = SELF) -> list[int]:
+        """Where in `utterances` the speaker answers: all of the speaker's, except one that opens the dialogue."""
+        return [
+            index for index, utterance in enumerate(self.utterances) if index and utterance.speaker == speaker
+        ]
+
+
+def _check_speaker(speaker: str, where: str) -> None:
+    if speaker not in SPEAKERS:
+        raise UserError(f"{where}: unknown speaker {shown(speaker)}{nearest(speaker, SPEAKERS)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One response to be modelled: response `turn` of dialogue number `dialogue` of a file."""
+    """One response to be modelled: a speaker's response `turn` of dialogue number `dialogue` of a file."""
 
     persona: tuple[str, ...]
     context: tuple[str, ...]
+    """all that was said before, oldest first; the other speaker's words are the last"""
     response: str
     dialogue: int
     turn: int
+    """which of the speaker's responses in the dialogue, counted from 0"""
     where: str
     """file and line, for error messages"""
 
 
-def examples_of(dialogues: list[Dialogue], only_longest: bool = False) -> list[Example]:
-    """Every response of every dialogue as an example, in the order of the file (spec, section 1).
+def examples_of(
+    dialogues: Sequence[Dialogue],
+    only_longest: bool = False,
+    speaker: str = SELF,
+    personas: Literal["all", "own"] | None = None,
+) -> list[Example]:
+    """Every response of one speaker as an example, in the order of the file (spec, section 1).
 
     Args:
         dialogues: parsed dialogues.
-        only_longest: keep the last turn of each dialogue only.
+        only_longest: keep the last response of each dialogue only.
+        speaker: whose responses; the context and the persona are what this speaker sees.
+        personas: "own" for the speaker's persona lines, "all" for every line of the dialogue in the order of the
+            file. None is "all" for `self`, as SPT reads files with both personas, and "own" for `partner`,
+            who would else be given the persona of `self`.
     """
+    if personas is None:
+        personas = "all" if speaker == SELF else "own"
     examples = []
     for number, dialogue in enumerate(dialogues):
-        last = len(dialogue.turns) - 1
-        for turn in range(last if only_longest else 0, last + 1):
+        persona = dialogue.persona if personas == "all" else dialogue.personas.get(speaker, ())
+        texts = tuple(utterance.text for utterance in dialogue.utterances)
+        responses = list(enumerate(dialogue.responses(speaker)))
+        for turn, index in responses[-1:] if only_longest else responses:
             examples.append(
                 Example(
-                    persona=dialogue.persona,
-                    context=dialogue.context(turn),
-                    response=dialogue.turns[turn].response,
+                    persona=persona,
+                    context=texts[:index],
+                    response=texts[index],
                     dialogue=number,
                     turn=turn,
-                    where=f"{dialogue.source}:{dialogue.turns[turn].line}",
+                    where=f"{dialogue.source}:{dialogue.utterances[index].line}",
                 )
             )
     return examples

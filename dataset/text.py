@@ -8,7 +8,7 @@ Special tokens are not text: dataset/encoding.py adds them as ids (spec, section
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PARTNER, SELF = "Q: ", "R: "
+PARTNER_MARK, SELF_MARK = "Q: ", "R: "
 CUT_MARKS = ("R:", "Q:", "Summary:", "\n", ":")
 
 
@@ -38,7 +38,9 @@ def label_turns(utterances: Sequence[str]) -> list[str]:
         utterances: oldest first; the last one is the partner's, which fixes whose the others are.
     """
     offset = len(utterances) % 2  # odd count: the partner spoke first
-    return [(PARTNER if (index + offset) % 2 else SELF) + text for index, text in enumerate(utterances)]
+    return [
+        (PARTNER_MARK if (index + offset) % 2 else SELF_MARK) + text for index, text in enumerate(utterances)
+    ]
 
 
 def prompt_text(persona: Sequence[str], turns: Sequence[str], response: str | None) -> PromptText:

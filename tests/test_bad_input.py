@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.conftest import ROOT
-from trainer import engine
 from trainer.training import train
+from utils import liveness
 from utils.errors import UserError
 
 SPT = str(ROOT / "config/sample/spt.yml")
@@ -20,7 +20,7 @@ FINE = "1 your persona: i ski.\n2 hello there .\thi .\n"
 @pytest.fixture
 def call(monkeypatch, distributed):
     """call(script, *arguments): the message of the UserError that the script ends with."""
-    monkeypatch.setattr(engine, "end_distributed", lambda: None)  # the tests' distributed goes on
+    monkeypatch.setattr(liveness, "end_distributed", lambda: None)  # the tests' distributed goes on
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])

@@ -7,11 +7,16 @@ without newline. `self`, `other`, `both` and `none` files, with and without cand
 import re
 from pathlib import Path
 
-from dataset.dialogue import Dialogue, Turn
-from utils.errors import UserError, existing_file
+from dataset.dialogue import PARTNER, SELF, Dialogue, Utterance
+from dataset.lines import text_lines
+from utils.errors import UserError
 
 _NUMBERED = re.compile(r"(\d{1,9}) (.*)", re.DOTALL)
-_PERSONA = re.compile(r"(?:your|partner's) persona:(.*)", re.DOTALL)
+_PERSONA = re.compile(r"(your|partner's) persona:(.*)", re.DOTALL)
+_SPEAKER = {"your": SELF, "partner's": PARTNER}
+
+PersonaLines = list[tuple[str, str]]
+"""speaker and text of each persona line"""
 
 
 def read_convai2(path: str | Path) -> list[Dialogue]:
@@ -20,23 +25,18 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
     Raises:
         UserError: a missing, empty or undecodable file, or a malformed line.
     """
-    path = existing_file(path, "dialogue file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")  # read_text would also cut at a lone carriage return
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    path = Path(path)
     dialogues: list[Dialogue] = []
-    persona: list[str] = []
-    turns: list[Turn] = []
+    persona: PersonaLines = []
+    utterances: list[Utterance] = []
     last_number = 0
-    # split on "\n" alone: str.splitlines would also cut at U+2028 and the like, inside an utterance
-    for line_number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+    for line_number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         number, content = _numbered(path, line_number, line)
         if number == 1 and last_number:
-            dialogues.append(_finished(path, line_number, persona, turns))
-            persona, turns = [], []
+            dialogues.append(_finished(path, line_number, persona, utterances))
+            persona, utterances = [], []
         elif number <= last_number or (number != 1 and not last_number):
             raise UserError(
                 f"{path}:{line_number}: the line is numbered {number} after {last_number}; numbers grow within "
@@ -45,16 +45,14 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
         last_number = number
         match = _PERSONA.match(content)
         if match:
-            if turns:
+            if utterances:
                 raise UserError(f"{path}:{line_number}: a persona line stands after the first turn")
             if "\t" in content:
                 raise UserError(f"{path}:{line_number}: a persona line holds a tab: {content[:40]!r}")
-            persona.append(match[1].strip())
+            persona.append((_SPEAKER[match[1]], match[2].strip()))
         else:
-            turns.append(_turn(path, line_number, content))
-    if not last_number:
-        raise UserError(f"{path}: the file holds blank lines only")
-    dialogues.append(_finished(path, line_number, persona, turns))
+            utterances += _exchange(path, line_number, content)
+    dialogues.append(_finished(path, line_number, persona, utterances))
     return dialogues
 
 
@@ -67,7 +65,8 @@ def _numbered(path: Path, line_number: int, line: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def _turn(path: Path, line_number: int, content: str) -> Turn:
+def _exchange(path: Path, line_number: int, content: str) -> tuple[Utterance, Utterance]:
+    """A turn line: the partner's utterance and the response."""
     fields = content.split("\t")
     if len(fields) not in (2, 4):
         raise UserError(
@@ -78,10 +77,17 @@ def _turn(path: Path, line_number: int, content: str) -> Turn:
     if not partner or not response:
         raise UserError(f"{path}:{line_number}: the {'response' if partner else 'utterance'} is empty")
     candidates = tuple(fields[3].split("|")) if len(fields) == 4 else ()
-    return Turn(partner, response, candidates, line_number)
+    return (
+        Utterance(PARTNER, partner, line=line_number),
+        Utterance(SELF, response, candidates, line_number),
+    )
 
 
-def _finished(path: Path, line_number: int, persona: list[str], turns: list[Turn]) -> Dialogue:
-    if not turns:
+def _finished(path: Path, line_number: int, persona: PersonaLines, utterances: list[Utterance]) -> Dialogue:
+    if not utterances:
         raise UserError(f"{path}:{line_number}: the dialogue that ends before this line has no turn")
-    return Dialogue(tuple(persona), tuple(turns), str(path))
+    personas = {
+        speaker: tuple(text for owner, text in persona if owner == speaker) for speaker in (SELF, PARTNER)
+    }
+    order = tuple(speaker for speaker, _ in persona)
+    return Dialogue(tuple(utterances), personas, str(path), order)

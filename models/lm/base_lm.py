@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
 from models.lm.language_model import LanguageModel, base_lm_folder
@@ -102,10 +103,9 @@ def train_tokenizer(config: BaseLMConfig) -> PreTrainedTokenizerBase:
 
 
 def _texts(config: BaseLMConfig) -> Iterator[str]:
-    for dialogue in read_dialogues(config.dataset.train, config.dataset.format):
-        last = len(dialogue.turns) - 1
-        turns = label_turns(dialogue.context(last))
-        yield prompt_text(dialogue.persona, turns, dialogue.turns[last].response).body
+    dialogues = read_dialogues(config.dataset.train, config.dataset.format)
+    for example in examples_of(dialogues, only_longest=True):
+        yield prompt_text(example.persona, label_turns(example.context), example.response).body
 
 
 def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> PlainModel:

@@ -3,7 +3,7 @@
 import pytest
 
 from dataset.convai2.reader import read_convai2
-from dataset.dialogue import Turn, examples_of
+from dataset.dialogue import PARTNER, SELF, Utterance, examples_of
 from dataset.readers import read_dialogues
 from tests.conftest import SHARED
 from utils.errors import UserError
@@ -26,40 +26,46 @@ def read(tmp_path):
     return read
 
 
+def _exchange(partner, response, candidates, line):
+    """The utterances of one turn line."""
+    return (Utterance(PARTNER, partner, (), line), Utterance(SELF, response, candidates, line))
+
+
 def _content(dialogues):
-    return [(d.persona, [(turn.partner, turn.response) for turn in d.turns]) for d in dialogues]
+    return [(d.personas, [(u.speaker, u.text) for u in d.utterances]) for d in dialogues]
 
 
 def test_dialogues_and_their_lines(read):
     """Turns of one dialogue that land in the next, or error messages that name another line."""
     first, second = read(PLAIN)
     assert first.persona == ("i ski.", "i cook.")
-    assert first.turns == (Turn("hi", "hello", (), 3), Turn("you ?", "fine", (), 4))
-    assert (second.persona, second.turns) == (("i sing.",), (Turn("yo", "hey", (), 6),))
+    assert first.utterances == (*_exchange("hi", "hello", (), 3), *_exchange("you ?", "fine", (), 4))
+    assert (second.persona, second.utterances) == (("i sing.",), _exchange("yo", "hey", (), 6))
 
 
 @pytest.mark.parametrize(
-    ("lines", "persona"),
+    ("lines", "own", "partner"),
     [
-        (["your persona: a."], ("a.",)),
-        (["partner's persona: b."], ("b.",)),
-        (["your persona: a.", "partner's persona: b."], ("a.", "b.")),
-        ([], ()),
-        (["your persona: my motto : carpe : diem."], ("my motto : carpe : diem.",)),
+        (["your persona: a."], ("a.",), ()),
+        (["partner's persona: b."], (), ("b.",)),
+        (["your persona: a.", "partner's persona: b."], ("a.",), ("b.",)),
+        ([], (), ()),
+        (["your persona: my motto : carpe : diem."], ("my motto : carpe : diem.",), ()),
     ],
     ids=["self", "other", "both", "none", "colons"],
 )
-def test_kinds_of_files(read, lines, persona):
-    """A kind of file whose persona is lost, and persona text lost after a second colon."""
+def test_kinds_of_files(read, lines, own, partner):
+    """A kind of file whose persona is lost or given to the other speaker, and text lost after a second colon."""
     numbered = [f"{number} {line}" for number, line in enumerate([*lines, "hi\thello"], start=1)]
     (dialogue,) = read("\n".join(numbered) + "\n")
-    assert dialogue.persona == persona
+    assert dialogue.personas == {SELF: own, PARTNER: partner}
+    assert dialogue.persona == own + partner
 
 
 def test_candidates(read):
     """Candidates that become part of the response."""
     (dialogue,) = read("1 hi\thello\t\tno|maybe|hello\n")
-    assert dialogue.turns == (Turn("hi", "hello", ("no", "maybe", "hello"), 1),)
+    assert dialogue.utterances == _exchange("hi", "hello", ("no", "maybe", "hello"), 1)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +90,7 @@ def test_other_line_marks_stay_in_the_utterance(read, mark):
     """str.splitlines cuts at all of these, and the rest of the utterance would be a malformed line."""
     (dialogue,) = read(f"1 your persona: a{mark}b.\n2 hi{mark}there\thel{mark}lo\n")
     assert dialogue.persona == (f"a{mark}b.",)
-    assert dialogue.turns == (Turn(f"hi{mark}there", f"hel{mark}lo", (), 2),)
+    assert dialogue.utterances == _exchange(f"hi{mark}there", f"hel{mark}lo", (), 2)
 
 
 def test_a_silent_opener_is_an_utterance(read):
@@ -132,7 +138,8 @@ def test_a_malformed_line_is_named(read, content, line, fault):
     [
         (b"", "dialogue file is empty: "),
         (b"\n \n", "the file holds blank lines only"),
-        (b"1 hi\t\xff\n", r"not UTF-8 text \(byte 5\)"),
+        (b"1 hi\t\xff\n", r"d\.txt:1: not UTF-8 text \(byte 5\)"),
+        (b"\xef\xbb\xbf1 hi\tyo\n2 \xff\n", r"d\.txt:2: not UTF-8 text"),
         ("1 hi\tyo\n".encode("utf-16"), "not UTF-8 text"),
     ],
 )
@@ -142,12 +149,10 @@ def test_a_file_without_dialogues_is_an_error(read, content, fault):
         read(content)
 
 
-def test_a_missing_file_and_an_unknown_format_are_errors(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     """The release makes an empty dataset of a missing file."""
     with pytest.raises(UserError, match=r"dialogue file not found: .*none\.txt"):
         read_dialogues(tmp_path / "none.txt", "convai2")
-    with pytest.raises(UserError, match=r"dataset\.format = 'convai'; did you mean 'convai2'\?"):
-        read_dialogues(tmp_path / "none.txt", "convai")
 
 
 def test_every_turn_is_an_example_with_all_that_was_said_before(read):

@@ -149,12 +149,12 @@ def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tm
 
 ALONE = """
 from datetime import timedelta
-from trainer import engine
+from utils import distributed
 from utils.console import quiet_libraries
 from utils.errors import run_main
 quiet_libraries()
-engine.JOINING = timedelta(seconds=2)
-run_main(lambda: engine.start_distributed() and None)
+distributed.JOINING = timedelta(seconds=2)
+run_main(lambda: distributed.start_distributed() and None)
 """
 
 
