@@ -7,6 +7,7 @@ from typing import Any
 from models.configuration import build_config, config_layers, type_name
 from models.registry import model_type
 from models.settings import Config
+from models.spt.settings import SelectiveConfig
 from utils.config.flags import (
     Parser,
     add_engine_flags,
@@ -16,7 +17,7 @@ from utils.config.flags import (
     given_flags,
     nested,
 )
-from utils.config.loading import COMMAND_LINE, Layer
+from utils.config.loading import COMMAND_LINE
 from utils.config.schema import Section, section_of
 
 # in this order the run's name tells what the command line changed (docs/method.md, section 5)
@@ -57,7 +58,9 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
     first.add_argument("--config", metavar="FILE")
     first.add_argument("--set", action="append", default=[], dest="assignments")
     known, _ = first.parse_known_args(arguments)
-    layers: list[Layer] = config_layers(known.config, known.assignments) if known.config else []
+    if known.config is None:  # `--help`, which must not wait for torch, or the line that --config is needed
+        train_parser(SelectiveConfig).parse_args(arguments)
+    layers = config_layers(known.config, known.assignments)
     config = model_type(type_name(layers)).config_class()
     args = train_parser(config).parse_args(arguments)
     return args, build_config([*layers, (COMMAND_LINE, train_flags(args, config))])

@@ -10,7 +10,8 @@ from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.plain import PlainModel
 from models.settings import Config, PretrainedSettings
-from models.spt.soft_prompts import PromptSizes, stored_tokens
+from models.spt.settings import PromptSizes
+from models.spt.soft_prompts import stored_tokens
 
 
 class PrefixTuningSettings(PretrainedSettings):

@@ -9,13 +9,8 @@ from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.plain import PlainModel
 from models.settings import Config, PretrainedSettings
-from models.spt.soft_prompts import (
-    PromptSizes,
-    PromptStartSettings,
-    SoftPrompts,
-    start_prompts,
-    stored_tokens,
-)
+from models.spt.settings import PromptSizes, PromptStartSettings
+from models.spt.soft_prompts import SoftPrompts, start_prompts, stored_tokens
 
 
 class PromptTuningSettings(PromptStartSettings, PretrainedSettings):

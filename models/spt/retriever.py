@@ -1,13 +1,10 @@
 """The dense retriever: scores the K soft prompts against each example's context (paper, section 3.2)."""
 
-from typing import Annotated, Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
-from utils.config.schema import Positive, Section, Several
+from models.spt.settings import RetrieverSettings
 from utils.errors import UserError
 
 _ACTIVATIONS = {
@@ -15,32 +12,6 @@ _ACTIVATIONS = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
 }
-
-
-class EncoderSettings(Section):
-    """An encoder before the retriever's linear layer."""
-
-    retriever_type: Literal["transformer_encoder"] | None = None
-    """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
-    retriever_on: Several[Literal["extra", "lm"]] = ("extra", "lm")
-    """what passes through the encoder: the prompts (extra), the context (lm)"""
-    n_head: Positive = 4
-    """attention heads of the encoder; must divide D"""
-    num_layers: Annotated[int, Field(ge=1, le=200)] = 1
-    """layers of the encoder"""
-
-
-class RetrieverSettings(Section):
-    """How soft prompts are scored against a context; keys of `model`."""
-
-    normalizer: Literal["linear"] | None = "linear"
-    """linear: one Linear(D, D) shared by prompts and context; null: cosine of the plain means"""
-    normalizer_on: Several[Literal["prompt", "lm"]] = ("prompt", "lm")
-    """what passes through the normalizer: the prompts, the context (lm)"""
-    score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
-    """activation on the cosine: softplus has beta 10, threshold 1"""
-    retriever: EncoderSettings = EncoderSettings()
-    """an encoder before the normalizer"""
 
 
 class Retriever(nn.Module):

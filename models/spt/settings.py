@@ -1,14 +1,126 @@
-"""The configuration of SPT (`model_type: selective_pt`); its parts declare their own keys."""
+"""The keys of SPT (`model_type: selective_pt`), component by component.
+
+Kept apart from the components, which need torch: `train.py --help` shows these keys at once.
+"""
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from models.settings import Config, PretrainedSettings, TrainingSettings
-from models.spt.retriever import RetrieverSettings
-from models.spt.soft_prompts import PromptSizes, PromptStartSettings
-from models.spt.terms import active_losses
-from utils.config.schema import Flag, Positive
+from utils.config.schema import Flag, NonNegative, Positive, Section, Several, Temperature
 
 _MOST_VIRTUAL_TOKENS = 100_000
+
+
+class PromptSizes(Section):
+    """Sizes of a soft prompt."""
+
+    num_virtual_tokens: Positive = 8
+    """V, virtual tokens per soft prompt (and per layer for prefix tuning)"""
+
+
+class PromptStartSettings(Section):
+    """Where soft prompts start from; keys of `model`."""
+
+    prompt_init: Literal["random", "vocab", "text"] = "random"
+    """random: N(0, 1); vocab: embeddings of randomly drawn tokens; text: embeddings of prompt_init_text"""
+    prompt_init_text: str | None = None
+    """the text of `prompt_init: text`, repeated or cut to V tokens; prompts 1.. get noise of 0.5 embedding stds"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """A text to start from."""
+        return [
+            (
+                self.prompt_init == "text" and not self.prompt_init_text,
+                "model.prompt_init: text needs model.prompt_init_text",
+            )
+        ]
+
+
+class EncoderSettings(Section):
+    """An encoder before the retriever's linear layer."""
+
+    retriever_type: Literal["transformer_encoder"] | None = None
+    """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
+    retriever_on: Several[Literal["extra", "lm"]] = ("extra", "lm")
+    """what passes through the encoder: the prompts (extra), the context (lm)"""
+    n_head: Positive = 4
+    """attention heads of the encoder; must divide D"""
+    num_layers: Annotated[int, Field(ge=1, le=200)] = 1
+    """layers of the encoder"""
+
+
+class RetrieverSettings(Section):
+    """How soft prompts are scored against a context; keys of `model`."""
+
+    normalizer: Literal["linear"] | None = "linear"
+    """linear: one Linear(D, D) shared by prompts and context; null: cosine of the plain means"""
+    normalizer_on: Several[Literal["prompt", "lm"]] = ("prompt", "lm")
+    """what passes through the normalizer: the prompts, the context (lm)"""
+    score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
+    """activation on the cosine: softplus has beta 10, threshold 1"""
+    retriever: EncoderSettings = EncoderSettings()
+    """an encoder before the normalizer"""
+
+
+class LLMLossSettings(Section):
+    """L_LLM, the LM's own loss; keys of `training`."""
+
+    disable_nll: bool = False
+    """train without the LM loss"""
+    annealing_nll: bool = False
+    """weight each prompt's token losses by clamp(scalar * (1 - progress) * softmax(scores))"""
+    annealing_scalar: NonNegative = 1.0
+    """scalar of the annealing"""
+    annealing_min: NonNegative = 0.0
+    """lower end of the clamp"""
+    annealing_max: NonNegative = 1.0
+    """upper end of the clamp"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """A clamp has a lower and an upper end."""
+        return [
+            (
+                self.annealing_min > self.annealing_max,
+                "training.annealing_min is larger than training.annealing_max",
+            )
+        ]
+
+
+class SelectionLossSettings(Section):
+    """L_selection; keys of `training`."""
+
+    selective_loss: bool = True
+    """the retriever learns from the LM's losses (L_selection)"""
+    selective_loss_weight: Annotated[NonNegative, Flag("selective_loss_weight", "SLW")] = 0.4
+    """weight of L_selection"""
+    tau_gold: Temperature = 1.0
+    """temperature of the LM's preference over prompts"""
+    tau_sim: Temperature = 1.0
+    """temperature of the retriever's scores"""
+    adding_noise: Annotated[NonNegative | None, Flag("adding_noise", "NOISE")] = None
+    """standard deviation of the noise added to the LM's preference"""
+
+
+class FusionLossSettings(Section):
+    """L_fusion; keys of `training`."""
+
+    ensemble: bool = True
+    """cross-entropy of the score-weighted sum of all prompts' logits (L_fusion)"""
+
+
+class ContrastiveLossSettings(Section):
+    """L_contrastive; keys of `training`."""
+
+    contrastive: bool = True
+    """kept from the released files: false switches L_contrastive off"""
+    contrastive_metric: Literal["bleu"] | None = "bleu"
+    """how similar two personas are; null switches L_contrastive off"""
+    contrastive_threshold: Annotated[float, Field(ge=0, le=100)] = 20.0
+    """sentence-BLEU (0 to 100) above which two personas count as similar"""
+    contrastive_weight: Annotated[NonNegative, Flag("contrastive_weight", "CTRW")] = 0.4
+    """weight of L_contrastive"""
 
 
 class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedSettings):
@@ -31,8 +143,10 @@ class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedS
         ]
 
 
-class SelectiveTrainingSettings(TrainingSettings):
-    """How SPT learns; each loss has keys of its own in models/spt/terms.py."""
+class SelectiveTrainingSettings(
+    ContrastiveLossSettings, FusionLossSettings, SelectionLossSettings, LLMLossSettings, TrainingSettings
+):
+    """How SPT learns."""
 
     mode: Annotated[Literal["causal"], Flag("mode")] = "causal"
     """kept from the released files"""
@@ -46,7 +160,9 @@ class SelectiveTrainingSettings(TrainingSettings):
     """train the LM's own parameters too"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """Something to learn from."""
+        """Something to learn from, losses that were registered included."""
+        from models.spt.terms import active_losses
+
         disabled = (
             "training.only_nll and training.disable_nll leave"
             if self.only_nll

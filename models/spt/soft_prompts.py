@@ -1,7 +1,6 @@
 """K soft prompts of V virtual tokens each."""
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,35 +8,10 @@ from transformers import PreTrainedTokenizerBase
 
 from models.lm.language_model import LanguageModel
 from models.model_type import StoredSize
-from utils.config.schema import Positive, Section
+from models.spt.settings import PromptSizes, PromptStartSettings
 from utils.errors import UserError
 
 TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
-
-
-class PromptSizes(Section):
-    """Sizes of a soft prompt."""
-
-    num_virtual_tokens: Positive = 8
-    """V, virtual tokens per soft prompt (and per layer for prefix tuning)"""
-
-
-class PromptStartSettings(Section):
-    """Where soft prompts start from; keys of `model`."""
-
-    prompt_init: Literal["random", "vocab", "text"] = "random"
-    """random: N(0, 1); vocab: embeddings of randomly drawn tokens; text: embeddings of prompt_init_text"""
-    prompt_init_text: str | None = None
-    """the text of `prompt_init: text`, repeated or cut to V tokens; prompts 1.. get noise of 0.5 embedding stds"""
-
-    def rules(self) -> list[tuple[bool, str]]:
-        """A text to start from."""
-        return [
-            (
-                self.prompt_init == "text" and not self.prompt_init_text,
-                "model.prompt_init: text needs model.prompt_init_text",
-            )
-        ]
 
 
 class SoftPrompts(nn.Module):

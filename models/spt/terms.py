@@ -6,17 +6,22 @@ models/losses.py.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dataset.batch import Batch
 from dataset.encoding import EncodedExample
 from dataset.similarity import BleuPairs, PairLabels, fixed_pairs
 from models import losses as L
-from utils.config.schema import Flag, NonNegative, Section, Temperature
+from models.spt.settings import (
+    ContrastiveLossSettings,
+    FusionLossSettings,
+    LLMLossSettings,
+    SelectionLossSettings,
+)
+from utils.config.schema import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,65 +58,6 @@ class LossTerm:
     """what labels the pairs of a training batch for it"""
     of_file: Callable[[Tensor, Sequence[EncodedExample], Any], Tensor] | None = None
     """from scores [K, n] of a whole validation file; for a loss that depends on which examples share a batch"""
-
-
-class LLMLossSettings(Section):
-    """L_LLM, the LM's own loss; keys of `training`."""
-
-    disable_nll: bool = False
-    """train without the LM loss"""
-    annealing_nll: bool = False
-    """weight each prompt's token losses by clamp(scalar * (1 - progress) * softmax(scores))"""
-    annealing_scalar: NonNegative = 1.0
-    """scalar of the annealing"""
-    annealing_min: NonNegative = 0.0
-    """lower end of the clamp"""
-    annealing_max: NonNegative = 1.0
-    """upper end of the clamp"""
-
-    def rules(self) -> list[tuple[bool, str]]:
-        """A clamp has a lower and an upper end."""
-        return [
-            (
-                self.annealing_min > self.annealing_max,
-                "training.annealing_min is larger than training.annealing_max",
-            )
-        ]
-
-
-class SelectionLossSettings(Section):
-    """L_selection; keys of `training`."""
-
-    selective_loss: bool = True
-    """the retriever learns from the LM's losses (L_selection)"""
-    selective_loss_weight: Annotated[NonNegative, Flag("selective_loss_weight", "SLW")] = 0.4
-    """weight of L_selection"""
-    tau_gold: Temperature = 1.0
-    """temperature of the LM's preference over prompts"""
-    tau_sim: Temperature = 1.0
-    """temperature of the retriever's scores"""
-    adding_noise: Annotated[NonNegative | None, Flag("adding_noise", "NOISE")] = None
-    """standard deviation of the noise added to the LM's preference"""
-
-
-class FusionLossSettings(Section):
-    """L_fusion; keys of `training`."""
-
-    ensemble: bool = True
-    """cross-entropy of the score-weighted sum of all prompts' logits (L_fusion)"""
-
-
-class ContrastiveLossSettings(Section):
-    """L_contrastive; keys of `training`."""
-
-    contrastive: bool = True
-    """kept from the released files: false switches L_contrastive off"""
-    contrastive_metric: Literal["bleu"] | None = "bleu"
-    """how similar two personas are; null switches L_contrastive off"""
-    contrastive_threshold: Annotated[float, Field(ge=0, le=100)] = 20.0
-    """sentence-BLEU (0 to 100) above which two personas count as similar"""
-    contrastive_weight: Annotated[NonNegative, Flag("contrastive_weight", "CTRW")] = 0.4
-    """weight of L_contrastive"""
 
 
 def _llm(inputs: LossInputs, training: LLMLossSettings) -> Tensor:

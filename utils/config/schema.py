@@ -66,12 +66,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def composed(name: str, parts: Sequence[type[Section]]) -> type[Section]:
     """One section with the keys of several, the first of them first."""
-    unique = dict.fromkeys(parts)
-    if len(unique) == 1:
-        return parts[0]
-    return create_model(
-        name, __base__=tuple(reversed(unique))
-    )  # pydantic puts the keys of the last base first
+    first, *others = dict.fromkeys(parts)
+    further = [part for part in others if not issubclass(first, part)]
+    if not further:
+        return first
+    # pydantic puts the keys of the last base first
+    return create_model(name, __base__=(*reversed(further), first))
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from models.configuration import load_config
+from models.decoding.decode import DecodeOptions, decode_runs
 from tests.conftest import ROOT
-from trainer.decode import DecodeOptions, decode_runs
-from utils.config import load_config
 
 FOLDERS = ROOT / "tests" / "golden" / "run_folders"
 DIALOGUES = FOLDERS / "dialogues.txt"
