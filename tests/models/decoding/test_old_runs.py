@@ -68,12 +68,12 @@ def expected_rows(stored):
     return rows
 
 
-def test_an_old_run_decodes_to_the_same_replies(run, world):
+def test_an_old_run_decodes_to_the_same_replies(run, distributed):
     """A trained part that is read with another name, scale or default replies otherwise: figures that somebody
     has reported could no longer be reproduced, and nothing would say so."""
     for name in RESULTS:
         (run.moved / name).unlink()
-    decode_runs([run.moved], world, DecodeOptions(valid_path=str(DIALOGUES)))
+    decode_runs([run.moved], distributed, DecodeOptions(valid_path=str(DIALOGUES)))
     for row, known in zip(rows_of(run.moved), expected_rows(run.stored), strict=True):
         assert {key: row[key] for key in EXACT} == {key: known[key] for key in EXACT}
         for key in CLOSE:
@@ -82,9 +82,9 @@ def test_an_old_run_decodes_to_the_same_replies(run, world):
             assert row[key] == expected, key
 
 
-def test_an_old_result_counts_as_finished(run, world):
+def test_an_old_result_counts_as_finished(run, distributed):
     """Results that are taken for those of another decoding make test.py refuse every old folder."""
-    decode_runs([run.moved], world, DecodeOptions(valid_path=str(DIALOGUES)))
+    decode_runs([run.moved], distributed, DecodeOptions(valid_path=str(DIALOGUES)))
     for name in RESULTS:
         assert (run.moved / name).read_bytes() == (run.stored / name).read_bytes()
 
