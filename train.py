@@ -18,13 +18,14 @@ def main() -> None:
         )
     # torch and transformers take seconds to import: a mistake in the configuration is told before
     from models.decoding.decode import decode_runs
-    from trainer.training import set_tokenizer_threads, train
+    from models.dialogue_task import dialogue_task, set_tokenizer_threads
+    from trainer.training import train
     from utils.liveness import distributed_context
 
     set_tokenizer_threads(args.tokenizer_parallel)
     name = run_name(args.config, changes_in_name(args), args.exp_name)
     with distributed_context(args.local_rank) as distributed:
-        folder = train(config, distributed, name, args.deepspeed_config, args.ckpt_path)
+        folder = train(dialogue_task(config), distributed, name, args.deepspeed_config, args.ckpt_path)
         if args.do_test:
             decode_runs([folder], distributed)
 

@@ -1,8 +1,9 @@
 """An LM trained by its token losses alone: no choice of prompt."""
 
 from dataset.batch import Batch
-from models.conversation import ConversationModel, StepOutput
+from models.conversation import ConversationModel
 from models.spt import losses as L
+from models.trainable import StepOutput
 
 
 class PlainModel(ConversationModel):

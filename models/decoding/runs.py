@@ -6,23 +6,18 @@ Nothing that is read here can run code: safetensors, JSON, YAML, and tensors thr
 import os
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from models.conversation import ConversationModel
 from models.lm.language_model import base_lm_folder
 from models.lm.precision import DTYPES
 from models.registry import build_model, build_tokenizer
-from models.release.checkpoint import FLOATS, read_config, read_module_state
-from models.release.names import from_released, is_released_name
+from models.release.checkpoint import read_config
+from models.trained_part import read_trained
 from utils.config import build_config, config_from_authors, parse_assignments, read_yaml
-from utils.errors import UserError, first_line, shown
-from utils.runs import AUTHORS_CONFIG, CHECKPOINTS, CONFIG, TRAINED
+from utils.errors import UserError
+from utils.runs import AUTHORS_CONFIG, CONFIG
 from utils.schema import Config
-
-_LONGEST_TAG = 200
 
 
 def read_run_config(run: Path, assignments: list[str]) -> Config:
@@ -87,38 +82,3 @@ def _check_sizes(config: Config, state: dict[str, Tensor], source: Path) -> None
     ]:
         if asked > max(found, 32):  # what is small is compared by name and shape when the model is there
             raise UserError(f"{source} has {found} for model.{what}, the configuration asks for {asked}")
-
-
-def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
-    """The trained parameters of a run folder, and the file that they came from.
-
-    Raises:
-        UserError: there is no checkpoint, or it cannot be read.
-    """
-    if os.path.isfile(run / TRAINED):
-        source = run / TRAINED
-        try:
-            state = load_file(source)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
-    else:
-        source = run / CHECKPOINTS / _tag(run) / "mp_rank_00_model_states.pt"
-        if not os.path.isfile(source):
-            raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")
-        state = from_released(read_module_state(source, is_released_name), str(source))
-    for name, tensor in state.items():
-        if tensor.dtype not in FLOATS or not torch.isfinite(tensor).all():
-            raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
-    return state, source
-
-
-def _tag(run: Path) -> str:
-    """The authors' files name the tag in ds_ckpt/latest; a name with a path in it is refused."""
-    latest = run / CHECKPOINTS / "latest"
-    if os.path.isdir(run / CHECKPOINTS / "best") or not os.path.isfile(latest):
-        return "best"
-    with latest.open("rb") as file:
-        tag = file.read(_LONGEST_TAG + 1).decode("utf-8", "replace").strip()
-    if not tag or len(tag) > _LONGEST_TAG or not tag.isprintable() or Path(tag).name != tag:
-        raise UserError(f"{latest}: {shown(tag)} is not the name of a checkpoint")
-    return tag

@@ -4,10 +4,13 @@ For samples and tests, where no pretrained LM can be had. Such a run keeps the L
 so that `model.model_name` of a later run can point to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -20,9 +23,10 @@ from transformers import (
 
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
-from models.lm.language_model import LanguageModel
+from models.lm.language_model import LanguageModel, base_lm_folder
 from models.lm.precision import DTYPES
 from models.plain import PlainModel
+from utils.files import write_folder
 from utils.schema import Config, InitConfig
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
@@ -56,13 +60,44 @@ def _texts(config: Config) -> Iterator[str]:
         yield prompt_text(dialogue.persona, turns, dialogue.turns[last].response).body
 
 
-def build_base_lm(config: Config, tokenizer: PreTrainedTokenizerBase) -> PlainModel:
+class BaseLM(PlainModel):
+    """An LM of which every parameter is trained, and which is kept as Hugging Face's library does."""
+
+    def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Write the LM and its tokenizer to a folder of the run folder; there is no file for `metadata`.
+
+        Args:
+            folder: the run folder.
+            state: every parameter, float32; what is written has the LM's own precision.
+            metadata: not used.
+
+        Raises:
+            UserError: it cannot be written; an earlier LM is as it was.
+        """
+        lm = self.lm.model
+        # tied weights stay one tensor: the library writes it once, under the name that it looks for
+        values = {
+            id(parameter): state[f"lm.model.{name}"].to(parameter.dtype)
+            for name, parameter in lm.named_parameters()
+        }
+        content = lm.state_dict()  # buffers too
+        for name, parameter in lm.named_parameters(remove_duplicate=False):
+            content[name] = values[id(parameter)]
+
+        def fill(part: Path) -> None:
+            lm.save_pretrained(part, state_dict=content)
+            self.tokenizer.save_pretrained(part)
+
+        write_folder(base_lm_folder(folder), fill)
+
+
+def build_base_lm(config: Config, tokenizer: PreTrainedTokenizerBase) -> BaseLM:
     """A randomly initialised LM of the sizes in `model.init`, all of it trainable."""
     lm_config = lm_config_of(config.model.init, tokenizer)
     model = AutoModelForCausalLM.from_config(
         lm_config, dtype=DTYPES[config.model.load_bit], trust_remote_code=False
     )
-    return PlainModel(LanguageModel(model, frozen=False), tokenizer, config)
+    return BaseLM(LanguageModel(model, frozen=False), tokenizer, config)
 
 
 def lm_config_of(init: InitConfig, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:

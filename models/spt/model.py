@@ -10,17 +10,21 @@ from transformers import PreTrainedTokenizerBase
 from dataset.batch import Batch, Query
 from dataset.encoding import EncodedExample
 from dataset.similarity import BleuPairs, fixed_pairs
-from models.conversation import ConversationModel, StepOutput
-from models.feedback import feedback_counts
+from models.conversation import ConversationModel
+from models.feedback import feedback_counts, feedback_reducers
 from models.lm.language_model import LanguageModel, load_language_model
 from models.spt import losses as L
+from models.spt.dominance import dominance_warning
 from models.spt.retriever import Retriever
 from models.spt.soft_prompts import SoftPrompts, start_prompts
+from models.trainable import StepOutput
 from utils.schema import Config
 
 
 class SelectivePromptTuning(ConversationModel):
     """K soft prompts in front of one LM, and the retriever that learns to choose among them."""
+
+    reducers = feedback_reducers("prompt")
 
     def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
         super().__init__(lm, tokenizer, config)
@@ -63,11 +67,11 @@ class SelectivePromptTuning(ConversationModel):
             parts |= self._retriever_losses(batch, scores, per_example, hidden)
         counts = {"llm": token_losses.numel(), "contrastive": batch.pair_labels.numel()}
         return StepOutput(
-            self.total_loss(parts),
-            parts,
-            {name: counts.get(name, batch.num_examples) for name in parts},
-            {} if self.retriever is None else feedback_counts(scores, -per_example),
-            scores.detach().T if self._with_contrastive else None,
+            total=self.total_loss(parts),
+            losses=parts,
+            counts={name: counts.get(name, batch.num_examples) for name in parts},
+            diagnostics={} if self.retriever is None else feedback_counts(scores, -per_example),
+            per_example=scores.detach().T if self._with_contrastive else None,
         )
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
@@ -97,6 +101,11 @@ class SelectivePromptTuning(ConversationModel):
                 torch.from_numpy(pairs).to(outputs.device),
             )
         }
+
+    def warnings(self, row: Mapping[str, Any], what: str) -> list[str]:
+        """Whether one prompt is chosen for nearly everything."""
+        warning = dominance_warning(row, what)
+        return [] if warning is None else [warning]
 
     @property
     def _with_contrastive(self) -> bool:
