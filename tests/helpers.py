@@ -14,15 +14,30 @@ from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import make_collator
-from models.conversation import ConversationModel, StepOutput
+from models.conversation import ConversationModel
+from models.dialogue_task import dialogue_task
 from models.registry import build_model, build_tokenizer
+from models.trainable import StepOutput
 from tests.progress import run_while_it_moves
+from trainer import training
+from utils.distributed import DistributedContext
 from utils.schema import Config
 
 
 def model_of(config: Config) -> ConversationModel:
     """The model of a configuration, in evaluation mode."""
     return build_model(config, build_tokenizer(config)).eval()
+
+
+def train(
+    config: Config,
+    distributed: DistributedContext,
+    name: str,
+    ds_config_path: str | None = None,
+    ckpt_path: str | None = None,
+) -> Path:
+    """The run folder of a training on dialogues, as train.py makes it."""
+    return training.train(dialogue_task(config), distributed, name, ds_config_path, ckpt_path)
 
 
 def encoded(model: ConversationModel, examples: Sequence[Example], response: bool) -> list[EncodedExample]:

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.conftest import ROOT
+from tests.helpers import train
 from trainer import engine
-from trainer.training import train
 from utils.errors import UserError
 
 SPT = str(ROOT / "config/sample/spt.yml")

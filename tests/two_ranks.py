@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from models.decoding.decode import DecodeOptions, decode_runs
-from trainer.training import train
+from tests.helpers import train
 from utils.config import build_config
 from utils.distributed import end_distributed, start_distributed
 

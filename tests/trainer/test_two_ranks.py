@@ -9,7 +9,8 @@ import torch
 
 from dataset.loading import make_loader
 from models.decoding.decode import DecodeOptions, decode_runs
-from models.decoding.runs import load_run, read_run_config, read_trained
+from models.decoding.runs import load_run, read_run_config
+from models.trained_part import read_trained
 from tests.conftest import config_for
 from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
 from trainer.validation import validate
@@ -28,7 +29,7 @@ def job(data, lm_folder, tmp_path_factory):
     config = config_for({**data, "valid": valid}, lm_folder("opt"), out / "runs")
     content = {"sections": config.model_dump(), "stages": STAGES, "out": str(out)}
     (out / "job.json").write_text(json.dumps(content), encoding="utf-8")
-    done = launch("deepspeed", "--num_gpus=2", "tests/two_ranks.py", str(out / "job.json"))
+    done = launch("deepspeed", "--num_gpus=2", "--module", "tests.two_ranks", str(out / "job.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads((out / "runs.json").read_text(encoding="utf-8"))
     return done, {int(stage): Path(run) for stage, run in runs.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.decoding.runs import read_trained
+from models.trained_part import read_trained
 from tests.conftest import config_for
 from tests.helpers import launch, logged
 from tests.two_ranks_half import STAGES
@@ -20,7 +20,7 @@ def answer(data, lm_folder, tmp_path_factory):
     config = config_for(data, lm_folder("opt"), out / "runs", sections)
     job = {"sections": config.model_dump(), "out": str(out)}
     (out / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    done = launch("deepspeed", "--num_gpus=2", "tests/two_ranks_half.py", str(out / "job.json"))
+    done = launch("deepspeed", "--num_gpus=2", "--module", "tests.two_ranks_half", str(out / "job.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((out / "answer.json").read_text(encoding="utf-8"))
     return found["exact"], {int(stage): Path(run) for stage, run in found["runs"].items()}
