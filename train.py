@@ -17,13 +17,14 @@ def main() -> None:
             "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
         )
     from models.decoding.decode import decode_runs
-    from trainer.training import set_tokenizer_threads, train
+    from models.dialogue_task import dialogue_task, set_tokenizer_threads
+    from trainer.training import train
     from utils.liveness import distributed_context
 
     set_tokenizer_threads(args.tokenizer_parallel)
     name = run_name(args.config, changes_in_name(args, type(config)), args.exp_name)
     with distributed_context(args.local_rank) as distributed:
-        folder = train(config, distributed, name, args.deepspeed_config, args.ckpt_path)
+        folder = train(dialogue_task(config), distributed, name, args.deepspeed_config, args.ckpt_path)
         if args.do_test:
             decode_runs([folder], distributed)
 

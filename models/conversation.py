@@ -1,40 +1,26 @@
-"""What every model_type is to the trainer and to the decoder: losses of a batch, a choice of prompt, a state.
+"""What every model_type is to the decoder, beside what the trainer asks of it: a choice of prompt on an LM.
 
-The trainer uses the losses of `forward`, `total_loss` and `file_losses`, and the trained state; the decoder
-`score_prompts`, `prompts_for`, `prefix_cache` and `target_losses`.
+The decoder uses `score_prompts`, `prompts_for`, `prefix_cache` and `target_losses`.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Cache, PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
-from dataset.encoding import EncodedExample
 from models.linear_cross_entropy import linear_cross_entropy
-from models.lm.language_model import LanguageModel
+from models.lm.language_model import LanguageModel, weights_sha256
 from models.losses import count_each
 from models.settings import Config
-from utils.errors import UserError, shown
+from models.trainable import StepOutput, Trainable
+from utils.errors import UserError
 
 
-class StepOutput(NamedTuple):
-    """What one batch gives: the loss to minimise, each loss apart (unweighted), and what to watch.
-
-    A tuple, as ZeRO stage 3 must find the tensors in what a module returns.
-    """
-
-    total: Tensor  # scalar
-    losses: dict[str, Tensor]  # scalars
-    counts: dict[str, int]  # what each loss is a mean over: the batch's target tokens, examples or pairs
-    diagnostics: dict[str, Tensor] = {}  # usage [K], agreement and regret, see models/feedback.py
-    per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
-
-
-class ConversationModel(nn.Module, ABC):
+class ConversationModel(Trainable):
     """A causal LM with something in front of it.
 
     Args:
@@ -48,28 +34,14 @@ class ConversationModel(nn.Module, ABC):
         self.lm = lm
         self.tokenizer = tokenizer
         self.config = config
-        self.register_state_dict_post_hook(_drop_aliases)
 
     @abstractmethod
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
         """Losses of a batch; `progress` is the share of the training that is done, 0 to 1."""
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
-        """The loss to minimise, and to choose the best checkpoint by, from each loss (unweighted).
-
-        Args:
-            losses: scalars by name, of a batch (tensors) or of a whole epoch (numbers).
-        """
+        """L_LLM alone, of a batch (tensor) or of a whole epoch (number)."""
         return losses["llm"]
-
-    def file_losses(self, outputs: Tensor, examples: Sequence[EncodedExample]) -> dict[str, Tensor]:
-        """Losses of a validation file that depend on which examples are looked at together.
-
-        Args:
-            outputs: [n, *] the `StepOutput.per_example` of the whole file, in its order.
-            examples: the n examples.
-        """
-        return {}
 
     num_prompts: int = 0
     """K; 0 where there is no soft prompt"""
@@ -168,44 +140,24 @@ class ConversationModel(nn.Module, ABC):
             )
         return left
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """The trained parameters by name, on the CPU."""
+    def describe(self) -> list[str]:
+        """Model type, base LM and sizes."""
+        model = self.config.model
+        sizes = f"K = {self.num_prompts}, V = {self.num_virtual_tokens}, " if self.num_prompts else ""
+        return [
+            f"{model.model_type} on {model.base_lm or 'a new LM'} ({sizes}D = {self.lm.width}, "
+            f"fidelity {model.fidelity})"
+        ]
+
+    def metadata(self) -> dict[str, Any]:
+        """Base LM with the hash of its weights, and sizes."""
+        model = self.config.model
         return {
-            name: parameter.detach().cpu().contiguous()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad
+            "model_type": model.model_type,
+            "base_model": model.base_lm,
+            "base_model_sha256": weights_sha256(model.base_lm) if model.base_lm else None,
+            "K": self.num_prompts,
+            "V": self.num_virtual_tokens,
+            "D": self.lm.width,
+            "fidelity": model.fidelity,
         }
-
-    def load_trained_state(self, state: dict[str, Tensor], source: str) -> None:
-        """Take over trained parameters.
-
-        Args:
-            state: as `trained_state` gives it; more names are an error, and so are fewer.
-            source: where it came from, for the message.
-
-        Raises:
-            UserError: a name or a shape does not fit this configuration.
-        """
-        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-        for name in sorted(own.keys() | state.keys()):
-            if name not in state:
-                raise UserError(
-                    f"{source}: {shown(name)} is missing; the checkpoint is of another configuration"
-                )
-            if name not in own:
-                raise UserError(f"{source}: {shown(name)} has no place in this configuration's model")
-            if own[name].shape != state[name].shape:
-                raise UserError(
-                    f"{source}: {shown(name)} has shape {list(state[name].shape)}, the configuration asks for "
-                    f"{list(own[name].shape)}"
-                )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(state[name])
-
-
-def _drop_aliases(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    """Leave second names of tied weights out of a checkpoint: DeepSpeed takes them for trained ones."""
-    names = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
-    for name in [name for name in state if name.removeprefix(prefix) not in names]:
-        del state[name]

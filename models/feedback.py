@@ -4,9 +4,13 @@ C candidates, B examples; every function takes scores [C, B] and utilities [C, B
 soft prompts and a utility is minus the LM's loss (paper, section 3.3); they may as well be documents and a metric.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.trainable import Reducer, mean_per_example
 
 
 def feedback_kl(
@@ -98,6 +102,28 @@ def feedback_counts(scores: Tensor, utilities: Tensor, mask: Tensor | None = Non
         "usage": chosen.new_zeros(scores.shape[0]).index_add(0, chosen, ones),
         "agreement": ((chosen == best.indices) * ones).sum(),
         "regret": (regret * ones).sum(),
+    }
+
+
+def feedback_reducers(candidate: str) -> Mapping[str, Reducer]:
+    """How the sums of `feedback_counts` become figures of a row.
+
+    Args:
+        candidate: what a candidate is called in the names of figures, such as "prompt".
+
+    Returns:
+        Reducers that give `{candidate}_share` [C], `{candidate}_entropy` (nats, at most log C), agreement (share
+        of examples whose chosen candidate has the highest utility) and regret (a mean, in units of the utility).
+    """
+
+    def usage(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
+        shares = (total / total.sum().clamp(min=1)).tolist()
+        return {f"{candidate}_share": shares, f"{candidate}_entropy": usage_entropy(total).item()}
+
+    return {
+        "usage": usage,
+        "agreement": mean_per_example("agreement"),
+        "regret": mean_per_example("regret"),
     }
 
 

@@ -2,7 +2,8 @@
 
 from dataset.batch import Batch
 from models import losses as L
-from models.conversation import ConversationModel, StepOutput
+from models.conversation import ConversationModel
+from models.trainable import StepOutput
 
 
 class PlainModel(ConversationModel):

@@ -29,12 +29,22 @@ class LMSettings(Section):
         """Whether the arithmetic is that of the authors' release (models/release/)."""
         return self.fidelity == "released_code"
 
+    @property
+    def base_lm(self) -> str | None:
+        """The LM that the model stands on; None: it is made from scratch."""
+        return None
+
 
 class PretrainedSettings(LMSettings):
     """A base LM that is there already; keys of `model`."""
 
     model_name: str | None = None
     """Hugging Face name or local folder of the base LM, or the run folder of a trained base LM"""
+
+    @property
+    def base_lm(self) -> str | None:
+        """`model_name`."""
+        return self.model_name
 
     def rules(self) -> list[tuple[bool, str]]:
         """There is no default LM."""

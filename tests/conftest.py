@@ -140,7 +140,7 @@ def distributed() -> "Iterator[DistributedContext]":
 @pytest.fixture(scope="session")
 def trained_run(data, lm_folder, distributed, tmp_path_factory) -> Path:
     """The folder of an SPT run of three epochs; not to be written to, see `run_copy`."""
-    from trainer.training import train
+    from tests.helpers import train
 
     log_dir = tmp_path_factory.mktemp("trained")
     config = config_for(data, lm_folder("opt"), log_dir, {"training": {"num_epochs": 3, "log_every": 5}})

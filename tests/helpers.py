@@ -13,11 +13,15 @@ import pytest
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
-from models.conversation import ConversationModel, StepOutput
+from models.conversation import ConversationModel
+from models.dialogue_task import dialogue_task
 from models.reading import make_collator, make_encoder
 from models.registry import build_model, build_tokenizer, model_type
 from models.settings import Config
+from models.trainable import StepOutput
 from tests.progress import run_while_it_moves
+from trainer import training
+from utils.distributed import DistributedContext
 
 SPT = model_type("selective_pt").config_class()
 
@@ -25,6 +29,17 @@ SPT = model_type("selective_pt").config_class()
 def model_of(config: Config) -> ConversationModel:
     """The model of a configuration, in evaluation mode."""
     return build_model(config, build_tokenizer(config)).eval()
+
+
+def train(
+    config: Config,
+    distributed: DistributedContext,
+    name: str,
+    ds_config_path: str | None = None,
+    ckpt_path: str | None = None,
+) -> Path:
+    """The run folder of a training on dialogues, as train.py makes it."""
+    return training.train(dialogue_task(config), distributed, name, ds_config_path, ckpt_path)
 
 
 def encoded(model: ConversationModel, examples: Sequence[Example], response: bool) -> list[EncodedExample]:

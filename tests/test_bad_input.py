@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.conftest import ROOT
-from trainer.training import train
+from tests.helpers import train
 from utils import liveness
 from utils.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.configuration import build_config
 from models.decoding.decode import DecodeOptions, decode_runs
-from trainer.training import train
+from tests.helpers import train
 from utils.distributed import end_distributed, start_distributed
 
 

@@ -2,22 +2,25 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.configuration import build_config
+from models.trainable import StepOutput, Trainable
+from tests.helpers import train
 from trainer.engine import make_engine
 from trainer.float32 import get_float32
-from trainer.training import train
 from utils.distributed import DistributedContext, end_distributed, start_distributed
 
 STAGES = (0, 1, 2, 3)
 
 
-class Uneven(nn.Module):
+class Uneven(Trainable):
     """Parameters of 9, 3, 5 and 1 entries, which two ranks cannot share evenly."""
 
     def __init__(self) -> None:
@@ -26,9 +29,14 @@ class Uneven(nn.Module):
         self.several = nn.Parameter(torch.randn(5))
         self.one = nn.Parameter(torch.randn(1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, batch: Tensor, progress: float = 0.0) -> StepOutput:
         """Something that depends on all of them."""
-        return (self.linear(x) * self.one).sum() + self.several.sum()
+        total = (self.linear(batch) * self.one).sum() + self.several.sum()
+        return StepOutput(total, {"sum": total}, {"sum": len(batch)})
+
+    def total_loss(self, losses: Mapping[str, Any]) -> Any:
+        """The one there is."""
+        return losses["sum"]
 
 
 def starts_exactly(stage: int) -> bool:
@@ -36,13 +44,13 @@ def starts_exactly(stage: int) -> bool:
     torch.manual_seed(0)
     model = Uneven()
     start = {name: parameter.detach() + 1e-4 for name, parameter in model.named_parameters()}
-    config = SimpleNamespace(training=SimpleNamespace(learning_rate=0.01, warmup_type=None))
+    settings = SimpleNamespace(learning_rate=0.01, warmup_type=None)
     ds_config = {
         "train_micro_batch_size_per_gpu": 1,
         "bf16": {"enabled": True},
         "zero_optimization": {"stage": stage},
     }
-    engine = make_engine(model, config, ds_config, 1, start)
+    engine = make_engine(model, settings, ds_config, 1, start)
     values = [(get_float32(parameter), start[name]) for name, parameter in engine.module.named_parameters()]
     return all(torch.equal(value, wanted) for value, wanted in values)
 

@@ -1,1 +1,1 @@
-"""Training, decoding, chat and scoring: the floor that drives models over data."""
+"""Training: drives any trainable module over batches, and keeps its checkpoints and logs."""

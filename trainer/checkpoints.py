@@ -1,35 +1,25 @@
-"""Checkpoints: DeepSpeed's own for going on, safetensors and a JSON metadata for everybody else.
-
-Nothing that is read here can run code: safetensors, JSON, YAML, and tensors through a restricted reader.
-"""
+"""What a run keeps: DeepSpeed's checkpoints, and the trained part with its metadata, as the module writes it."""
 
 import shutil
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-from safetensors.torch import save_file
 from torch import Tensor
 
-from models.conversation import ConversationModel
-from models.lm.language_model import base_lm_folder, weights_sha256
-from models.settings import Config
+from models.trainable import Trainable
 from trainer.float32 import get_float32
 from utils.distributed import DistributedContext
 from utils.errors import UserError, first_line
-from utils.files import file_sha256, to_json, write_errors, write_folder, write_together
-from utils.runs import CHECKPOINTS, METADATA, TRAINED
-
-_LONGEST_TAG = 200
-_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
+from utils.files import file_sha256, write_errors
+from utils.runs import CHECKPOINTS, library_versions
 
 
 def save_checkpoint(
     engine: deepspeed.DeepSpeedEngine, folder: Path, tag: str, distributed: DistributedContext
 ) -> None:
-    """`ds_ckpt/{tag}`, without the frozen LM; every rank must call it.
+    """`ds_ckpt/{tag}`, without frozen parameters; every rank must call it.
 
     Raises:
         UserError: it cannot be written.
@@ -46,31 +36,25 @@ def save_checkpoint(
 
 
 def save_trained(
-    model: ConversationModel, folder: Path, distributed: DistributedContext, metadata: dict[str, Any]
+    module: Trainable, folder: Path, distributed: DistributedContext, metadata: Mapping[str, Any]
 ) -> None:
-    """The trained part as safetensors with its metadata; a base LM in the Hugging Face format instead.
+    """The trained part, in the float32 values that were trained, whatever the module's own precision.
 
-    The safetensors file holds the float32 values that were trained, whatever the model's own precision. Every
-    rank must call it.
+    Every rank must call it.
+
+    Raises:
+        UserError: it cannot be written; an earlier one is as it was.
     """
-    if model.config.model.model_type == "language_model":
-        with deepspeed.zero.GatheredParameters(list(model.parameters())):
-            if distributed.is_main:
-                _save_base_lm(model, base_lm_folder(folder))
-    else:
-        state = _trained_float32(model, distributed)
-        if distributed.is_main:
-            # the metadata is the mark: weights of one step never lie beside what is said of another
-            write_together(
-                folder, {TRAINED: partial(save_file, state), METADATA: to_json(metadata, indent=2) + "\n"}
-            )
+    state = _trained_float32(module, distributed)
+    if distributed.is_main:
+        module.save_trained(folder, state, metadata)
     distributed.barrier()
 
 
-def _trained_float32(model: ConversationModel, distributed: DistributedContext) -> dict[str, Tensor]:
+def _trained_float32(module: Trainable, distributed: DistributedContext) -> dict[str, Tensor]:
     """The trained parameters by name, float32 and on the CPU; on the other ranks nothing is kept."""
     state = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             value = get_float32(parameter)
             if distributed.is_main:
@@ -78,27 +62,15 @@ def _trained_float32(model: ConversationModel, distributed: DistributedContext) 
     return state
 
 
-def _save_base_lm(model: ConversationModel, folder: Path) -> None:
-    def fill(part: Path) -> None:
-        model.lm.model.save_pretrained(part)
-        model.tokenizer.save_pretrained(part)
+def run_metadata(module: Trainable, files: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """What one must know to use the trained part: the module's own words, files with hashes, seed, versions.
 
-    write_folder(folder, fill)
-
-
-def run_metadata(config: Config, model: ConversationModel) -> dict[str, Any]:
-    """What one must know to use the trained part: base model and hash of its files, sizes, data, seed, versions."""
-    name = getattr(config.model, "model_name", None)
-    return {
-        "model_type": config.model.model_type,
-        "base_model": name,
-        "base_model_sha256": weights_sha256(name) if name else None,
-        "K": model.num_prompts,
-        "V": model.num_virtual_tokens,
-        "D": model.lm.width,
-        "fidelity": config.model.fidelity,
-        "train": config.dataset.train,
-        "train_sha256": file_sha256(config.dataset.train),
-        "seed": config.training.seed,
-        "versions": {library: version(library) for library in _LIBRARIES},
-    }
+    Args:
+        module: gives its `metadata`.
+        files: paths by key; the hash of each is under `{key}_sha256`.
+        seed: of the run.
+    """
+    metadata = module.metadata()
+    for key, path in files.items():
+        metadata |= {key: path, f"{key}_sha256": file_sha256(path)}
+    return {**metadata, "seed": seed, "versions": library_versions()}

@@ -64,7 +64,7 @@ def main() -> None:
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Everything lies in {log_dir}:\n"
         f"  {base_lm}/model                    the base LM, Hugging Face format\n"
-        f"  {spt}/soft_prompts.safetensors     what SPT trained\n"
+        f"  {spt}/trained.safetensors          what SPT trained\n"
         f"  {spt}/evaluation_result.txt        every reply; .jsonl for programs\n"
         f"  {log_dir}/results.txt              the scores; results.csv for programs\n"
         f"Talk to it: python interactive_test.py --model_path={spt}\n"

@@ -15,7 +15,7 @@ from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
 from pydantic import ValidationError
 from torch import nn
 
-from models.settings import Config
+from models.trainable import Trainable
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
@@ -35,41 +35,60 @@ def check_ds_config(ds_config: dict[str, Any]) -> None:
 
 
 def make_engine(
-    model: nn.Module,
-    config: Config,
+    module: Trainable,
+    training: TrainingConfig,
     ds_config: dict[str, Any],
     total_steps: int,
     start: dict[str, torch.Tensor] | None = None,
 ) -> deepspeed.DeepSpeedEngine:
-    """The model in a DeepSpeed engine with Adam on its trainable parameters.
+    """The module in a DeepSpeed engine with Adam on its groups of trainable parameters.
 
     Args:
-        model: the model, on any device.
-        config: learning rate and warm-up.
+        module: the module, on any device.
+        training: learning rate and warm-up.
         ds_config: from trainer.ds_config.complete_ds_config.
         total_steps: optimiser steps of the whole training.
-        start: float32 values of trainable parameters by name, for the copies that Adam updates where the model is
-            in float16 or bfloat16; by default they start from the model's own, rounded ones.
+        start: float32 values of trainable parameters by name, for the copies that Adam updates where the module is
+            in float16 or bfloat16; by default they start from the module's own, rounded ones.
 
     Raises:
         UserError: nothing is trainable, or DeepSpeed refuses the configuration.
+        ValueError: the module's groups leave out a trainable parameter, or hold one that is not.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trainable:
-        raise UserError("no parameter is trainable with this configuration")
-    optimizer = torch.optim.Adam(trainable, lr=config.training.learning_rate)
+    groups = _checked_groups(module, training.learning_rate)
+    optimizer = torch.optim.Adam(groups, lr=training.learning_rate)
     with _refusals_as_user_errors():
         engine, _, _, _ = deepspeed.initialize(
-            model=model,
-            model_parameters=trainable,
+            model=module,
+            model_parameters=[parameter for group in groups for parameter in group["params"]],
             optimizer=optimizer,
-            lr_scheduler=make_scheduler(optimizer, config.training, total_steps),
+            lr_scheduler=make_scheduler(optimizer, training, total_steps),
             config=ds_config,
         )
     for name, parameter in engine.module.named_parameters():
         if start and name in start:
             set_float32(parameter, start[name])
     return engine
+
+
+def _checked_groups(module: Trainable, learning_rate: float) -> list[dict[str, Any]]:
+    """The module's groups without empty ones; between them they hold what is trainable, and nothing else."""
+    groups = [{**group, "params": list(group["params"])} for group in module.parameter_groups(learning_rate)]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise UserError("no parameter is trainable with this configuration")
+    grouped = {id(parameter) for group in groups for parameter in group["params"]}
+    wrong = [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad != (id(parameter) in grouped)
+    ]
+    if wrong:
+        raise ValueError(
+            f"parameter_groups of {type(module).__name__}: '{wrong[0]}' is trainable and in no group, or in one "
+            "and not trainable"
+        )
+    return groups
 
 
 def end_engine(engine: deepspeed.DeepSpeedEngine) -> None:
@@ -116,6 +135,6 @@ def accumulation_steps(ds_config: dict[str, Any]) -> int:
     return int(ds_config.get("gradient_accumulation_steps", 1))
 
 
-def total_steps(batches_per_epoch: int, config: Config, ds_config: dict[str, Any]) -> int:
+def total_steps(batches_per_epoch: int, num_epochs: int, ds_config: dict[str, Any]) -> int:
     """Optimiser steps of the whole training; what is left at an epoch's end takes a step of its own."""
-    return math.ceil(batches_per_epoch / accumulation_steps(ds_config)) * config.training.num_epochs
+    return math.ceil(batches_per_epoch / accumulation_steps(ds_config)) * num_epochs

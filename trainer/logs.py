@@ -1,4 +1,4 @@
-"""What a run writes about itself: metrics.jsonl and TensorBoard, each loss apart."""
+"""What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
 import math
 from collections import Counter
@@ -11,40 +11,44 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from models.conversation import StepOutput
-from models.feedback import usage_entropy
+from models.trainable import Reducer, StepOutput
 from utils.distributed import DistributedContext
 from utils.files import json_line, write_errors
 from utils.runs import METRICS
-
-DOMINANT = 0.95
-WATCHED = ("agreement", "regret")  # sums over examples that are no losses
 
 
 @dataclass
 class Tally:
     """Sums over batches, kept on the device: reading them is the only synchronisation.
 
-    Each loss is weighted by the number of tokens, examples or pairs that it is a mean over, so that its mean
-    over an epoch does not depend on how the epoch was cut into batches.
+    Each loss is weighted by the number of things that it is a mean over, so that its mean over an epoch does not
+    depend on how the epoch was cut into batches. Diagnostics come as sums.
+
+    Args:
+        reducers: the module's, see `Trainable.reducers`.
     """
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    reducers: Mapping[str, Reducer] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)  # loss times count, summed
     counts: Counter[str] = field(default_factory=Counter)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
     examples: int = 0
 
     def add(self, output: StepOutput, num_examples: int) -> None:
-        """Add one batch. With 0 examples (they were counted elsewhere) it adds nothing."""
+        """Add one batch. With 0 examples (they were counted elsewhere) it adds nothing.
+
+        Raises:
+            ValueError: a diagnostic without a reducer.
+        """
         for name, value in output.losses.items():
             count = output.counts[name] if num_examples else 0
-            self._add(name, value.detach().double() * count)
+            _add(self.losses, name, value.detach().double() * count)
             self.counts[name] += count
         for name, value in output.diagnostics.items():
-            self._add(name, value.double() * int(num_examples > 0))
+            if name not in self.reducers:
+                raise ValueError(f"the diagnostic '{name}' has no reducer: its module must declare one")
+            _add(self.diagnostics, name, value.detach().double() * int(num_examples > 0))
         self.examples += num_examples
-
-    def _add(self, name: str, value: Tensor) -> None:
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def read(
         self,
@@ -52,54 +56,46 @@ class Tally:
         total_loss: Callable[[Mapping[str, float]], float],
         file_losses: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
-        """Means over all batches of all ranks, with what they say of the retriever.
+        """Means over all batches of all ranks.
 
         Args:
             distributed: the processes; all of them must call it.
-            total_loss: the model's, see `ConversationModel.total_loss`.
+            total_loss: the module's, see `Trainable.total_loss`.
             file_losses: losses of the whole file, which no batch has.
 
         Returns:
-            A row: examples, total and each loss (nats; 0 for one that no batch had anything to take a mean
-            over), and where prompts are chosen: prompt_share [K], prompt_entropy (nats, at most log K),
-            agreement (share of examples whose argmax of the scores is the argmin of the LM's losses), regret
-            (nats per token: the LM's loss with the chosen prompt minus its lowest).
+            A row: examples, total and each loss (0 for one that no batch had anything to take a mean over), and
+            what the reducers make of the diagnostics: numbers, or lists of them.
         """
-        names = sorted(self.sums)
-        counts = [float(self.examples), *(float(self.counts[name]) for name in names)]
-        flat = [self.sums[name].flatten() for name in names]
-        device = flat[0].device if flat else distributed.device
-        packed = torch.cat([torch.tensor(counts, device=device, dtype=torch.float64), *flat])
-        values = distributed.sum(packed).tolist()
-        examples, counts, values = values[0], values[1 : 1 + len(names)], values[1 + len(names) :]
-        losses, watched = {}, {}
-        for name, count, part in zip(names, counts, flat, strict=True):
-            mine, values = values[: part.numel()], values[part.numel() :]
-            if name == "usage":
-                watched["prompt_share"] = [number / max(1.0, sum(mine)) for number in mine]
-                watched["prompt_entropy"] = usage_entropy(torch.tensor(mine)).item()
-            elif name in WATCHED:
-                watched[name] = mine[0] / examples
-            else:
-                losses[name] = mine[0] / max(1.0, count)
+        sums = [*_sorted_values(self.losses), *_sorted_values(self.diagnostics)]
+        counts = [float(self.examples), *(float(self.counts[name]) for name in sorted(self.losses))]
+        device = sums[0].device if sums else distributed.device
+        packed = torch.tensor(counts, device=device, dtype=torch.float64)
+        packed = distributed.sum(torch.cat([packed, *(part.flatten() for part in sums)])).cpu()
+        counts, *parts = packed.split([len(counts), *(part.numel() for part in sums)])
+        examples, *counts = counts.tolist()
+        losses = {
+            name: part.item() / max(1.0, count)
+            for name, count, part in zip(sorted(self.losses), counts, parts, strict=False)
+        }
         losses |= file_losses or {}
         total = float(total_loss(losses)) if losses else math.nan
-        return {"examples": int(examples), "total": total, **losses, **watched}
+        row = {"examples": int(examples), "total": total, **losses}
+        for name, part in zip(sorted(self.diagnostics), parts[len(self.losses) :], strict=True):
+            shaped = part.view(self.diagnostics[name].shape)
+            for figure, value in self.reducers[name](shaped, int(examples)).items():
+                if figure in row:
+                    raise ValueError(f"two figures of a row are called '{figure}'; one is of '{name}'")
+                row[figure] = value
+        return row
 
 
-def dominance_warning(row: dict[str, Any], what: str) -> str | None:
-    """A sentence when one prompt takes more than 95 % of the choices."""
-    shares = row.get("prompt_share", [])
-    if len(shares) < 2 or max(shares) <= DOMINANT:
-        return None
-    index = shares.index(max(shares))
-    advice = "Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
-    if "selection" not in row:
-        advice = "Nothing teaches the retriever to choose: L_selection is off"
-    return (
-        f"warning: prompt {index} was chosen for {100 * shares[index]:.1f} % of {what}; the other "
-        f"{len(shares) - 1} are hardly used. {advice}"
-    )
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value
+
+
+def _sorted_values(sums: dict[str, Tensor]) -> list[Tensor]:
+    return [sums[name] for name in sorted(sums)]
 
 
 class RunLog:
@@ -138,9 +134,9 @@ class RunLog:
         # the release's names for the total loss, so that old and new runs share a plot
         board.add_scalar(f"Loss-{self.distributed.rank}/{released}", row["total"], step)
         for name, value in row.items():
-            if name == "prompt_share":
-                for index, share in enumerate(value):
-                    board.add_scalar(f"Prompt share/{kind}/{index}", share, step)
+            if isinstance(value, list):
+                for index, item in enumerate(value):
+                    board.add_scalar(f"{name}/{kind}/{index}", item, step)
             elif isinstance(value, float):
                 board.add_scalar(f"{name}/{kind}", value, step)
 

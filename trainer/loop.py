@@ -1,4 +1,4 @@
-"""The training loop: epochs, steps, validation, checkpoints, logs. Knows nothing of text or of losses' meaning."""
+"""The training loop: epochs, steps, validation, checkpoints, logs."""
 
 import math
 import time
@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.settings import OptimisationSettings
+from models.task import BatchLoader
+from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
-from trainer.logs import RunLog, Tally, dominance_warning
+from trainer.logs import RunLog, Tally
 from trainer.validation import validate
 from utils.distributed import DistributedContext
 from utils.errors import UserError
 
-BEST_BY = "total validation loss"  # what the checkpoint `best` is chosen by
-
 
 class Trainer:
-    """Trains an engine on batches; keeps the checkpoint with the best validation loss.
+    """Trains an engine on batches; keeps the checkpoint that is best by the module's own figure.
 
     Args:
-        engine: a DeepSpeed engine around a model whose forward gives a `StepOutput`.
+        engine: a DeepSpeed engine around a `Trainable`.
         settings: the training section.
         distributed: the processes.
         folder: the run folder.
-        train: training batches; their sampler has `set_epoch`.
+        train: training batches.
         valid: validation batches; each example once over all ranks.
         metadata: what stands beside the trained part.
     """
@@ -38,21 +37,22 @@ class Trainer:
         settings: OptimisationSettings,
         distributed: DistributedContext,
         folder: Path,
-        train: DataLoader,
-        valid: DataLoader,
+        train: BatchLoader,
+        valid: BatchLoader,
         metadata: dict[str, Any],
     ) -> None:
         self.engine, self.settings, self.distributed, self.folder = engine, settings, distributed, folder
+        self.module: Trainable = engine.module
         self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
         self.log = RunLog(folder, distributed)
         self.steps = 0
-        self.best = math.inf
+        self.best: float | None = None
 
     def fit(self) -> float:
         """Train all epochs.
 
         Returns:
-            The best total validation loss (`total_loss` of the model).
+            The best value of the figure that the module names.
 
         Raises:
             UserError: a loss is not a number.
@@ -60,10 +60,12 @@ class Trainer:
         try:
             for epoch in range(self.settings.num_epochs):
                 self._epoch(epoch)
-                loss = self._validate(epoch)
+                row = self._validate(epoch)
+                value = self.module.best.value(row)
+                is_best = self.module.best.is_better(value, self.best)
                 if self.settings.save_model:
-                    self._keep(loss)
-                self.best = min(self.best, loss)
+                    self._keep(row, value, is_best)
+                self.best = value if is_best else self.best
         finally:
             self.log.close()
         return self.best
@@ -72,7 +74,7 @@ class Trainer:
         self.engine.train()
         self.train_loader.batch_sampler.set_epoch(epoch)
         batches, accumulation = len(self.train_loader), self.engine.gradient_accumulation_steps()
-        whole, recent = Tally(), Tally()
+        whole, recent = Tally(self.module.reducers), Tally(self.module.reducers)
         started = time.perf_counter()
         with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
             for number, batch in enumerate(self.train_loader):
@@ -84,7 +86,7 @@ class Trainer:
                 self.engine.set_gradient_accumulation_boundary(steps)
                 output = self.engine(batch.to(self.distributed.device), progress)
                 self.engine.backward(output.total / in_step, scale_wrt_gas=False)
-                rate = self._learning_rate()
+                rates = self._learning_rates()
                 self.engine.step()
                 self.steps = self.engine.global_steps
                 whole.add(output, batch.num_examples)
@@ -92,46 +94,61 @@ class Trainer:
                 bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
                 if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
-                    started = self._report("train", recent, bar, started, epoch, rate)
-                    recent = Tally()
+                    started = self._report("train", recent, bar, started, epoch, rates)
+                    recent = Tally(self.module.reducers)
         self._stop_without_updates()
-        row = whole.read(self.distributed, self.engine.module.total_loss)
+        row = whole.read(self.distributed, self.module.total_loss)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
 
-    def _learning_rate(self) -> float:
-        """What the next update is made with."""
-        return float(self.engine.optimizer.param_groups[0]["lr"])
+    def _learning_rates(self) -> float | list[float]:
+        """What the next update is made with; a list where there are several groups of parameters."""
+        rates = [float(group["lr"]) for group in self.engine.optimizer.param_groups]
+        return rates[0] if len(rates) == 1 else rates
 
-    def _report(self, phase: str, tally: Tally, bar: tqdm, started: float, epoch: int, rate: float) -> float:
+    def _report(
+        self,
+        phase: str,
+        tally: Tally,
+        bar: tqdm,
+        started: float,
+        epoch: int,
+        rates: float | list[float],
+    ) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
-        row = tally.read(self.distributed, self.engine.module.total_loss)
+        row = tally.read(self.distributed, self.module.total_loss)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
-        row["lr"] = rate
+        row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
         self._stop_at_nan(row)
         self.log.write(phase, self.steps, {"epoch": epoch, **row})
         return now
 
-    def _validate(self, epoch: int) -> float:
+    def _validate(self, epoch: int) -> dict[str, Any]:
         with self._bar(self.valid_loader, "validation") as bar:
             row = validate(self.engine, self.valid_loader, self.distributed, bar.update)
         self._stop_at_nan(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
-        return row["total"]
+        return row
 
-    def _keep(self, loss: float) -> None:
-        metadata = {**self.metadata, "best_by": BEST_BY, "validation_loss": loss, "steps": self.steps}
-        if loss < self.best:
+    def _keep(self, row: dict[str, Any], value: float, is_best: bool) -> None:
+        best = self.module.best
+        metadata = {**self.metadata, "best_by": best.words, "validation_loss": row["total"]}
+        if best.name != "total":
+            metadata["best_value"] = value
+        metadata["steps"] = self.steps
+        if is_best:
             # first what is small and needed most: a disk that fills up leaves it
-            save_trained(self.engine.module, self.folder, self.distributed, metadata)
+            save_trained(self.module, self.folder, self.distributed, metadata)
             save_checkpoint(self.engine, self.folder, "best", self.distributed)
         save_checkpoint(self.engine, self.folder, "last", self.distributed)
 
     def _stop_at_nan(self, row: dict[str, Any]) -> None:
-        bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        bad = [
+            name for name, value in row.items() if not all(math.isfinite(item) for item in _numbers(value))
+        ]
         if bad:
             raise UserError(
                 f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
@@ -147,15 +164,25 @@ class Trainer:
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if isinstance(value, float))
-        shares = " ".join(f"{100 * share:.0f}%" for share in row.get("prompt_share", []))
-        self.distributed.say(
-            f"{phase} epoch {epoch + 1}: {figures}" + (f"  prompts {shares}" if shares else "")
+        figures = "  ".join(
+            f"{name} {' '.join(f'{item:.4f}' for item in _numbers(value))}"
+            for name, value in row.items()
+            if not isinstance(value, int)
         )
-        warning = dominance_warning(row, f"the examples of {phase} epoch {epoch + 1}")
-        if warning:
+        self.distributed.say(f"{phase} epoch {epoch + 1}: {figures}")
+        for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):
             self.distributed.say(warning)
 
-    def _bar(self, loader: DataLoader, title: str) -> tqdm:
-        total = len(getattr(loader.dataset, "examples", []))
-        return tqdm(total=total, desc=title, unit="ex", disable=not self.distributed.is_main, mininterval=0.5)
+    def _bar(self, loader: BatchLoader, title: str) -> tqdm:
+        return tqdm(
+            total=len(loader.dataset),
+            desc=title,
+            unit="ex",
+            disable=not self.distributed.is_main,
+            mininterval=0.5,
+        )
+
+
+def _numbers(value: Any) -> list[float]:
+    """The numbers of a figure, which is one or a list."""
+    return value if isinstance(value, list) else [value]

@@ -14,7 +14,7 @@ from models.settings import OptimisationSettings
 def make_scheduler(
     optimizer: torch.optim.Optimizer, training: OptimisationSettings, total_steps: int
 ) -> Any | None:
-    """The scheduler of `warmup_type`, with the first update's learning rate set; None where there is none.
+    """The scheduler of `warmup_type`, with the first update's learning rates set; None where there is none.
 
     With W updates of warm-up, from `warmup_min` to `learning_rate`, out of T:
     WarmupLR, WarmupDecayLR and WarmupCosineLR rise with the logarithm of the update's number and are at the top in
@@ -23,8 +23,11 @@ def make_scheduler(
     falls along lines. LRRangeTest grows by its first value in every W updates. Where the first update would have
     learning rate 0, that step is left out.
 
+    A group of parameters whose rate is not `learning_rate` but r times that has r times the schedule's rate in
+    every update.
+
     Args:
-        optimizer: Adam, before DeepSpeed wraps it.
+        optimizer: Adam, before DeepSpeed wraps it; its groups have their own rates.
         training: type, warm-up and learning rate.
         total_steps: T.
     """
@@ -32,15 +35,20 @@ def make_scheduler(
         return None
     warmup = round(training.warmup_ratio * total_steps)  # W
     low, high = training.warmup_min, training.learning_rate
+    shares = [
+        group["lr"] / high for group in optimizer.param_groups
+    ]  # 1 for a group without a rate of its own
+    lows, highs = [low * share for share in shares], [group["lr"] for group in optimizer.param_groups]
+    tested = [max(low, high / 100) * share for share in shares]
     left_out = 1 if low == 0 or warmup == 0 else 0  # the step at learning rate 0
     rise, total = max(2, warmup + left_out), total_steps + left_out
     cycle = max(1, warmup)
     arguments: dict[str, dict[str, Any]] = {
-        "WarmupLR": {"warmup_min_lr": low, "warmup_max_lr": high, "warmup_num_steps": rise},
+        "WarmupLR": {"warmup_min_lr": lows, "warmup_max_lr": highs, "warmup_num_steps": rise},
         "WarmupDecayLR": {
             "total_num_steps": max(total, rise),
-            "warmup_min_lr": low,
-            "warmup_max_lr": high,
+            "warmup_min_lr": lows,
+            "warmup_max_lr": highs,
             "warmup_num_steps": rise,
         },
         "WarmupCosineLR": {
@@ -49,13 +57,13 @@ def make_scheduler(
             "warmup_num_steps": rise,
         },
         "OneCycle": {
-            "cycle_min_lr": low,
-            "cycle_max_lr": high,
+            "cycle_min_lr": lows,
+            "cycle_max_lr": highs,
             "cycle_first_step_size": cycle,
             "cycle_second_step_size": max(1, total - cycle),
             "cycle_momentum": False,
         },
-        "LRRangeTest": {"lr_range_test_min_lr": max(low, high / 100), "lr_range_test_step_size": cycle},
+        "LRRangeTest": {"lr_range_test_min_lr": tested, "lr_range_test_step_size": cycle},
     }
     kind = training.warmup_type
     scheduler = getattr(lr_schedules, kind)(optimizer, **arguments[kind])

@@ -6,8 +6,8 @@ from typing import Any
 import deepspeed
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from models.task import BatchLoader
 from trainer.logs import Tally
 from utils.distributed import DistributedContext
 
@@ -15,14 +15,14 @@ from utils.distributed import DistributedContext
 @torch.no_grad()
 def validate(
     engine: deepspeed.DeepSpeedEngine,
-    loader: DataLoader,
+    loader: BatchLoader,
     distributed: DistributedContext,
     advance: Callable[[int], Any] = lambda examples: None,
 ) -> dict[str, Any]:
     """One pass over a validation file in evaluation mode.
 
     Args:
-        engine: around a model whose forward gives a `StepOutput`.
+        engine: around a `Trainable`.
         loader: this rank's batches; each example once over all ranks.
         distributed: the processes; all of them must call it.
         advance: told the number of examples that all ranks have done since the last time.
@@ -31,8 +31,8 @@ def validate(
         A row as `Tally.read` gives it.
     """
     engine.eval()
-    model, examples = engine.module, loader.dataset.examples
-    tally, outputs = Tally(), FileOutputs(len(examples))
+    module, examples = engine.module, loader.dataset
+    tally, outputs = Tally(module.reducers), FileOutputs(len(examples))
     for number, batch in enumerate(loader, start=1):
         repeated = number == len(loader) and loader.batch_sampler.last_is_repeat
         count = 0 if repeated else batch.num_examples
@@ -42,8 +42,8 @@ def validate(
             outputs.add(batch.indices[:count], output.per_example[:count])
         advance(count * distributed.size)
     collected = outputs.read(distributed)
-    whole = {} if collected is None else model.file_losses(collected, examples)
-    return tally.read(distributed, model.total_loss, {name: loss.item() for name, loss in whole.items()})
+    whole = {} if collected is None else module.file_losses(collected, examples)
+    return tally.read(distributed, module.total_loss, {name: loss.item() for name, loss in whole.items()})
 
 
 class FileOutputs:

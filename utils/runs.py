@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ CONFIG, METRICS = "config.yml", "metrics.jsonl"
 AUTHORS_CONFIG = "checkpoint_best.pth"
 CHECKPOINTS = "ds_ckpt"
 BASE_LM = "model"  # of a run that made one
-TRAINED, METADATA = "soft_prompts.safetensors", "soft_prompts.json"
+TRAINED, METADATA = "trained.safetensors", "trained.json"
+_OLDER_TRAINED = "soft_prompts.safetensors"  # of folders from before the name was true for every model type
+_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
 def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_name: str | None = None) -> str:
@@ -76,4 +79,15 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
 def is_run(folder: Path) -> bool:
     """A folder with checkpoints, or with a trained part or LM that somebody passed on without them."""
     has_lm = (folder / CONFIG).is_file() and (folder / BASE_LM / "config.json").is_file()
-    return has_lm or (folder / CHECKPOINTS).is_dir() or (folder / TRAINED).is_file()
+    return has_lm or (folder / CHECKPOINTS).is_dir() or trained_file(folder) is not None
+
+
+def trained_file(folder: Path) -> Path | None:
+    """The file of the trained part in a run folder, under its present or its older name; None: there is none."""
+    paths = (folder / name for name in (TRAINED, _OLDER_TRAINED))
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def library_versions() -> dict[str, str]:
+    """The libraries that a run's numbers rest on."""
+    return {library: version(library) for library in _LIBRARIES}

@@ -4,13 +4,14 @@ For samples and tests, where no pretrained LM can be had. Such a run keeps the L
 so that `model.model_name` of a later run can point to it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -30,6 +31,7 @@ from models.model_type import ModelType
 from models.plain import PlainModel
 from models.settings import Config, LMSettings, PlainConfig, PretrainedSettings
 from utils.config.schema import Positive, Section
+from utils.files import write_folder
 
 _Layers = Annotated[int, Field(ge=1, le=200)]
 
@@ -108,13 +110,44 @@ def _texts(config: BaseLMConfig) -> Iterator[str]:
         yield prompt_text(example.persona, label_turns(example.context), example.response).body
 
 
-def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> PlainModel:
+class BaseLM(PlainModel):
+    """An LM of which every parameter is trained, and which is kept as Hugging Face's library does."""
+
+    def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Write the LM and its tokenizer to a folder of the run folder; there is no file for `metadata`.
+
+        Args:
+            folder: the run folder.
+            state: every parameter, float32; what is written has the LM's own precision.
+            metadata: not used.
+
+        Raises:
+            UserError: it cannot be written; an earlier LM is as it was.
+        """
+        lm = self.lm.model
+        # tied weights stay one tensor: the library writes it once, under the name that it looks for
+        values = {
+            id(parameter): state[f"lm.model.{name}"].to(parameter.dtype)
+            for name, parameter in lm.named_parameters()
+        }
+        content = lm.state_dict()  # buffers too
+        for name, parameter in lm.named_parameters(remove_duplicate=False):
+            content[name] = values[id(parameter)]
+
+        def fill(part: Path) -> None:
+            lm.save_pretrained(part, state_dict=content)
+            self.tokenizer.save_pretrained(part)
+
+        write_folder(base_lm_folder(folder), fill)
+
+
+def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> BaseLM:
     """A randomly initialised LM of the sizes in `model.init`, all of it trainable."""
     lm_config = lm_config_of(config.model.init, tokenizer)
     model = AutoModelForCausalLM.from_config(
         lm_config, dtype=DTYPES[config.model.load_bit], trust_remote_code=False
     )
-    return PlainModel(LanguageModel(model, frozen=False), tokenizer, config)
+    return BaseLM(LanguageModel(model, frozen=False), tokenizer, config)
 
 
 def lm_config_of(init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:

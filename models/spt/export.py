@@ -6,8 +6,9 @@ from pathlib import Path
 from peft import PromptTuningConfig, TaskType
 from safetensors.torch import save_file
 
-from models.decoding.runs import read_run_config, read_trained
+from models.decoding.runs import read_run_config
 from models.lm.language_model import lm_source
+from models.trained_part import read_trained
 from utils.config.flags import Parser
 from utils.errors import UserError, run_main
 from utils.files import to_json, write_errors, write_together

@@ -11,20 +11,24 @@ from dataset.batch import Batch, Query
 from dataset.encoding import EncodedExample
 from dataset.similarity import PairLabels
 from models import losses as L
-from models.conversation import ConversationModel, StepOutput
-from models.feedback import feedback_counts
+from models.conversation import ConversationModel
+from models.feedback import feedback_counts, feedback_reducers
 from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.release.retriever import ReleasedRetriever
+from models.spt.dominance import dominance_warning
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig
 from models.spt.soft_prompts import SoftPrompts, start_prompts, stored_tokens
 from models.spt.terms import LOSSES, LossInputs, active_losses
+from models.trainable import StepOutput
 from utils.config.schema import Section
 
 
 class SelectivePromptTuning(ConversationModel):
     """K soft prompts before one LM, and the retriever that learns to choose among them."""
+
+    reducers = feedback_reducers("prompt")
 
     def __init__(
         self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: SelectiveConfig
@@ -77,11 +81,15 @@ class SelectivePromptTuning(ConversationModel):
         computed = {name: term.compute(inputs, self.settings) for name, term in self.losses.items()}
         parts = {name: loss for name, loss in computed.items() if loss is not None}
         return StepOutput(
-            self.total_loss(parts),
-            parts,
-            {name: self.losses[name].count(inputs) for name in parts},
-            {} if self.retriever is None else feedback_counts(inputs.scores, -inputs.example_losses),
-            inputs.scores.detach().T if any(term.of_file for term in self.losses.values()) else None,
+            total=self.total_loss(parts),
+            losses=parts,
+            counts={name: self.losses[name].count(inputs) for name in parts},
+            diagnostics={}
+            if self.retriever is None
+            else feedback_counts(inputs.scores, -inputs.example_losses),
+            per_example=inputs.scores.detach().T
+            if any(term.of_file for term in self.losses.values())
+            else None,
         )
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
@@ -96,6 +104,11 @@ class SelectivePromptTuning(ConversationModel):
         """Losses of a whole validation file, from the scores [n, K] of its examples."""
         terms = {name: term.of_file for name, term in self.losses.items() if term.of_file is not None}
         return {name: of_file(outputs.T, examples, self.settings) for name, of_file in terms.items()}
+
+    def warnings(self, row: Mapping[str, Any], what: str) -> list[str]:
+        """Whether one prompt is chosen for nearly everything."""
+        warning = dominance_warning(row, what)
+        return [] if warning is None else [warning]
 
 
 def build_selective(config: SelectiveConfig, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:

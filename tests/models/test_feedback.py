@@ -5,7 +5,13 @@ from math import log
 import pytest
 import torch
 
-from models.feedback import feedback_counts, feedback_kl, policy_gradient_loss, usage_entropy
+from models.feedback import (
+    feedback_counts,
+    feedback_kl,
+    feedback_reducers,
+    policy_gradient_loss,
+    usage_entropy,
+)
 
 SCORES = torch.tensor([[log(3.0), 0.0], [0.0, 0.0], [5.0, 1.0]])  # the third candidate is often masked
 UTILITIES = torch.tensor([[1.0, 2.0], [3.0, 5.0], [9.0, -4.0]])
@@ -101,6 +107,21 @@ def test_counts_by_hand():
     assert counts["usage"].tolist() == [0, 0, 2]
     assert counts["agreement"].item() == 1  # the second example has 5.0 at candidate 1
     assert counts["regret"].item() == 9  # 9 - 9, and 5 - -4
+
+
+def test_sums_become_figures_of_a_row():
+    """Shares of two batches that are averaged, or a regret per batch, depend on how the file was cut."""
+    batches = [feedback_counts(SCORES[:2], UTILITIES[:2]), feedback_counts(SCORES[:2, :1], UTILITIES[:2, :1])]
+    reducers, row = feedback_reducers("document"), {}
+    assert reducers.keys() == batches[0].keys()
+    for name, reduce in reducers.items():
+        row |= reduce(sum(batch[name].double() for batch in batches), 3)
+    assert row == {
+        "document_share": [1.0, 0.0],
+        "document_entropy": 0.0,
+        "agreement": 0.0,
+        "regret": pytest.approx((2 + 3 + 2) / 3),
+    }
 
 
 def test_entropy_of_the_usage():

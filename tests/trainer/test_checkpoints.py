@@ -16,14 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from models.decoding.runs import load_run, read_run_config, read_trained
+from models import trained_part
+from models.decoding.runs import load_run, read_run_config
 from models.lm.language_model import weights_sha256
 from models.spt import export
 from models.spt.export import export_run
-from tests.helpers import BareEngine, logged, model_of, train_batch
+from models.trained_part import read_trained
+from tests.conftest import config_for
+from tests.helpers import BareEngine, logged, model_of, train, train_batch
 from trainer import checkpoints
 from trainer.validation import validate
 from utils.errors import UserError
+from utils.runs import find_runs
 
 
 def _load(run, *assignments):
@@ -44,8 +48,8 @@ def test_a_loaded_run_is_the_trained_model(trained_run, data, distributed):
 def test_deepspeed_states_hold_the_same_tensors(trained_run, run_copy):
     """Two files of one run that disagree: the authors' reader must find what safetensors holds."""
     state, source = read_trained(trained_run)
-    assert source == trained_run / "soft_prompts.safetensors"
-    (run_copy / "soft_prompts.safetensors").unlink()
+    assert source == trained_run / "trained.safetensors"
+    (run_copy / "trained.safetensors").unlink()
     twin, twin_source = read_trained(run_copy)
     assert twin_source == run_copy / "ds_ckpt/best/mp_rank_00_model_states.pt"
     assert twin.keys() == state.keys()
@@ -53,14 +57,33 @@ def test_deepspeed_states_hold_the_same_tensors(trained_run, run_copy):
     assert torch.equal(_load(run_copy).soft_prompts.weight, _load(trained_run).soft_prompts.weight)
 
 
+def test_a_folder_with_the_older_names_loads_and_is_trained_on(run_copy, trained_run, data, distributed):
+    """Every run folder made so far calls its trained part soft_prompts; its replies and its use as a start stay."""
+    shutil.rmtree(run_copy / "ds_ckpt")
+    for ending in ("safetensors", "json"):
+        (run_copy / f"trained.{ending}").rename(run_copy / f"soft_prompts.{ending}")
+    assert find_runs(run_copy) == [run_copy]
+    model, wanted = _load(run_copy), _load(trained_run)
+    assert torch.equal(model.soft_prompts.weight, wanted.soft_prompts.weight)
+    assert torch.equal(model.retriever.linear.weight, wanted.retriever.linear.weight)
+    settings = {"learning_rate": 1e-9, "training_ratio": 0.1, "log_dir": str(run_copy / "runs")}
+    config = config_for(data, Path(model.config.model.model_name), run_copy, {"training": settings})
+    run = train(config, distributed, "again", None, str(run_copy))
+    names = {path.name for path in run.iterdir()}
+    assert {"trained.safetensors", "trained.json"} < names
+    assert not any(name.startswith("soft_prompts") for name in names)
+    after = load_file(run / "trained.safetensors")
+    torch.testing.assert_close(after["soft_prompts.weight"], wanted.soft_prompts.weight, atol=1e-7, rtol=0)
+
+
 def test_a_run_without_checkpoint_says_what_to_do(run_copy):
     """A run of --save_model=no, or one that was stopped in its first epoch."""
     shutil.rmtree(run_copy / "ds_ckpt")
-    (run_copy / "soft_prompts.safetensors").unlink()
+    (run_copy / "trained.safetensors").unlink()
     with pytest.raises(UserError) as caught:
         _load(run_copy)
     assert str(caught.value) == (
-        f"{run_copy}: no checkpoint (soft_prompts.safetensors or "
+        f"{run_copy}: no checkpoint (trained.safetensors or "
         "ds_ckpt/best/mp_rank_00_model_states.pt); train it first"
     )
 
@@ -82,7 +105,7 @@ def test_a_checkpoint_that_does_not_fit_is_named_in_one_line(trained_run, assign
     """A half-loaded model decodes fluently and wrongly."""
     with pytest.raises(UserError, match=message) as caught:
         _load(trained_run, assignment)
-    assert str(caught.value).startswith(f"{trained_run / 'soft_prompts.safetensors'}: ")
+    assert str(caught.value).startswith(f"{trained_run / 'trained.safetensors'}: ")
     assert "\n" not in str(caught.value)
 
 
@@ -103,11 +126,9 @@ def test_a_typo_in_a_saved_config_is_found(run_copy):
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-100], lambda raw: b"", lambda raw: b"\x80" + raw])
 def test_a_damaged_safetensors_file_is_one_line(run_copy, damage):
     """A copy that was cut short is an error, never a silent step to the DeepSpeed file beside it."""
-    path = run_copy / "soft_prompts.safetensors"
+    path = run_copy / "trained.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(
-        UserError, match="soft_prompts.safetensors: not a readable safetensors file: "
-    ) as caught:
+    with pytest.raises(UserError, match="trained.safetensors: not a readable safetensors file: ") as caught:
         read_trained(run_copy)
     assert "\n" not in str(caught.value)
 
@@ -115,7 +136,7 @@ def test_a_damaged_safetensors_file_is_one_line(run_copy, damage):
 @pytest.mark.parametrize("tag", ["../../elsewhere", "", "/etc"])
 def test_a_tag_that_leaves_the_folder_is_refused(run_copy, tag):
     """ds_ckpt/latest of a run from elsewhere is data; it may not point out of the run."""
-    (run_copy / "soft_prompts.safetensors").unlink()
+    (run_copy / "trained.safetensors").unlink()
     (run_copy / "ds_ckpt/best").rename(run_copy / "ds_ckpt/other")
     (run_copy / "ds_ckpt/latest").write_text(tag, encoding="utf-8")
     with pytest.raises(UserError, match="is not the name of a checkpoint"):
@@ -124,7 +145,7 @@ def test_a_tag_that_leaves_the_folder_is_refused(run_copy, tag):
 
 def test_a_planted_pickle_is_not_run(run_copy, tmp_path):
     """A run folder that came by mail: its DeepSpeed file must not execute what it names."""
-    (run_copy / "soft_prompts.safetensors").unlink()
+    (run_copy / "trained.safetensors").unlink()
     states = run_copy / "ds_ckpt/best/mp_rank_00_model_states.pt"
 
     class Planted:
@@ -148,9 +169,9 @@ def test_pickles_are_deepspeeds_own_only(trained_run):
     assert all(name.startswith("ds_ckpt/") and name.endswith("_states.pt") for name in pickled)
 
 
-def test_the_card_says_what_one_must_know(trained_run, data, lm_folder):
+def test_the_metadata_says_what_one_must_know(trained_run, data, lm_folder):
     """Prompts without the hash of their LM, or of their data, belong to nothing."""
-    metadata = json.loads((trained_run / "soft_prompts.json").read_text(encoding="utf-8"))
+    metadata = json.loads((trained_run / "trained.json").read_text(encoding="utf-8"))
     best = min(logged(trained_run, "valid_epoch"), key=lambda row: row["total"])
     digest = metadata.pop("base_model_sha256")
     assert len(digest) == 64
@@ -174,7 +195,7 @@ def test_the_card_says_what_one_must_know(trained_run, data, lm_folder):
 
 def test_the_hash_of_the_lm_follows_its_files(trained_run, lm_folder, tmp_path):
     """A hash that another LM shares would call every fine-tuned LM by the base's name."""
-    metadata = json.loads((trained_run / "soft_prompts.json").read_text(encoding="utf-8"))
+    metadata = json.loads((trained_run / "trained.json").read_text(encoding="utf-8"))
     files = sorted(lm_folder("opt").glob("*.safetensors"))
     assert (
         metadata["base_model_sha256"]
@@ -237,19 +258,17 @@ def test_an_export_that_fails_keeps_the_earlier_adapter(run_copy, tmp_path, monk
         export_run(run_copy, tmp_path / "file")
 
 
-def test_a_full_disk_keeps_the_trained_part_and_its_card(run_copy, distributed, monkeypatch):
+def test_a_full_disk_keeps_the_trained_part_and_its_metadata(run_copy, distributed, monkeypatch):
     """The best epoch so far must outlive the epoch that cannot be written, and be what its metadata says."""
-    before = {
-        name: (run_copy / name).read_bytes() for name in ("soft_prompts.safetensors", "soft_prompts.json")
-    }
+    before = {name: (run_copy / name).read_bytes() for name in ("trained.safetensors", "trained.json")}
     model = _load(run_copy)
 
     def full(state, path):
         Path(path).write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(UserError, match=r"cannot write .*soft_prompts.safetensors: Error while serializing"):
+    monkeypatch.setattr(trained_part, "save_file", full)
+    with pytest.raises(UserError, match=r"cannot write .*trained.safetensors: Error while serializing"):
         checkpoints.save_trained(model, run_copy, distributed, {"steps": 9})
     with pytest.raises(UserError, match="'validation_loss' cannot be written as JSON"):
         checkpoints.save_trained(model, run_copy, distributed, {"validation_loss": float("nan")})
@@ -304,9 +323,9 @@ def test_export_of_a_run_without_soft_prompts_is_an_error(run_copy, tmp_path):
     """LoRA has adapters of another kind; an empty folder would pass for a result."""
     from safetensors.torch import save_file
 
-    state = load_file(run_copy / "soft_prompts.safetensors")
+    state = load_file(run_copy / "trained.safetensors")
     kept = {name: tensor for name, tensor in state.items() if name != "soft_prompts.weight"}
-    save_file(kept, run_copy / "soft_prompts.safetensors")
+    save_file(kept, run_copy / "trained.safetensors")
     with pytest.raises(UserError, match="no soft prompts here"):
         export_run(run_copy, tmp_path / "peft")
     assert not (tmp_path / "peft").exists()

@@ -10,9 +10,8 @@ from transformers import set_seed
 from models.decoding.runs import load_run, read_run_config
 from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
-from tests.helpers import logged
+from tests.helpers import logged, train
 from trainer import engine as engine_module
-from trainer.training import train
 
 STAGES = (0, 1, 2, 3)
 
@@ -42,7 +41,7 @@ def _start(run):
 def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
     """At a low learning rate hardly an entry of a bfloat16 model moves: a run's file was that of its start."""
     run = run_half(stage, precision, learning_rate=1e-5)
-    trained, start = load_file(run / "soft_prompts.safetensors"), _start(run)
+    trained, start = load_file(run / "trained.safetensors"), _start(run)
     assert trained.keys() == start.keys()
     for name, tensor in trained.items():
         assert tensor.dtype == torch.float32
@@ -72,7 +71,7 @@ def test_a_loaded_run_has_the_weights_of_its_validation(run_half, data, precisio
 def test_ckpt_path_starts_from_the_float32_values(run_half, trained_run, stage):
     """A start from rounded weights throws away what the run before had learnt below bfloat16's steps."""
     run = run_half(stage, ckpt_path=str(trained_run), learning_rate=1e-9)
-    before, after = (load_file(folder / "soft_prompts.safetensors") for folder in (trained_run, run))
+    before, after = (load_file(folder / "trained.safetensors") for folder in (trained_run, run))
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-7, rtol=1e-7)
 
@@ -82,7 +81,7 @@ def test_a_float32_run_reads_a_half_one(run_half, make_config, distributed):
     half = run_half(2)
     config = make_config(training={"learning_rate": 1e-9, "training_ratio": 0.2})
     run = train(config, distributed, "single", None, str(half))
-    before, after = (load_file(folder / "soft_prompts.safetensors") for folder in (half, run))
+    before, after = (load_file(folder / "trained.safetensors") for folder in (half, run))
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-7, rtol=1e-7)
 
@@ -91,7 +90,7 @@ def test_a_float32_run_reads_a_half_one(run_half, make_config, distributed):
 def test_the_baselines_keep_float32_too(run_half, kind):
     """The same loss for every model type: each has parameters in the LM's precision."""
     run = run_half(2, model={"model_type": kind}, learning_rate=1e-5, training_ratio=0.2)
-    state = load_file(run / "soft_prompts.safetensors")
+    state = load_file(run / "trained.safetensors")
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     rounded = [
         torch.equal(tensor, tensor.bfloat16().float()) for name, tensor in state.items() if tensor.any()

@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
+from tests.helpers import train
 from trainer import training
-from trainer.training import train
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from tests.helpers import logged
+from models import dialogue_task
+from tests.helpers import logged, train
 from trainer import engine as engine_module
-from trainer import training
-from trainer.training import train
 from utils.errors import UserError
 
 
@@ -92,7 +91,7 @@ def test_data_types_that_do_not_go_together_are_refused(
     run_at, monkeypatch, precision, types, message, stage
 ):
     """An error deep inside DeepSpeed after minutes of loading, or sums in a precision that nobody reads of."""
-    monkeypatch.setattr(training, "build_tokenizer", lambda config: pytest.fail("work was begun"))
+    monkeypatch.setattr(dialogue_task, "build_tokenizer", lambda config: pytest.fail("work was begun"))
     with pytest.raises(UserError, match=message) as caught:
         run_at(precision, zero_optimization={"stage": stage}, data_types=types)
     assert "\n" not in str(caught.value)
@@ -117,7 +116,7 @@ def test_data_types_that_do_not_go_together_are_refused(
 )
 def test_values_that_deepspeed_refuses_are_told_before_any_work(run_at, monkeypatch, content, message):
     """A mistake in a number that comes to light when a large LM has been loaded and a large file encoded."""
-    monkeypatch.setattr(training, "build_tokenizer", lambda config: pytest.fail("work was begun"))
+    monkeypatch.setattr(dialogue_task, "build_tokenizer", lambda config: pytest.fail("work was begun"))
     with pytest.raises(UserError, match=message) as caught:
         run_at(16, **content)
     assert "\n" not in str(caught.value)

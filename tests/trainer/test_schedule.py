@@ -2,12 +2,13 @@
 
 import json
 from math import cos, log, pi
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tests.helpers import logged
-from trainer.training import train
+from tests.helpers import logged, train
+from trainer.schedule import make_scheduler
 
 HIGH = 0.01
 # 4 batches an epoch, 3 to an update: 2 updates an epoch, 6 in 3 epochs, and half of them are warm-up
@@ -107,6 +108,24 @@ def test_every_update_has_the_rate_of_the_formula(rates_of, kind, settings, rate
     assert said == pytest.approx(
         rates, rel=1e-6
     )  # what is logged with a step is what that step was made with
+
+
+@pytest.mark.parametrize(("kind", "settings", "rates"), CASES)
+def test_every_group_follows_the_schedule_at_its_own_height(kind, settings, rates):
+    """A schedule of one rate for all lifts the parts that were to learn slowly to the rate of the others."""
+    small = 1e-3  # of the learning rate
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    groups = [{"params": [parameters[0]], "lr": HIGH * small}, {"params": parameters[1:]}]
+    optimizer = torch.optim.Adam(groups, lr=HIGH)
+    section = {"warmup_type": kind, "warmup_ratio": 0.5, "warmup_min": 0.0, "learning_rate": HIGH} | settings
+    scheduler = make_scheduler(optimizer, SimpleNamespace(**section), len(rates))
+    used = []
+    for _ in rates:
+        used.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert [whole for _, whole in used] == pytest.approx(rates, rel=1e-6)
+    assert [part for part, _ in used] == pytest.approx([small * rate for rate in rates], rel=1e-6)
 
 
 def test_without_a_schedule_the_rate_stays(rates_of):

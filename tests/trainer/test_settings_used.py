@@ -8,8 +8,7 @@ from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from models.reading import make_loader, read_examples
 from models.registry import build_tokenizer
-from tests.helpers import logged, model_of, train_batch
-from trainer.training import train
+from tests.helpers import logged, model_of, train, train_batch
 
 
 def _loader(config, for_training):

@@ -1,4 +1,4 @@
-"""What the trainer sums up and says: tallies, the dominance warning, losses that are not numbers."""
+"""What the trainer sums up and writes: tallies, the rows of its logs, losses that are not numbers."""
 
 import math
 from dataclasses import replace
@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.conversation import StepOutput
-from tests.helpers import json_rows
+from models.feedback import feedback_reducers
+from models.trainable import StepOutput
+from tests.helpers import json_rows, train
 from trainer import loop
 from trainer.checkpoints import save_trained
-from trainer.logs import RunLog, Tally, dominance_warning
+from trainer.logs import RunLog, Tally
 from trainer.loop import Trainer
-from trainer.training import train
 from utils.errors import UserError
 
 
@@ -30,7 +30,7 @@ def _total(losses):
 
 def test_a_tally_weights_each_loss_by_what_it_is_a_mean_over(distributed):
     """Means of means: 10 tokens in 3 examples of loss 2, 30 tokens in one of loss 6; no mean is 4, as of batches."""
-    tally = Tally()
+    tally = Tally(feedback_reducers("prompt"))
     tally.add(_output(2.0, 10, [2, 1, 0], 1), 3)
     tally.add(_output(6.0, 30, [1, 0, 0], 1), 1)
     row = tally.read(distributed, _total)
@@ -55,7 +55,7 @@ def test_a_tally_of_a_model_without_choice(distributed):
 
 def test_a_batch_that_was_counted_elsewhere_adds_nothing(distributed):
     """A rank that repeats an example, so that it has a batch in every step, would count it twice."""
-    tally = Tally()
+    tally = Tally(feedback_reducers("prompt"))
     tally.add(_output(2.0, 10, [1, 0], 1), 1)
     alone = tally.read(distributed, _total)
     tally.add(_output(6.0, 30, [0, 1], 1), 0)
@@ -79,35 +79,16 @@ def test_losses_of_the_file_enter_the_total(distributed):
 
 def test_reading_a_tally_twice_gives_the_same(distributed):
     """Sums that are reduced in place would be counted again."""
-    tally = Tally()
+    tally = Tally(feedback_reducers("prompt"))
     tally.add(_output(2.0, 10, [2, 1], 3), 3)
     assert tally.read(distributed, _total) == tally.read(distributed, _total)
 
 
 def test_one_prompt_for_everything_has_entropy_zero_and_no_sign(distributed):
     """-0.0 in a log reads like an error."""
-    tally = Tally()
+    tally = Tally(feedback_reducers("prompt"))
     tally.add(_output(1.0, 10, [0, 4], 0), 4)
     assert math.copysign(1, tally.read(distributed, _total)["prompt_entropy"]) == 1
-
-
-def test_dominance_is_warned_of_in_words():
-    """A retriever that sends everything to one prompt trains plain prompt tuning at K times the price."""
-    row = {"prompt_share": [0.02, 0.98]}
-    told = dominance_warning(row, "the examples of valid epoch 1")
-    assert told.endswith("hardly used. Nothing teaches the retriever to choose: L_selection is off")
-    assert dominance_warning({**row, "selection": 0.5}, "the examples of valid epoch 1") == (
-        "warning: prompt 1 was chosen for 98.0 % of the examples of valid epoch 1; the other 1 are hardly "
-        "used. Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
-    )
-
-
-@pytest.mark.parametrize(
-    "row", [{"prompt_share": [0.05, 0.95]}, {"prompt_share": [1.0]}, {"prompt_share": [0.5, 0.5]}, {}]
-)
-def test_no_warning_without_dominance(row):
-    """95 % is not above 95 %, and where there is one prompt there is no choice to warn of."""
-    assert dominance_warning(row, "everything") is None
 
 
 def test_only_the_main_process_writes_logs(tmp_path, distributed):
@@ -147,7 +128,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
 
     def keep(model, folder, distributed, metadata):
         save_trained(model, folder, distributed, metadata)
-        kept.append((folder / "soft_prompts.safetensors").read_bytes())
+        kept.append((folder / "trained.safetensors").read_bytes())
 
     monkeypatch.setattr(Trainer, "__init__", breaking)
     monkeypatch.setattr(loop, "save_trained", keep)
@@ -159,7 +140,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
         f"{folders[0]}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
     )
     assert len(kept) == 1
-    assert (folders[0] / "soft_prompts.safetensors").read_bytes() == kept[0]
+    assert (folders[0] / "trained.safetensors").read_bytes() == kept[0]
     rows = json_rows(folders[0] / "metrics.jsonl")
     assert [row["phase"] for row in rows] == ["train"] * 4 + ["train_epoch", "valid_epoch"]
 
@@ -167,7 +148,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
 def test_the_best_validation_loss_decides_what_is_kept(make_config, distributed, monkeypatch):
     """The last epoch's weights under the name of the best make every later number wrong."""
     kept, losses = [], iter([3.0, 2.0, 2.5, 2.0])
-    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: next(losses))
+    monkeypatch.setattr(Trainer, "_validate", lambda self, epoch: {"total": next(losses)})
     tags = []
 
     def save_trained(model, folder, distributed, metadata):

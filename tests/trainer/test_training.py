@@ -12,9 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from models.decoding.decode import DecodeOptions, decode_run
 from models.decoding.runs import load_run, read_run_config
 from models.registry import build_model, build_tokenizer
-from tests.helpers import logged
+from tests.helpers import logged, train
 from trainer import engine as engine_module
-from trainer.training import train
 from utils.errors import UserError
 
 LOSSES = {"total", "llm", "selection", "fusion", "contrastive"}
@@ -48,8 +47,8 @@ def test_the_files_of_a_run_folder(trained_run):
     assert files - events - tools == {
         "config.yml",
         "metrics.jsonl",
-        "soft_prompts.safetensors",
-        "soft_prompts.json",
+        "trained.safetensors",
+        "trained.json",
         "ds_ckpt/latest",
         *(f"ds_ckpt/{tag}/{name}" for tag in ("best", "last") for name in states),
     }
@@ -103,7 +102,7 @@ def test_tensorboard_tags(trained_run):
         assert f"Loss-0/{name}" in tags
     for phase in ("train", "train_epoch", "valid_epoch"):
         wanted = {f"{name}/{phase}" for name in (*LOSSES, "agreement", "regret", "prompt_entropy")}
-        assert wanted | {f"Prompt share/{phase}/{index}" for index in range(3)} <= tags
+        assert wanted | {f"prompt_share/{phase}/{index}" for index in range(3)} <= tags
     assert {"lr/train", "examples_per_second/train"} <= tags
     valid = [(event.step, event.value) for event in board.Scalars("Loss-0/total_valid")]
     assert valid == [
@@ -123,7 +122,7 @@ def test_the_frozen_lm_is_not_trained_and_not_saved(trained_run, lm_folder):
     states = torch.load(trained_run / "ds_ckpt/best/mp_rank_00_model_states.pt", weights_only=False)
     trained = {"soft_prompts.weight", "retriever.linear.weight", "retriever.linear.bias"}
     assert set(states["module"]) == trained
-    assert set(load_file(trained_run / "soft_prompts.safetensors")) == trained
+    assert set(load_file(trained_run / "trained.safetensors")) == trained
     assert sum(path.stat().st_size for path in (trained_run / "ds_ckpt/best").iterdir()) < 200_000
     model = load_run(trained_run, read_run_config(trained_run, []))
     for name, parameter in model.lm.model.named_parameters():
@@ -139,7 +138,7 @@ def test_training_leaves_the_lm_as_it_was(make_config, distributed, monkeypatch)
         made.append((model, copy.deepcopy(model.state_dict())))
         return model
 
-    monkeypatch.setattr("trainer.training.build_model", keep)
+    monkeypatch.setattr("models.dialogue_task.build_model", keep)
     train(make_config(training=QUICK | {"save_model": False}), distributed, "frozen")
     model, before = made[0]
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -192,10 +191,10 @@ def test_the_opening_lines(run_quick, lm_folder, capsys):
         "automatic choice: texts are cut to 380 tokens, not 512: the LM's positions"
     )  # 384 positions less 4 virtual tokens
     assert lines[-1] == f"run folder: {run}"
-    assert lines[-2] == f"best validation loss {min(_totals(run)[1:]):.4f}"
+    assert lines[-2] == f"best total validation loss {min(_totals(run)[1:]):.4f}"
 
 
-def test_a_device_without_float16_gets_bfloat16_and_says_so(run_quick, monkeypatch, capsys):
+def test_a_device_without_float16_gets_bfloat16_and_says_so(run_quick, distributed, monkeypatch, capsys):
     """Float16 on a device that lacks it is either an error deep inside or slower than float32, unsaid."""
     monkeypatch.setattr(engine_module.get_accelerator(), "is_fp16_supported", lambda: False)
     run = run_quick(model={"load_bit": 16})
@@ -205,7 +204,7 @@ def test_a_device_without_float16_gets_bfloat16_and_says_so(run_quick, monkeypat
     config = read_run_config(run, [])
     assert config.model.load_bit == "bf16"  # a run is decoded in the precision that it was trained in
     assert all(math.isfinite(total) for total in _totals(run))
-    decode_run(run, engine_module.start_distributed(), DecodeOptions())
+    decode_run(run, distributed, DecodeOptions())
     assert (run / "evaluation_result.jsonl").is_file()
 
 
@@ -236,6 +235,6 @@ def test_a_base_lm_run_keeps_its_lm(make_config, distributed):
     config = make_config(model={"model_type": "language_model", "init": init})
     run = train(config, distributed, "base")
     assert (run / "model/config.json").is_file()
-    assert not (run / "soft_prompts.safetensors").exists()
+    assert not (run / "trained.safetensors").exists()
     spt = make_config(model={"model_name": str(run)})
     assert build_model(spt, build_tokenizer(spt)).lm.width == 16

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from models.spt.model import SelectivePromptTuning
-from tests.helpers import logged
-from trainer.training import train
+from tests.helpers import logged, train
 
 EPOCHS = 3
 SETTINGS = {

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models.decoding.decode import DecodeOptions, decode_runs
-from models.decoding.runs import load_run, read_run_config, read_trained
+from models.decoding.runs import load_run, read_run_config
 from models.reading import make_loader
+from models.trained_part import read_trained
 from tests.conftest import config_for
 from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
 from trainer.validation import validate

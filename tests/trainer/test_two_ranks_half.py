@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.decoding.runs import read_trained
+from models.trained_part import read_trained
 from tests.conftest import config_for
 from tests.helpers import launch, logged
 from tests.two_ranks_half import STAGES

@@ -10,8 +10,7 @@ from sacrebleu.metrics import BLEU
 from dataset.loading import Ranks
 from dataset.similarity import fixed_pairs
 from models.reading import make_loader
-from tests.helpers import BareEngine, logged, model_of
-from trainer.training import train
+from tests.helpers import BareEngine, logged, model_of, train
 from trainer.validation import FileOutputs, validate
 from utils.distributed import DistributedContext
 

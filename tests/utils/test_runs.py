@@ -5,7 +5,7 @@ import time
 import pytest
 
 from utils.errors import UserError
-from utils.runs import CHECKPOINTS, TRAINED, create_run_folder, find_runs, run_name
+from utils.runs import CHECKPOINTS, TRAINED, create_run_folder, find_runs, run_name, trained_file
 
 NOW = time.strptime("2024-06-30 07:05", "%Y-%m-%d %H:%M")
 
@@ -60,6 +60,17 @@ def test_a_run_that_was_passed_on_without_deepspeeds_checkpoints_is_found(tmp_pa
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / TRAINED).write_bytes(b"x")
     assert find_runs(tmp_path) == find_runs(tmp_path / "run") == [tmp_path / "run"]
+
+
+def test_a_trained_part_under_its_older_name_is_found(tmp_path):
+    """Run folders from before the name was changed would be called empty."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "soft_prompts.safetensors").write_bytes(b"x")
+    assert find_runs(tmp_path) == [tmp_path / "run"]
+    assert trained_file(tmp_path / "run") == tmp_path / "run" / "soft_prompts.safetensors"
+    (tmp_path / "run" / TRAINED).write_bytes(b"y")
+    assert trained_file(tmp_path / "run") == tmp_path / "run" / TRAINED  # the later one
+    assert trained_file(tmp_path) is None
 
 
 def test_a_base_lm_that_was_passed_on_without_deepspeeds_checkpoints_is_found(tmp_path):

@@ -15,8 +15,7 @@ from models.decoding import decode
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config
 from models.reading import make_collator, make_encoder
-from tests.helpers import assert_same_results, json_rows, model_of, train_batch
-from trainer.training import train
+from tests.helpers import assert_same_results, json_rows, model_of, train, train_batch
 from utils.errors import UserError
 from utils.metrics import score
 

@@ -11,16 +11,17 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from models.decoding import runs
-from models.decoding.runs import load_run, read_run_config, read_trained
+from models.decoding.runs import load_run, read_run_config
 from models.lm.language_model import load_language_model
 from models.registry import build_tokenizer
 from models.spt.export import export_run
+from models.trained_part import read_trained
 from trainer import checkpoints
 from utils.errors import UserError
 from utils.runs import find_runs
 
 PROMPT = "models.{}.prompt_encoder.default.embedding.weight"
-TRAINED = "soft_prompts.safetensors"
+TRAINED = "trained.safetensors"
 
 
 def fault(call, *arguments):
@@ -88,7 +89,7 @@ def test_a_section_of_the_authors_config_that_is_no_mapping(tmp_path, section, v
         (b"a" * 300, "is not the name of a checkpoint"),
         (b"a\nb", "is not the name of a checkpoint"),
         (b"a\0b", "is not the name of a checkpoint"),
-        (b"other", "no checkpoint (soft_prompts.safetensors or ds_ckpt/other/mp_rank_00_model_states.pt)"),
+        (b"other", "no checkpoint (trained.safetensors or ds_ckpt/other/mp_rank_00_model_states.pt)"),
     ],
     ids=["binary", "long", "two lines", "null", "missing"],
 )
@@ -238,7 +239,7 @@ def test_a_config_that_asks_for_more_than_the_file_holds(run_copy, monkeypatch, 
 def test_a_tensor_of_a_strange_name_is_told_in_one_short_line(run_copy):
     """Line breaks and the codes of a terminal in a name would write on the reader's screen."""
     name = "x\n\x1b[31m" * 50
-    save_file({name: torch.zeros(1)}, run_copy / "soft_prompts.safetensors")
+    save_file({name: torch.zeros(1)}, run_copy / "trained.safetensors")
     with pytest.raises(UserError) as caught:
         load_run(run_copy, read_run_config(run_copy, []))
     assert str(caught.value).isprintable()
@@ -254,5 +255,5 @@ def test_files_of_weights_have_the_rights_that_the_umask_leaves(run_copy, distri
         (folder, *_) = export_run(run_copy, run_copy / "peft")
     finally:
         os.umask(before)
-    for path in (run_copy / "soft_prompts.safetensors", folder / "adapter_model.safetensors"):
+    for path in (run_copy / "trained.safetensors", folder / "adapter_model.safetensors"):
         assert path.stat().st_mode & 0o777 == 0o644, path

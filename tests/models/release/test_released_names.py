@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.decoding.runs import read_trained
 from models.release.names import from_released, is_own_name, is_released_name
+from models.trained_part import read_trained
 from tests.helpers import model_of
 from utils.errors import UserError
 

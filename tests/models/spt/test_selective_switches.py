@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from models import losses as L
-from models.decoding.runs import read_trained
 from models.spt.soft_prompts import TEXT_NOISE
-from tests.helpers import inference_batch, model_of, train_batch
-from trainer.training import train
+from models.trained_part import read_trained
+from tests.helpers import inference_batch, model_of, train, train_batch
 from utils.errors import UserError
 
 WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}

@@ -1,0 +1,63 @@
+"""The training task of every model type: dialogues, a tokenizer, and a model on an LM."""
+
+import os
+from functools import partial
+from typing import cast
+
+from transformers.utils import logging as transformers_logging
+
+from dataset.loading import Ranks
+from models.reading import make_loader
+from models.registry import build_model, build_tokenizer
+from models.settings import Config
+from models.task import BatchLoader, Prepared, Task
+from utils.distributed import DistributedContext, decide_precision
+
+
+def dialogue_task(config: Config) -> Task:
+    """The task of a configuration; its precision is what this device has.
+
+    Raises:
+        UserError: a precision that this device lacks.
+    """
+    precision, reason = decide_precision(config.model.load_bit)
+    decided = config.replaced({"model": {"load_bit": precision}})
+    return Task(
+        config=decided,
+        prepare=partial(_prepare, decided),
+        precision=precision,
+        notes=[reason] if reason else [],
+        files={"train": decided.dataset.train},
+    )
+
+
+def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
+    """Tokenizer, model, then batches: random numbers are drawn in this order."""
+    transformers_logging.disable_progress_bar()
+    tokenizer = build_tokenizer(config)
+    model = build_model(config, tokenizer)
+    limit, wanted = model.text_limit(0), config.dataset.max_token_length
+    notes = []
+    if limit is not None and limit < wanted:
+        notes.append(f"texts are cut to {limit} tokens, not {wanted}: the LM's positions")
+    if tokenizer.pad_token_id is None:
+        notes.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
+    ranks = Ranks(distributed.rank, distributed.size)
+
+    def loader(path: str, train: bool) -> BatchLoader:
+        return cast(
+            BatchLoader, make_loader(path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
+        )
+
+    return Prepared(
+        module=model,
+        train=loader(config.dataset.train, True),
+        valid=loader(config.dataset.valid, False),
+        notes=notes,
+        batching=f"rows: {config.training.rows}",
+    )
+
+
+def set_tokenizer_threads(parallel: bool) -> None:
+    """`--tokenizer_parallel`: whether the tokenizers library may use threads of its own."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if parallel else "false"

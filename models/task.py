@@ -1,0 +1,85 @@
+"""A training task: what the trainer is given, and what it asks of batches and of their loaders."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from models.trainable import Trainable
+from utils.distributed import DistributedContext
+
+Precision = Literal[16, 32, "bf16"]
+
+
+class TrainingBatch(Protocol):
+    """What the trainer asks of a batch; what else it holds is between loader and module."""
+
+    @property
+    def num_examples(self) -> int:
+        """B: what is counted, and what diagnostics are means over."""
+
+    @property
+    def indices(self) -> Tensor:
+        """[B] int64 places of the examples in their data set; asked for with `StepOutput.per_example` only."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch on another device."""
+
+
+class EpochSampler(Protocol):
+    """Which examples make up the batches of this rank. All ranks have the same number of batches."""
+
+    last_is_repeat: bool
+    """the last batch holds only examples that another rank has too: validation does not count them"""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of an epoch, counted from 0; called before each pass over the training batches."""
+
+
+class BatchLoader(Protocol):
+    """The batches of this rank, pass by pass. A `torch.utils.data.DataLoader` is one if its sampler is."""
+
+    dataset: Any
+    """all examples of all ranks, by number: `len` and `[number]`"""
+    batch_sampler: Any
+    """an `EpochSampler`"""
+
+    def __len__(self) -> int:
+        """Batches of one pass."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """One pass; items are a `TrainingBatch`."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Module and batches, ready for the engine."""
+
+    module: Trainable
+    train: BatchLoader
+    valid: BatchLoader
+    notes: Sequence[str] = ()
+    """automatic choices that were made on the way, to be printed"""
+    batching: str = ""
+    """what is to be said of the batches beside their number"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained. Cheap to make: model and data come with `prepare`, once the settings are checked.
+
+    `prepare` is called on every rank, with Python's, NumPy's and torch's random state set to `training.seed`.
+    """
+
+    config: Any
+    """the resolved configuration as it is written to the run folder, with a section `training`"""
+    prepare: Callable[[DistributedContext], Prepared]
+    """loads everything, for this rank"""
+    precision: Precision = 32
+    """that the engine trains in"""
+    notes: Sequence[str] = ()
+    """automatic choices that were made on the way, to be printed"""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """files that the training rests on, by the key that the metadata gives each of them and its hash"""

@@ -1,0 +1,195 @@
+"""What the trainer asks of a module: losses, figures with their reducers, parameter groups, and how it is saved."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.trained_part import write_trained
+from utils.errors import UserError, shown
+
+Reducer = Callable[[Tensor, int], dict[str, float | list[float]]]
+"""(float64 sum of a diagnostic over all batches and ranks, number of examples) -> figures of a row, by name"""
+
+
+class StepOutput(NamedTuple):
+    """What one batch gives: the loss to minimise, each loss apart (unweighted), and diagnostics.
+
+    A tuple, as ZeRO stage 3 must find the tensors in what a module returns.
+    """
+
+    total: Tensor  # scalar
+    losses: dict[str, Tensor]  # scalars
+    counts: dict[
+        str, int
+    ]  # what each loss is a mean over, such as the batch's target tokens, examples or pairs
+    diagnostics: dict[
+        str, Tensor
+    ] = {}  # sums over the batch's examples, of any shape; see `Trainable.reducers`
+    per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The figure of the validation row that the best checkpoint is chosen by.
+
+    Args:
+        name: `total`, a loss, or what a reducer names.
+        direction: which values are better.
+        words: what it is called on the screen and in the metadata.
+    """
+
+    name: str
+    direction: Literal["lower", "higher"]
+    words: str
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("lower", "higher"):
+            raise ValueError(f"direction {self.direction!r} of the figure '{self.name}': 'lower' or 'higher'")
+
+    def value(self, row: Mapping[str, Any]) -> float:
+        """Its value in a row.
+
+        Raises:
+            ValueError: the row has no such number.
+        """
+        if not isinstance(row.get(self.name), float):
+            numbers = sorted(name for name, value in row.items() if isinstance(value, float))
+            raise ValueError(
+                f"'{self.name}', which chooses the best checkpoint, is no number of the validation row; it has "
+                f"{', '.join(numbers)}"
+            )
+        return row[self.name]
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether `value` is better than the best so far; None: there is none yet."""
+        if best is None:
+            return True
+        return value < best if self.direction == "lower" else value > best
+
+
+def mean_per_example(name: str) -> Reducer:
+    """A reducer that gives the mean of a scalar diagnostic over the examples, under `name`."""
+
+    def reduce(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
+        return {name: total.item() / max(1, num_examples)}
+
+    return reduce
+
+
+class Trainable(nn.Module, ABC):
+    """A module that the trainer can train: a new one gives `forward` and `total_loss`, the rest has a default."""
+
+    reducers: Mapping[str, Reducer] = {}
+    """how each of its diagnostics becomes figures of a row"""
+    best: Figure = Figure("total", "lower", "total validation loss")
+    """which epoch's checkpoint is the best"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_state_dict_post_hook(_drop_aliases)
+
+    @abstractmethod
+    def forward(self, batch: Any, progress: float = 0.0) -> StepOutput:
+        """Losses of a batch; `progress` is the share of the training that is done, 0 to 1."""
+
+    @abstractmethod
+    def total_loss(self, losses: Mapping[str, Any]) -> Any:
+        """The loss to minimise, from each loss (unweighted).
+
+        Args:
+            losses: scalars by name, of a batch (tensors) or of a whole epoch (numbers).
+        """
+
+    def file_losses(self, outputs: Tensor, examples: Sequence[Any]) -> dict[str, Tensor]:
+        """Losses of a validation file that depend on which examples are looked at together.
+
+        Args:
+            outputs: [n, *] the `StepOutput.per_example` of the whole file, in its order.
+            examples: the loader's data set, n examples.
+        """
+        return {}
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The optimiser's groups: every trainable parameter in one of them, each group with `lr` of its own.
+
+        Args:
+            learning_rate: the configuration's; a group without `lr` has it.
+        """
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
+    def warnings(self, row: Mapping[str, Any], what: str) -> list[str]:
+        """Sentences about a row of a whole epoch that a user should not miss.
+
+        Args:
+            row: its figures.
+            what: what the row is of, such as "the examples of valid epoch 1".
+        """
+        return []
+
+    def describe(self) -> list[str]:
+        """The first lines of a run: what is trained."""
+        return [type(self).__name__]
+
+    def metadata(self) -> dict[str, Any]:
+        """What one must know of the model to use its trained part; plain values, for JSON."""
+        return {}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The trained parameters by name, on the CPU."""
+        return {
+            name: parameter.detach().cpu().contiguous()
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_trained_state(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take over trained parameters.
+
+        Args:
+            state: as `trained_state` gives it; more names are an error, and so are fewer.
+            source: where it came from, for the message.
+
+        Raises:
+            UserError: a name or a shape does not fit this configuration.
+        """
+        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        for name in sorted(own.keys() | state.keys()):
+            if name not in state:
+                raise UserError(
+                    f"{source}: {shown(name)} is missing; the checkpoint is of another configuration"
+                )
+            if name not in own:
+                raise UserError(f"{source}: {shown(name)} has no place in this configuration's model")
+            if own[name].shape != state[name].shape:
+                raise UserError(
+                    f"{source}: {shown(name)} has shape {list(state[name].shape)}, the configuration asks for "
+                    f"{list(own[name].shape)}"
+                )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Write the trained part to a run folder.
+
+        Args:
+            folder: the run folder.
+            state: the trained parameters by name, float32 on the CPU; at ZeRO stage 3 the module's own are not whole.
+            metadata: what stands beside them.
+
+        Raises:
+            UserError: a file cannot be written; earlier ones are as they were.
+        """
+        write_trained(folder, state, metadata)
+
+
+def _drop_aliases(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """Leave second names of tied weights out of a checkpoint: DeepSpeed takes them for trained ones."""
+    names = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
+    for name in [name for name in state if name.removeprefix(prefix) not in names]:
+        del state[name]

@@ -1,0 +1,73 @@
+"""The files of a new base LM: what Hugging Face's library writes of the LM itself."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from models.registry import build_model, build_tokenizer
+from tests.conftest import FAMILIES
+from tests.helpers import train
+from trainer.checkpoints import save_trained
+
+INIT = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 300, "max_positions": 512}
+
+
+@pytest.fixture
+def new_lm(make_config):
+    """new_lm(family, precision): the configuration of an LM to be made."""
+
+    def make(family, precision=32):
+        init = INIT | {"architecture": family}
+        model = {"model_type": "language_model", "model_name": None, "load_bit": precision, "init": init}
+        return make_config(model=model, training={"training_ratio": 0.2})
+
+    return make
+
+
+def _content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", [32, "bf16"])
+def test_the_folder_is_the_librarys_own(new_lm, tmp_path, distributed, family, precision):
+    """A name or a precision of our own making: other programs would find random weights in their place."""
+    config = new_lm(family, precision)
+    model = build_model(config, build_tokenizer(config))
+    save_trained(model, tmp_path, distributed, {})
+    model.lm.model.save_pretrained(tmp_path / "wanted")
+    model.tokenizer.save_pretrained(tmp_path / "wanted")
+    assert _content(tmp_path / "model") == _content(tmp_path / "wanted")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "wanted"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_that_are_one_are_written_once_and_stay_one(new_lm, tmp_path, distributed, family):
+    """A head of its own is other weights after the next step of a training, and a larger file."""
+    config = new_lm(family)
+    model = build_model(config, build_tokenizer(config))
+    model.save_trained(tmp_path, model.trained_state(), {})
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert len(stored) == len(list(model.lm.model.parameters()))
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+    for name, value in model.lm.model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("precision", [32, "bf16"])
+def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, precision):
+    """At stage 3 the module's own parameters are empty, and in half precision they are rounded ones."""
+    folders = {}
+    for stage in (2, 3):
+        ds_config = tmp_path / f"{stage}.json"
+        ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+        run = train(new_lm("opt", precision), distributed, f"stage{stage}", str(ds_config))
+        folders[stage] = _content(run / "model")
+    assert folders[2] == folders[3]
+    (name,) = [name for name in folders[2] if name.endswith(".safetensors")]
+    kinds = {tensor.dtype for tensor in load_file(run / "model" / name).values()}
+    assert kinds == {torch.float32 if precision == 32 else torch.bfloat16}
