@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.lm.precision import PRECISIONS
 from models.settings import Config
 from trainer.ds_keys import check_keys
 from utils.errors import UserError, existing_file, shown
@@ -29,7 +30,6 @@ _PRECISION_SWITCHES = (
     ("bf16", "bf16_optimizer_states"),
     ("fp16", "fp16_master_weights_and_grads"),
 )
-PRECISIONS = {32: "float32", 16: "float16", "bf16": "bfloat16"}
 
 
 def read_ds_config(path: str | Path) -> dict[str, Any]:

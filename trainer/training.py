@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from models.lm.precision import PRECISIONS
 from models.task import Prepared, Task
 from models.trained_part import read_trained
 from trainer.checkpoints import run_metadata, save_trained
-from trainer.ds_config import DEFAULT_PATH, PRECISIONS, complete_ds_config, read_ds_config, zero_stage
+from trainer.ds_config import DEFAULT_PATH, complete_ds_config, read_ds_config, zero_stage
 from trainer.engine import (
     check_ds_config,
     end_engine,

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from dataset.dialogue import examples_of
+from dataset.loading import read_examples
 from dataset.readers import read_dialogues
-from models.reading import make_loader, read_examples
+from models.reading import make_loader
 from models.registry import build_tokenizer
 from tests.helpers import logged, model_of, train, train_batch
 
