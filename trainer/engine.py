@@ -15,6 +15,7 @@ from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
 from pydantic import ValidationError
 from torch import nn
 
+from models.settings import OptimisationSettings
 from models.trainable import Trainable
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
@@ -36,7 +37,7 @@ def check_ds_config(ds_config: dict[str, Any]) -> None:
 
 def make_engine(
     module: Trainable,
-    training: TrainingConfig,
+    training: OptimisationSettings,
     ds_config: dict[str, Any],
     total_steps: int,
     start: dict[str, torch.Tensor] | None = None,
