@@ -42,7 +42,8 @@ def row_of(make_config, models, distributed):
     """row_of(ranks, model_type, batch_size=.., rows=..): what validation gives, with the same weights each time."""
 
     def run(ranks=1, model_type="selective_pt", **training):
-        config = make_config("opt", model={"model_type": model_type}, training=SETTINGS | training)
+        settings = SETTINGS if model_type == "selective_pt" else {}
+        config = make_config("opt", model={"model_type": model_type}, training=settings | training)
         torch.manual_seed(5)
         model = model_of(config)
 
