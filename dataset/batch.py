@@ -36,7 +36,7 @@ class Batch:
     input_ids: Tensor  # [R, S] int64
     target_rows: Tensor  # [N] int64: the row that a target token is predicted in
     target_positions: Tensor  # [N] int64: the position in the row whose hidden state predicts it
-    target_ids: Tensor  # [N] int64: the token to predict; eos where the row goes on with the next turn
+    target_ids: Tensor  # [N] int64: the token to predict; eos where the row continues with the next turn
     target_examples: Tensor  # [N] int64, ascending: the example that it belongs to
     query: Query
     pair_labels: (

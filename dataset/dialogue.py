@@ -99,7 +99,7 @@ def examples_of(
     speaker: str = SELF,
     personas: Literal["all", "own"] | None = None,
 ) -> list[Example]:
-    """Every response of one speaker as an example, in the order of the file (spec, section 1).
+    """Every response of one speaker as an example, in the order of the file (docs/method.md, section 1).
 
     Args:
         dialogues: parsed dialogues.

@@ -111,7 +111,7 @@ class ExampleEncoder:
     ) -> EncodedExample:
         drop = 0
         while self.drops_turns and self._length(encoding, with_response) > self.max_tokens:
-            drop += 1  # the oldest whole turn goes; the persona stays (spec, section 10)
+            drop += 1  # the oldest whole turn goes; the persona stays (docs/departures.md)
             if drop >= self._turns(example):
                 raise UserError(
                     f"{example.where}: persona and last turn alone are {self._length(encoding, with_response)} "

@@ -51,7 +51,7 @@ class BatchSampler(Sampler[list[int]]):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
-        """Choose the order of epoch `epoch`, without the first `done` batches when it is gone on with."""
+        """Choose the order of epoch `epoch`, without the first `done` batches to resume it."""
         generator = np.random.default_rng([self.seed, epoch])
         order = np.arange(len(self.units))
         if self.shuffle:

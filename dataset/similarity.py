@@ -1,4 +1,4 @@
-"""Which personas of a batch are similar: the target of the contrastive loss (spec, section 4)."""
+"""Which personas of a batch are similar: the target of the contrastive loss (docs/method.md, section 4)."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache

@@ -2,7 +2,7 @@
 
     given persona: {persona}; context: Q: {partner} R: {self} .. Q: {partner} R: {response}
 
-Special tokens are not text: dataset/encoding.py adds them as ids (spec, section 2).
+Special tokens are not text: dataset/encoding.py adds them as ids (docs/method.md, section 2).
 """
 
 from collections.abc import Sequence
@@ -60,6 +60,6 @@ def prompt_text(persona: Sequence[str], turns: Sequence[str], response: str | No
 
 
 def cut_response(text: str) -> str:
-    """The generated text up to the first mark of a next turn (spec, section 6)."""
+    """The generated text up to the first mark of a next turn (docs/method.md, section 6)."""
     ends = [text.find(mark) for mark in CUT_MARKS]
     return text[: min((end for end in ends if end >= 0), default=len(text))]

@@ -21,7 +21,7 @@ from utils.errors import UserError
 
 
 class ConversationModel(Trainable):
-    """A causal LM with something in front of it.
+    """A causal LM with something before it.
 
     Args:
         lm: the base LM.
@@ -58,7 +58,7 @@ class ConversationModel(Trainable):
         return None
 
     def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor | None:
-        """Soft prompts [B, V, D] in front of each row, or None.
+        """Soft prompts [B, V, D] that stand before each row, or None.
 
         Args:
             choice: [B] index of each row's prompt, or None where there is nothing to choose.
@@ -67,11 +67,11 @@ class ConversationModel(Trainable):
         return None
 
     def prefix_cache(self, num_rows: int) -> Cache | None:
-        """Keys and values in front of every layer of `num_rows` rows, or None."""
+        """Keys and values that stand before those of every layer, for `num_rows` rows, or None."""
         return None
 
     def hidden_with(self, batch: Batch, prompts: Tensor | None) -> Tensor:
-        """Hidden states [1, N, H] that predict the target tokens, each row behind its own prompt.
+        """Hidden states [1, N, H] that predict the target tokens, each row after its own prompt.
 
         Args:
             batch: rows and targets.
@@ -90,7 +90,7 @@ class ConversationModel(Trainable):
         Args:
             batch: gives rows and positions.
             embeddings: [M * R, V + S, D], copy by copy.
-            num_virtual: V, positions in front of each row.
+            num_virtual: V, positions before each row.
         """
         hidden = self.lm.hidden(embeddings, self.prefix_cache(len(embeddings)))  # [M * R, V + S, H]
         copies = hidden.unflatten(0, (-1, batch.input_ids.shape[0]))  # [M, R, V + S, H]

@@ -1,4 +1,4 @@
-"""The four losses of SPT as pure functions of tensors (paper, section 3; spec, section 4).
+"""The four losses of SPT as pure functions of tensors (paper, section 3; docs/method.md, section 4).
 
 K soft prompts, B examples, N target tokens of all examples together, P pairs of examples.
 No tokenizer, engine, configuration or device is known here.

@@ -20,7 +20,7 @@ FINE = "1 your persona: i ski.\n2 hello there .\thi .\n"
 @pytest.fixture
 def call(monkeypatch, distributed):
     """call(script, *arguments): the message of the UserError that the script ends with."""
-    monkeypatch.setattr(liveness, "end_distributed", lambda: None)  # the tests' distributed goes on
+    monkeypatch.setattr(liveness, "end_distributed", lambda: None)  # the tests' own group stays
 
     def run(script, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])

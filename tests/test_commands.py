@@ -89,7 +89,7 @@ def test_decode_chat_and_score(trained):
 
 
 def test_mistakes_end_with_one_line_and_status_1(small, tmp_path):
-    """A launcher that hides the status, or a traceback in front of the line, is what scripts stumble over."""
+    """A launcher that hides the status, or a traceback before the line, is what scripts stumble over."""
     _, arguments = small
     config = "--config=config/sample/spt.yml"
     train = ["train.py", config, *arguments, "--set", "dataset.train=no/such/file.txt"]

@@ -147,7 +147,7 @@ def _check_data_types(given: dict[str, Any], precision: Any) -> None:
 
 
 def _check_switches(content: dict[str, Any]) -> None:
-    """Refuse what changes the precision behind the back of model.load_bit, and of the float32 values that are kept.
+    """Refuse what changes the precision unseen by model.load_bit, and of the float32 values that are kept.
 
     torch_autocast in float16 has no loss scale at stages 1 to 3, where all updates are skipped in silence; Adam's
     own states in half precision round away what is learnt at a low learning rate.

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The message names the file, line or key and what to do."""
+    """A mistake that the user can fix. The message names the file, line or key and what to do."""
 
 
 class _Short(reprlib.Repr):

@@ -19,7 +19,7 @@ _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
 def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_name: str | None = None) -> str:
-    """`{stem}_LR=.._SLW=..`: the config's file stem and what the command line changed (spec, section 5).
+    """`{stem}_LR=.._SLW=..`: the config's file stem and what the command line changed (docs/method.md, section 5).
 
     Args:
         config_path: the YAML file.

@@ -1,4 +1,4 @@
-"""Prefix tuning: trained keys and values in front of every layer's own (Li and Liang, 2021)."""
+"""Prefix tuning: trained keys and values before every layer's own (Li and Liang, 2021)."""
 
 from collections.abc import Mapping
 

@@ -143,7 +143,7 @@ def converse(
         try:
             for text in _answer(chat, line, command, folder):
                 show(text)
-        except UserError as error:  # such as a message that is too long: the conversation goes on
+        except UserError as error:  # such as a message that is too long: the conversation continues
             show(f"error: {error}")
         except KeyboardInterrupt:
             show("")
@@ -262,7 +262,7 @@ def chat_with_run(
     if not distributed.is_main:
         return
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat goes on
+        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat continues
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
     transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone

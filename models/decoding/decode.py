@@ -44,7 +44,7 @@ class DecodeOptions:
     seed: int = 3407
 
     def paths(self, run: Path) -> tuple[Path, Path]:
-        """The result files of a run: rows for programs, text for people (spec, section 6)."""
+        """The result files of a run: rows for programs, text for people (docs/method.md, section 6)."""
         noise = f"_selection_noise={self.selection_noise}" if self.selection_noise else ""
         rows_path, text_path = (run / f"evaluation_result{noise}.{end}" for end in ("jsonl", "txt"))
         return rows_path, text_path

@@ -79,7 +79,7 @@ class Reply:
     text: str
     """generated text without special tokens, not cut"""
     prompt: int | None
-    """index of the soft prompt in front of it"""
+    """index of the soft prompt before it"""
     scores: list[float] | None
     """the retriever's K scores, before any selection noise"""
 
@@ -143,7 +143,7 @@ def _per_example(batch: InferenceBatch, draw: Any, seed: int) -> Tensor:
 
 
 def pick_prompts(scores: Tensor, noise: Tensor | None = None) -> Tensor:
-    """argmax over prompts of the scores, after noise is added (spec, section 6).
+    """argmax over prompts of the scores, after noise is added (docs/method.md, section 6).
 
     Args:
         scores: [K, B].

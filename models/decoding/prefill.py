@@ -2,7 +2,7 @@
 
 The examples of a dialogue are prefixes of one another and the LM is causal, so the keys and values of the longest
 text serve the shorter ones with the same prompt too. In the cache of the batch every example's keys and values
-end at the same place, and the unused room lies in front of them. So neighbouring cache slots are neighbouring
+end at the same place, and the unused room lies before them. So neighbouring cache slots are neighbouring
 positions, which LMs need that count slots (sliding windows, local attention, some forms of ALiBi).
 """
 

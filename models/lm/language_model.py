@@ -84,7 +84,7 @@ class LanguageModel(nn.Module):
         return self.model.get_input_embeddings()(ids)
 
     def hidden(self, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
-        """Last hidden states [R, S, H] of embeddings [R, S, D], behind the keys and values of `cache`.
+        """Last hidden states [R, S, H] of embeddings [R, S, D], after the keys and values of `cache`.
 
         No attention mask: rows are padded on the right, and causal attention never looks there. Without a
         mask the fast attention kernels apply.

@@ -1,4 +1,4 @@
-"""Names of the authors' parameters and ours (spec, section 11)."""
+"""Names of the authors' parameters and ours (docs/method.md, section 11)."""
 
 import re
 

@@ -18,7 +18,7 @@ from utils.runs import find_runs
 def export_run(run: Path, out: Path) -> list[Path]:
     """Write `prompt_{k}/adapter_config.json` and `adapter_model.safetensors` for every soft prompt of a run.
 
-    `PeftModel.from_pretrained(base_lm, prompt_k)` then puts the prompt in front of every input. PEFT knows no
+    `PeftModel.from_pretrained(base_lm, prompt_k)` then puts the prompt before every input. PEFT knows no
     retriever: which prompt to load is for its user to choose.
 
     Raises:

@@ -15,7 +15,7 @@ TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the
 
 
 class SoftPrompts(nn.Module):
-    """The trainable tables; they stand in front of the token embeddings (paper, section 3.1).
+    """The trainable tables; they stand before the token embeddings (paper, section 3.1).
 
     Args:
         num_prompts: K.
@@ -28,7 +28,7 @@ class SoftPrompts(nn.Module):
         self.weight = nn.Parameter(torch.randn(num_prompts, num_virtual_tokens, width))  # [K, V, D]
 
     def prepend_to(self, token_embeddings: Tensor) -> Tensor:
-        """Every prompt in front of every row.
+        """Every prompt before every row.
 
         Args:
             token_embeddings: [R, S, D].

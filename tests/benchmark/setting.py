@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"
 PADDED = 512  # positions that the straightforward way pads every text to
 
-# architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (spec, section 8)
+# architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (docs/method.md, section 8)
 SIZES = {
     "tiny": ("opt", 64, 2, 4, 2000, 640, 8),
     "opt-125m": ("opt", 768, 12, 12, 50272, 2048, 8),

@@ -38,7 +38,7 @@ def encode(make_config, examples):
 
 
 def _questions(batch):
-    """Per example: the tokens to predict, each with the ids in front of it."""
+    """Per example: the tokens to predict, each with the ids before it."""
     asked = [[] for _ in range(batch.num_examples)]
     for row, position, token, example in zip(
         batch.target_rows.tolist(),
@@ -79,7 +79,7 @@ def test_a_batch_by_hand():
 
 
 def test_a_shared_row_by_hand():
-    """The shorter text ends in eos, where the longer row goes on: the target is eos all the same."""
+    """The shorter text ends in eos, where the longer row continues: the target is eos all the same."""
     batch = Collator(pad_id=PAD, share_rows=True).train([SHORT, LONG, OTHER])
     assert batch.input_ids.tolist() == [[1, 5, 6, 7, 8, 9, 4], [1, 5, 3, PAD, PAD, PAD, PAD]]
     assert batch.target_rows.tolist() == [0, 0, 0, 0, 1, 1]
@@ -198,7 +198,7 @@ def test_pad_that_is_eos(encode, released):
 
 
 def test_inference_batches_pad_left(encode):
-    """Generation goes on at the right end: padding there would stand between prompt and response."""
+    """Generation continues at the right end: padding there would stand between prompt and response."""
     encoder, config, encoded = encode(with_response=False)
     batch = make_collator(encoder, config, decoding=True).inference(encoded[:5])
     assert batch.indices.tolist() == [0, 1, 2, 3, 4]
@@ -222,7 +222,7 @@ def test_pairs_come_in_the_order_of_the_loss(encode):
 
 
 def test_decoding_never_shares_rows(encode):
-    """Each example is decoded behind its own chosen prompt."""
+    """Each example is decoded after its own chosen prompt."""
     encoder, config, _ = encode(training={"rows": "dialogue"})
     assert make_collator(encoder, config).share_rows
     assert not make_collator(encoder, config, decoding=True).share_rows

@@ -172,7 +172,7 @@ def test_what_verifies_is_not_fetched_again(server, tmp_path):
 
 
 def test_server_and_disk_errors_are_one_line(server, tmp_path):
-    """A 404 or a folder that cannot be written is the user's to mend, not a traceback."""
+    """A 404 or a folder that cannot be written is the user's to fix, not a traceback."""
     with pytest.raises(UserError, match="the server answers 404"):
         fetch(Remote(f"{server.url}/gone", tmp_path / "x", sha256(BODY)))
     server.files["/x"] = BODY

@@ -94,7 +94,7 @@ def test_target_is_the_response_and_eos(kind, make_encoder, examples):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_inference_ids_are_a_prefix_of_training_ids(kind, make_encoder, examples):
-    """At decoding the LM must see exactly what training showed it in front of the response."""
+    """At decoding the LM must see exactly what training showed it before the response."""
     encoder = make_encoder(kind)
     training = encoder.encode(examples, with_response=True)
     inference = encoder.encode(examples, with_response=False)

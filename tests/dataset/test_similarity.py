@@ -25,7 +25,7 @@ def test_persona_bleu_is_sacrebleus(examples):
 
 
 def test_the_scale_is_0_to_100():
-    """A threshold of 20 on a scale of 0 to 1 calls no pair alike."""
+    """A threshold of 20 on a scale of 0 to 1 calls no pair similar."""
     assert persona_bleu(SKI, SKI) > 99.9
     assert 20 < persona_bleu(SKI, SKI_TOO) < 90
     assert persona_bleu(SKI, LAW) < 20

@@ -74,7 +74,7 @@ def test_the_last_turn_is_always_the_partners(utterances, labelled):
     ],
 )
 def test_generated_text_is_cut_at_the_first_mark(generated, kept):
-    """A prediction that goes on with the partner's next turn is scored with it."""
+    """A prediction that continues with the partner's next turn is scored with it."""
     assert cut_response(generated) == kept
 
 

@@ -83,7 +83,7 @@ def test_every_command_is_taken_by_its_script(demo_run, monkeypatch):
 
 @pytest.mark.parametrize("failing", range(len(SCRIPTS)))
 def test_a_step_that_fails_ends_the_demo_with_one_line(demo_run, failing):
-    """A demo that goes on after a failure prints figures of an older run, or a second, misleading error."""
+    """A demo that continues after a failure prints figures of an older run, or a second, misleading error."""
     *commands, message = demo_run(failing)
     assert [command[0] for command, _ in commands] == SCRIPTS[: failing + 1]
     assert "\n" not in message

@@ -181,7 +181,7 @@ def test_peft_gives_the_same_logits_for_the_same_prefix(make, examples, virtual)
 
 
 def test_the_prefix_takes_positions_of_the_lm(make):
-    """A text as long as the LM allows would run past its positions behind a prefix."""
+    """A text as long as the LM allows would run past its positions after a prefix."""
     assert make("prefix_tuning").text_limit(32) == 384 - 4 - 32
     assert make("lora").text_limit(32) == 384 - 32
 

@@ -30,14 +30,14 @@ def model(request, make_config):
 
 
 def test_who_shares_a_row():
-    """Texts behind different prompts, or that begin otherwise, would be read from another text's row."""
+    """Texts after different prompts, or that begin otherwise, would be read from another text's row."""
     texts = [np.array(ids) for ids in ([1, 2], [1, 2, 3], [1, 9], [1, 2, 3, 4])]
     assert assign_rows(texts, [0, 0, 0, 0]) == ([0, 0, 1, 0], [3, 2])
     assert assign_rows(texts, [0, 1, 0, 0]) == ([0, 1, 2, 0], [3, 1, 2])
 
 
 def test_a_reply_is_the_same_when_its_text_is_shared(model, examples):
-    """A wrong mask or position behind the shared keys and values would change the reply in silence."""
+    """A wrong mask or position after the shared keys and values would change the reply in silence."""
     chosen = examples[:12]  # two dialogues
     choice = torch.tensor([0, 0, 1, 1, 0, 2, 2, 0, 1, 1, 1, 0])
     batch = inference_batch(model, chosen)
