@@ -8,7 +8,7 @@ from typing import Any
 from models.registry import MODEL_TYPES, model_type
 from models.settings import Config, LMSettings
 from utils.config.loading import COMMAND_LINE, Layer, merged, parse_assignments, read_layers, validated
-from utils.config.schema import Section, keys_of, section_of
+from utils.config.schema import Section, keys_of
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError, nearest, shown
 from utils.runs import CONFIG, is_run
@@ -45,10 +45,10 @@ def run_layer(run: Path) -> Layer:
     """
     path = run / CONFIG
     content = read_yaml(path)
-    own = model_type(type_name([(str(path), content)])).config_class()
-    if _foreign(content, own):
-        others = [model_type(name).config_class() for name in MODEL_TYPES]
-        content = _without_foreign(content, own, others)
+    own = _keys(model_type(type_name([(str(path), content)])).config_class())
+    if not _paths(content) <= own:
+        of_all = set().union(*(_keys(model_type(name).config_class()) for name in MODEL_TYPES))
+        content = _without(content, of_all - own)
     return str(path), content
 
 
@@ -86,39 +86,27 @@ def _names_type(layer: Mapping[str, Any]) -> bool:
 
 def _owners(asked: str, key: str) -> str:
     """Which model types have a key that the one asked for has not."""
-    owners = [
-        name
-        for name in MODEL_TYPES
-        if key in dict(keys_of(model_type(name).config_class()))
-        or any(known.startswith(f"{key}.") for known, _ in keys_of(model_type(name).config_class()))
-    ]
+    owners = [name for name in MODEL_TYPES if key in _keys(model_type(name).config_class())]
     return f": model_type {asked} has no such key; it is one of {', '.join(owners)}" if owners else ""
 
 
-def _foreign(content: Mapping[str, Any], section: type[Section], prefix: str = "") -> list[str]:
-    """The keys of nested content that a section has not."""
-    found = []
-    for key, value in content.items():
-        field = section.model_fields.get(key)
-        if field is None:
-            found.append(prefix + key)
-        elif (inner := section_of(field)) is not None and isinstance(value, Mapping):
-            found += _foreign(value, inner, f"{prefix}{key}.")
-    return found
+def _keys(section: type[Section]) -> set[str]:
+    """Every key of a section as `section.key`, and the sections themselves."""
+    keys = {key for key, _ in keys_of(section)}
+    return keys | {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
 
 
-def _without_foreign(
-    content: Mapping[str, Any], own: type[Section] | None, others: Sequence[type[Section]]
-) -> dict[str, Any]:
-    """Content without the keys that other sections have and its own has not; unknown ones stay, to be reported."""
-    kept: dict[str, Any] = {}
-    for key, value in content.items():
-        known = [other.model_fields[key] for other in others if key in other.model_fields]
-        mine = own.model_fields.get(key) if own else None
-        if mine is None and known:
-            continue
-        inner = section_of(mine) if mine else None
-        if inner is not None and isinstance(value, Mapping):
-            value = _without_foreign(value, inner, [part for field in known if (part := section_of(field))])
-        kept[key] = value
-    return kept
+def _paths(content: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """The keys of nested content, in the same way."""
+    paths = {prefix + key for key in content}
+    inner = {key: value for key, value in content.items() if isinstance(value, Mapping)}
+    return paths.union(*(_paths(value, f"{prefix}{key}.") for key, value in inner.items()))
+
+
+def _without(content: Mapping[str, Any], dropped: set[str], prefix: str = "") -> dict[str, Any]:
+    """Nested content without some keys."""
+    return {
+        key: _without(value, dropped, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if prefix + key not in dropped
+    }

@@ -128,7 +128,7 @@ def feedback_reducers(candidate: str) -> Mapping[str, Reducer]:
 
 
 def usage_entropy(usage: Tensor) -> Tensor:
-    """Entropy (nats) of how often each candidate was chosen [C]: 0 where one takes all, log C where all have the same share."""
+    """Entropy (nats) of how often each candidate was chosen [C]: 0 where one takes all, log C at equal shares."""
     shares = usage.double() / usage.sum().clamp(min=1)
     return torch.xlogy(shares, 1 / shares).sum()  # 0 log(1 / 0) is 0 there
 
