@@ -23,12 +23,13 @@ demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 
 test: $(STAMP) ## run the tests, offline
 	$(BIN)/python -m pytest
 
-lint: $(STAMP) ## linter and format check
+lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)
 
 clean: ## remove .venv and caches; run folders stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -6,8 +6,9 @@ so the longer row gives its target logits too.
 """
 
 import dataclasses
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -72,15 +73,16 @@ class InferenceBatch:
         return _mapped(self, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _mapped(item, function):  # noqa: ANN001, ANN202 (generic over the classes above)
+_AnyBatch = TypeVar("_AnyBatch", Batch, InferenceBatch, Query)
+
+
+def _mapped(item: _AnyBatch, function: Callable[[Tensor], Tensor]) -> _AnyBatch:
     """The same batch with `function` applied to every tensor."""
-    values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-    return type(item)(
-        **{
-            name: function(value) if isinstance(value, Tensor) else _mapped(value, function)
-            for name, value in values.items()
-        }
-    )
+    mapped: dict[str, Any] = {}
+    for field in dataclasses.fields(item):
+        value = getattr(item, field.name)
+        mapped[field.name] = function(value) if isinstance(value, Tensor) else _mapped(value, function)
+    return type(item)(**mapped)
 
 
 def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tuple[list[int], list[int]]:

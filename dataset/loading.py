@@ -59,8 +59,8 @@ def load_batches(
     collate: Callable[[Sequence[EncodedExample]], Batch],
     train: bool,
     ranks: Ranks | None = None,
-) -> DataLoader[Batch]:
-    """Batches of a dialogue file with responses, for training or for the validation loss.
+) -> DataLoader[EncodedExample]:
+    """Batches of a dialogue file with responses, for training or for the validation loss: a `Batch` each.
 
     Args:
         path: the file.

@@ -8,6 +8,7 @@ pass needs neither the logits nor a second product.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.utils.checkpoint import checkpoint
 
 _CHUNK_BYTES = 64 * 2**20  # of float32 logits: large enough for full-speed products
@@ -40,28 +41,27 @@ class _FrozenHead(torch.autograd.Function):
     """The case of a head that is not trained."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, size: int) -> Tensor:  # noqa: ANN001
+    def forward(ctx: BackwardCFunction, hidden: Tensor, weight: Tensor, targets: Tensor, size: int) -> Tensor:
         """See linear_cross_entropy; `size` rows make a chunk."""
         losses = hidden.new_empty(hidden.shape[0], dtype=torch.float32)
-        needs_gradient = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(hidden) if needs_gradient else None
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
             logits = F.linear(hidden[part], weight).float()  # [size, Vocab]
             target = targets[part, None]
             log_norm = torch.logsumexp(logits, dim=1, keepdim=True)
             losses[part] = (log_norm - logits.gather(1, target)).squeeze(1)
-            if needs_gradient:
+            if gradient is not None:
                 # d loss / d logits = softmax - onehot, made in place of the logits
                 error = logits.sub_(log_norm).exp_()
                 error.scatter_add_(1, target, torch.full_like(target, -1, dtype=error.dtype))
                 gradient[part] = error.to(weight.dtype) @ weight
-        if needs_gradient:
+        if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN001
+    def backward(ctx: BackwardCFunction, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         """Scale each row's stored gradient by what flows in from above."""
         (gradient,) = ctx.saved_tensors
         # in float32, as float16 has no room for the scale of the loss

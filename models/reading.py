@@ -3,8 +3,8 @@
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from dataset.batch import Batch, Collator
-from dataset.encoding import ExampleEncoder
+from dataset.batch import Collator
+from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import Ranks, load_batches
 from models.registry import model_type
 from models.release.reading import ReleasedCollator, ReleasedEncoder
@@ -54,8 +54,8 @@ def make_loader(
     train: bool,
     ranks: Ranks | None = None,
     max_tokens: int | None = None,
-) -> DataLoader[Batch]:
-    """Batches of a dialogue file with responses, for training or for the validation loss.
+) -> DataLoader[EncodedExample]:
+    """Batches of a dialogue file with responses, for training or for the validation loss: a `Batch` each.
 
     Args:
         path: the file.

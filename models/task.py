@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from models.trainable import Trainable
-from utils.distributed import DistributedContext
-
-Precision = Literal[16, 32, "bf16"]
+from utils.distributed import DistributedContext, Precision
 
 
 class TrainingBatch(Protocol):

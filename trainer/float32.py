@@ -29,7 +29,7 @@ def set_float32(parameter: nn.Parameter, value: Tensor) -> None:
         parameter: of a model in a DeepSpeed engine.
         value: of the parameter's shape; the same on every rank.
     """
-    if not hasattr(parameter, "ds_tensor"):
+    if not (hasattr(parameter, "ds_tensor") and hasattr(parameter, "ds_process_group")):
         safe_set_full_fp32_param(parameter, value)
         return
     # stage 3: DeepSpeed's own way to set a whole value fails where the ranks do not share it evenly

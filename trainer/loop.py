@@ -68,6 +68,8 @@ class Trainer:
                 self.best = value if is_best else self.best
         finally:
             self.log.close()
+        if self.best is None:
+            raise ValueError("no epoch was trained: training.num_epochs must be at least 1")
         return self.best
 
     def _epoch(self, epoch: int) -> None:
@@ -110,7 +112,7 @@ class Trainer:
         self,
         phase: str,
         tally: Tally,
-        bar: tqdm,
+        bar: "tqdm[Any]",
         started: float,
         epoch: int,
         rates: float | list[float],
@@ -173,7 +175,7 @@ class Trainer:
         for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):
             self.distributed.say(warning)
 
-    def _bar(self, loader: BatchLoader, title: str) -> tqdm:
+    def _bar(self, loader: BatchLoader, title: str) -> "tqdm[Any]":
         return tqdm(
             total=len(loader.dataset),
             desc=title,

@@ -4,7 +4,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import deepspeed
 import torch
@@ -12,6 +12,8 @@ from deepspeed.accelerator import get_accelerator
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from utils.errors import UserError, first_line
+
+Precision = Literal[16, 32, "bf16"]
 
 JOINING = timedelta(minutes=5)  # for all ranks to import, parse and join
 
@@ -115,7 +117,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def decide_precision(load_bit: int | str) -> tuple[int | str, str | None]:
+def decide_precision(load_bit: Precision) -> tuple[Precision, str | None]:
     """The precision that this device has for `load_bit`, and a sentence where it differs.
 
     Raises:

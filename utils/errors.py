@@ -40,7 +40,7 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     return f"; did you mean '{by_lower[match[0]]}'?" if match else f"; valid: {', '.join(choices)}"
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

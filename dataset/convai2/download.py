@@ -123,7 +123,10 @@ def extract(archive: Path, folder: Path) -> int:
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, archive: Path, part: Path) -> None:
     """One member of an archive into `part`; errors as `extract`."""
-    with tar.extractfile(member) as source, part.open("wb") as out:
+    source = tar.extractfile(member)
+    if source is None:
+        raise UserError(f"{archive}: '{member.name}' is no file")
+    with source, part.open("wb") as out:
         shutil.copyfileobj(source, out)
     reason = known_fault(part, Path(member.name).name)
     if reason is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from models.lm.language_model import LanguageModel, load_language_model
+from models.lm.language_model import LanguageModel, keys_and_values, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.plain import PlainModel
 from models.settings import Config, PretrainedSettings
@@ -46,8 +46,8 @@ class PrefixTuning(PlainModel):
         super().__init__(lm, tokenizer, config)
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         # the LM itself says what it caches: configurations have many names for the number of key heads
-        cached = lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long))).layers
-        _, heads, _, size = cached[0].keys.shape
+        cached = keys_and_values(lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long))))
+        _, heads, _, size = cached[0][0].shape
         shape = (len(cached), 2, heads, self.num_virtual_tokens, size)
         self.prefix = nn.Parameter(0.02 * torch.randn(shape))  # [layers, 2, heads, V, head size]
 

@@ -1,8 +1,8 @@
 """Decoding: one `generate` call per batch, each text after the soft prompt that was chosen for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -193,7 +193,9 @@ def generate_replies(
     settings = settings or DecodingSettings()
     tokenizer = model.tokenizer
     start = prefill(model, batch, choice, settings.max_new_tokens, copies=settings.num_beams)
-    tokens = model.lm.model.generate(
+    # PreTrainedModel is annotated without it; token ids, as nothing else is asked for
+    generate = cast(Callable[..., Tensor], model.lm.model.generate)
+    tokens = generate(
         # `generate` counts cached positions as part of its input, and skips them
         inputs_embeds=F.pad(start.embeddings, (0, 0, start.length, 0)),
         attention_mask=start.mask,

@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from dataset.batch import InferenceBatch, assign_rows
 from models.conversation import ConversationModel
+from models.lm.language_model import keys_and_values
 
 _ROWS = 4  # rows that are read together
 
@@ -29,6 +30,9 @@ class PreallocatedLayer(DynamicLayer):
         values: memory [B, heads, room, value size].
         length: positions that are already written.
     """
+
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
         super().__init__()
@@ -51,7 +55,8 @@ class PreallocatedLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:  # noqa: D102 (the library's own)
         length = self.get_seq_length()
-        self.room = tuple(memory.index_select(0, beam_idx) for memory in self.room)
+        keys, values = self.room
+        self.room = keys.index_select(0, beam_idx), values.index_select(0, beam_idx)
         self._use(length)
 
 
@@ -114,7 +119,7 @@ def prefill(
                 )
     counts = torch.tensor([virtual + len(text) for text in texts], device=device)[:, None]
     mask = torch.arange(length + 1, device=device) >= length + 1 - counts  # [B, L + 1]
-    return Prefill(model.lm.embed(batch.input_ids[:, -1:]), mask.long(), Cache(layers=layers))
+    return Prefill(model.lm.embed(batch.input_ids[:, -1:]), mask.long(), Cache(layers=list(layers)))
 
 
 def _read_rows(
@@ -134,21 +139,16 @@ def _read_rows(
 
 def _empty_layers(read: Cache, entries: int, length: int, new_tokens: int) -> list[PreallocatedLayer]:
     """Memory for L positions, the last token and what is generated, of the heads and sizes of a cache."""
-    return [
-        PreallocatedLayer(
-            *(
-                states.new_zeros(entries, states.shape[1], length + 1 + new_tokens, states.shape[3])
-                for states in (layer.keys, layer.values)
-            ),
-            length,
-        )
-        for layer in read.layers
-    ]
+
+    def memory(states: Tensor) -> Tensor:
+        return states.new_zeros(entries, states.shape[1], length + 1 + new_tokens, states.shape[3])
+
+    return [PreallocatedLayer(memory(keys), memory(values), length) for keys, values in keys_and_values(read)]
 
 
 def _copy(read: Cache, row: int, layers: Sequence[PreallocatedLayer], entries: slice, count: int) -> None:
     """The first `count` positions of a row that was read, to the end of some entries' cached positions."""
-    for source, target in zip(read.layers, layers, strict=True):
+    for (keys, values), target in zip(keys_and_values(read), layers, strict=True):
         start = target.get_seq_length() - count
-        target.keys[entries, :, start:] = source.keys[row, :, :count]
-        target.values[entries, :, start:] = source.values[row, :, :count]
+        target.keys[entries, :, start:] = keys[row, :, :count]
+        target.values[entries, :, start:] = values[row, :, :count]

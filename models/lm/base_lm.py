@@ -152,7 +152,7 @@ def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> B
 
 def lm_config_of(init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The Hugging Face configuration of `model.init` for a tokenizer."""
-    tokens = {
+    tokens: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -169,7 +169,7 @@ def lm_config_of(init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> Pret
             attn_pdrop=0.0,
             **tokens,
         )
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": init.hidden_size,
         "num_hidden_layers": init.num_layers,
         "num_attention_heads": init.num_heads,

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import HfApi, snapshot_download
 from torch import Tensor, nn
@@ -17,11 +18,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.lm.families import check_family, longest_input
 from models.lm.precision import DTYPES
-from models.settings import PretrainedSettings
+from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
 from utils.runs import BASE_LM
 
@@ -36,6 +38,9 @@ class LanguageModel(nn.Module):
     Raises:
         UserError: the family is not supported, the head has a bias, or the LM scales or caps its logits.
     """
+
+    model: PreTrainedModel
+    frozen: bool
 
     def __init__(self, model: PreTrainedModel, frozen: bool = True) -> None:
         super().__init__()
@@ -66,13 +71,19 @@ class LanguageModel(nn.Module):
             if self.frozen and isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
                 layer.training = mode
                 if isinstance(getattr(layer, "dropout", None), float):
-                    layer.dropout = 0.0
+                    # nn.Module's __setattr__ is annotated for tensors and modules only
+                    layer.dropout = 0.0  # type: ignore[assignment]
         return self
 
     @property
     def max_positions(self) -> int | None:
         """The longest input in tokens, or None when the LM sets no limit."""
         return longest_input(self.model.config)
+
+    @property
+    def embedding_weight(self) -> Tensor:
+        """[Vocab, D]."""
+        return self.model.get_input_embeddings().get_parameter("weight")
 
     @property
     def head_weight(self) -> Tensor:
@@ -106,37 +117,53 @@ class LanguageModel(nn.Module):
         return cache
 
 
-def load_tokenizer(config: PretrainedSettings) -> PreTrainedTokenizerBase:
+def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values [R, heads, S, size] of every layer of a cache that an LM has filled.
+
+    Raises:
+        RuntimeError: a layer keeps something else, or nothing yet.
+    """
+    states = []
+    for layer in cache.layers:
+        if not isinstance(layer, CacheLayerMixin) or layer.keys is None or layer.values is None:
+            raise RuntimeError(f"a layer of the LM's cache ({type(layer).__name__}) has no keys and values")
+        states.append((layer.keys, layer.values))
+    return states
+
+
+def load_tokenizer(config: LMSettings) -> PreTrainedTokenizerBase:
     """The base LM's tokenizer.
 
     Raises:
         UserError: it cannot be loaded.
     """
-    source = lm_source(config.model_name)
+    name = _base_lm(config)
+    source = lm_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, local_files_only=_local_only(source), trust_remote_code=False
         )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise _cannot_load("tokenizer", config.model_name, error) from None
+        raise _cannot_load("tokenizer", name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
         # for some families the library makes an empty tokenizer where there are no files of one
-        raise _cannot_load("tokenizer", config.model_name, ValueError("it has no vocabulary"))
+        raise _cannot_load("tokenizer", name, ValueError("it has no vocabulary"))
     return tokenizer
 
 
-def load_language_model(config: PretrainedSettings, frozen: bool = True) -> LanguageModel:
+def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageModel:
     """The base LM in the configured precision.
 
     Raises:
         UserError: it cannot be loaded, or lacks weights; with its name and how to give a local folder.
     """
-    source = lm_source(config.model_name)
+    name = _base_lm(config)
+    source = lm_source(name)
     local_only = _local_only(source)
     try:
         lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source,
             config=lm_config,
             dtype=DTYPES[config.load_bit],
@@ -144,20 +171,22 @@ def load_language_model(config: PretrainedSettings, frozen: bool = True) -> Lang
             trust_remote_code=False,
             output_loading_info=True,
         )
+        # a pair because of output_loading_info, which the library's annotation leaves out
+        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
     except UserError:
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise _cannot_load("base LM", config.model_name, error) from None
+        raise _cannot_load("base LM", name, error) from None
     beyond = sorted(key for key in loading["unexpected_keys"] if re.search(r"\.\d+\.", key))
     if beyond:  # the library leaves them out, with a table on the screen
         more = ValueError(
             f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
         )
-        raise _cannot_load("base LM", config.model_name, more)
+        raise _cannot_load("base LM", name, more)
     missing = sorted(loading["missing_keys"])
     if missing:  # the library draws them at random, with a warning
         lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise _cannot_load("base LM", config.model_name, lacks)
+        raise _cannot_load("base LM", name, lacks)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return LanguageModel(model, frozen)
@@ -172,6 +201,17 @@ def lm_source(name: str) -> str:
     """A run folder of a trained base LM stands for the LM inside it."""
     inside = base_lm_folder(name)  # os.path, as Path's own raise for a name that is too long
     return str(inside) if os.path.isfile(inside / "config.json") else name
+
+
+def _base_lm(config: LMSettings) -> str:
+    """The name of the base LM.
+
+    Raises:
+        UserError: the model stands on none.
+    """
+    if config.base_lm is None:
+        raise UserError(f"model_type {config.model_type} has no base LM that could be loaded")
+    return config.base_lm
 
 
 def _local_only(source: str) -> bool:

@@ -26,7 +26,8 @@ def export_run(run: Path, out: Path) -> list[Path]:
     """
     config = read_run_config(run, [])
     state, source = read_trained(run)
-    if "soft_prompts.weight" not in state:
+    base_lm = config.model.base_lm
+    if "soft_prompts.weight" not in state or base_lm is None:
         raise UserError(f"{source}: no soft prompts here (model_type {config.model.model_type})")
     if state["soft_prompts.weight"].dim() != 3:
         raise UserError(f"{source}: 'soft_prompts.weight' has no shape [K, V, D]")
@@ -35,7 +36,7 @@ def export_run(run: Path, out: Path) -> list[Path]:
         folder = out / f"prompt_{index}"
         adapter = PromptTuningConfig(
             task_type=TaskType.CAUSAL_LM,
-            base_model_name_or_path=lm_source(config.model.model_name),
+            base_model_name_or_path=lm_source(base_lm),
             num_virtual_tokens=prompt.shape[0],
             token_dim=prompt.shape[1],
             inference_mode=True,

@@ -73,5 +73,5 @@ def start_prompts(
         ids = torch.tensor(text).repeat(math.ceil(shape[1] / len(text)))[: shape[1]].expand(shape)
     prompts.weight.copy_(lm.embed(ids))
     if config.prompt_init == "text":
-        deviation = lm.model.get_input_embeddings().weight.float().std()
+        deviation = lm.embedding_weight.float().std()
         prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])

@@ -303,6 +303,17 @@ def test_registration_mistakes_are_errors(no_registration_left):
         score(pairs(("a", "a"), ("b", "b")), ["short"])
 
 
+@pytest.mark.parametrize(
+    ("level", "values", "message"),
+    [("example", 0.5, "gave float, not a number per example"), ("corpus", [0.5], "gave 1 values, not one")],
+)
+def test_a_metric_of_the_wrong_level_is_named(no_registration_left, level, values, message):
+    """Its author would see an error of the standard library that names no metric, after hours of decoding."""
+    register("wrong", direction="higher", level=level, signature="")(lambda corpus: values)
+    with pytest.raises(ValueError, match=f"metric 'wrong' {message}"):
+        score(pairs(("a", "a")), ["wrong"])
+
+
 def test_unavailable_is_of_the_metric_alone(no_registration_left):
     """One metric that cannot be computed must not empty the others."""
 

@@ -44,7 +44,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, add_help: bool = True) -> None:
         super().__init__(description=description, allow_abbrev=False, add_help=add_help)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
+    # argparse's own is annotated once per kind of namespace; nobody gives one here
+    def parse_args(  # type: ignore[override]  # noqa: D102
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]

@@ -45,8 +45,8 @@ class Section(BaseModel):
 
     def contradictions(self) -> list[str]:
         """The sentences of all broken rules, those of inner sections after its own."""
-        stated = [kind.rules(self) for kind in type(self).__mro__ if "rules" in vars(kind)]
-        broken = [sentence for rules in stated for is_broken, sentence in rules if is_broken]
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, Section) and "rules" in vars(kind)]
+        broken = [sentence for kind in kinds for is_broken, sentence in kind.rules(self) if is_broken]
         inner = [value for _, value in self if isinstance(value, Section)]
         return broken + [sentence for section in inner for sentence in section.contradictions()]
 

@@ -20,10 +20,12 @@ def ppl(corpus: Corpus) -> float:
         Unavailable: an example has no `nll` or not a finite one, or no token was counted, or the perplexity
             overflows. Leaving such examples out would compare runs on different examples.
     """
-    losses = [example.get("nll") for example in corpus.examples]
-    missing = sum(loss is None for loss in losses)
+    losses = [example["nll"] for example in corpus.examples if example.get("nll") is not None]
+    missing = len(corpus.examples) - len(losses)
     if missing:
-        raise Unavailable(f"nll is missing in {missing} of {len(losses)} examples; decode again with test.py")
+        raise Unavailable(
+            f"nll is missing in {missing} of {len(corpus.examples)} examples; decode again with test.py"
+        )
     infinite = sum(not math.isfinite(loss) for loss in losses)
     if infinite:
         raise Unavailable(f"nll is not finite in {infinite} of {len(losses)} examples")

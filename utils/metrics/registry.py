@@ -172,9 +172,13 @@ def _aggregate(metric: Metric, values: Values, examples: int) -> tuple[float, fl
         Unavailable: one of them is not finite.
     """
     if metric.level == "corpus":
+        if isinstance(values, Sequence):
+            raise ValueError(f"metric '{metric.name}' gave {len(values)} values, not one of the whole corpus")
         if not math.isfinite(values):
             raise Unavailable(f"the score is not finite: {values}")
         return float(values), None
+    if not isinstance(values, Sequence):
+        raise ValueError(f"metric '{metric.name}' gave {type(values).__name__}, not a number per example")
     if len(values) != examples:
         raise ValueError(f"metric '{metric.name}' gave {len(values)} values for {examples} examples")
     infinite = sum(not math.isfinite(value) for value in values)
