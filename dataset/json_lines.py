@@ -17,6 +17,7 @@ from typing import Any
 from dataset.dialogue import SELF, SPEAKERS, Dialogue, Utterance
 from dataset.lines import text_lines
 from utils.errors import UserError, first_line, nearest, shown
+from utils.files import unique_keys
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -58,22 +59,13 @@ def _utterance(item: Any, where: str, line_number: int) -> Utterance:
 
 
 def _parsed(line: str, where: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Refuse what json would settle in silence: of a key that stands twice it keeps the last value."""
-        fields: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in fields:
-                raise UserError(f"{where}: the key {shown(key)} stands twice in one object")
-            fields[key] = value
-        return fields
-
     try:
-        return json.loads(line, object_pairs_hook=unique)
+        return json.loads(line, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise UserError(f"{where}: nested too deeply to be a dialogue") from None
-    except ValueError as error:  # a number of more digits than Python reads
+    except ValueError as error:  # a key given twice, or a number of more digits than Python reads
         raise UserError(f"{where}: not JSON that can be read: {first_line(error)}") from None
 
 

@@ -11,6 +11,7 @@ from models.lm.precision import PRECISIONS
 from models.settings import Config
 from trainer.ds_keys import check_keys
 from utils.errors import UserError, existing_file, shown
+from utils.files import unique_keys
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
 
@@ -40,7 +41,7 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
     """
     path = existing_file(path, "DeepSpeed configuration")
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_no_duplicates)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     except ValueError as error:
@@ -65,15 +66,6 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
     stage = zero_stage(content)
     if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage = {stage!r}: 0, 1, 2 or 3 is needed")
-    return content
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"key {shown(key)} is given twice")
-        content[key] = value
     return content
 
 

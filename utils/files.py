@@ -20,7 +20,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, shown
 
 Content = str | bytes | Callable[[Path], object]
 """text (written as UTF-8), bytes, or a function that writes to the path it is given"""
@@ -189,6 +189,20 @@ def to_json(value: Any, indent: int | None = None) -> str:
         raise UserError(
             f"{where.strip() or 'a value'} cannot be written as JSON: {first_line(error)}"
         ) from None
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(text, object_pairs_hook=unique_keys)`, which alone keeps the last of equal keys in silence.
+
+    Raises:
+        ValueError: a key is given twice.
+    """
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"key {shown(key)} is given twice")
+        content[key] = value
+    return content
 
 
 def json_line(row: dict[str, Any]) -> str:

@@ -141,7 +141,10 @@ def test_other_line_marks_stay_in_the_text(read, mark):
         (_said(("self", "hi"), ("partner", "yo")), "utterances: 'self' answers nothing"),
         (_said(("partner", "hi\r\nyou")), "utterances[0].text: a line break stands inside 'hi\\r\\nyou'"),
         (_said(("partner", "hi \ud83d")), "utterances[0].text: 'hi \\ud83d' holds half of a surrogate pair"),
-        ('{"utterances": [], "utterances": []}', "the key 'utterances' stands twice in one object"),
+        (
+            '{"utterances": [], "utterances": []}',
+            "not JSON that can be read: key 'utterances' is given twice",
+        ),
         ('{"utterances": ' + "1" * 5000 + "}", "not JSON that can be read: "),
         ("[" * 100_000, "nested too deeply to be a dialogue"),
         ('{"a":' * 100_000, "nested too deeply to be a dialogue"),
