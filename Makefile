@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test gpu lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,8 +20,12 @@ $(STAMP): requirements.txt
 demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 minutes on 2 cores)
 	$(BIN)/python -m trainer.demo
 
-test: $(STAMP) ## run the tests, offline
+test: $(STAMP) ## run all tests, offline
 	$(BIN)/python -m pytest
+
+gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m tests.benchmark --device cuda $(ARGS)
 
 lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ def _run_folder(done):
     return Path(lines[0].removeprefix("run folder: "))
 
 
+@pytest.mark.slow
 def test_train_under_the_launcher_and_alone(trained):
     """The released command line and its folder name; and the same without the launcher."""
     log_dir, launched, plain = trained
@@ -64,6 +65,7 @@ def test_train_under_the_launcher_and_alone(trained):
     assert "42 batches of 2 examples per rank and epoch, 42 steps in all, rows: example" in _fine(launched)
 
 
+@pytest.mark.slow
 def test_decode_chat_and_score(trained):
     """Each script reads what the one before it wrote; one that exits 0 without its file breaks the chain."""
     log_dir, launched, plain = trained
@@ -88,6 +90,7 @@ def test_decode_chat_and_score(trained):
     assert alone.name in table
 
 
+@pytest.mark.slow
 def test_mistakes_end_with_one_line_and_status_1(small, tmp_path):
     """A launcher that hides the status, or a traceback before the line, is what scripts stumble over."""
     _, arguments = small

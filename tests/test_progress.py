@@ -22,6 +22,7 @@ WRITE = "print('.', flush=True); time.sleep(0.3)"
 COMPUTE = "end = time.process_time() + 0.3\n while time.process_time() < end: pass"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [WRITE, COMPUTE], ids=["writing", "computing"])
 def test_a_slow_program_is_left_alone(step):
     """On a loaded machine a limit by the clock ends programs that only had to wait for their turn."""
@@ -29,6 +30,7 @@ def test_a_slow_program_is_left_alone(step):
     assert run_while_it_moves([sys.executable, "-c", script], still=STILL).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended_with_its_children(tmp_path):
     """A rank that waits for another for ever would stop the tests, and its processes would stay behind."""
     beat = tmp_path / "beat"
@@ -44,6 +46,7 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path):
     assert beat.stat().st_size == written
 
 
+@pytest.mark.slow
 def test_without_proc_output_still_counts(monkeypatch):
     """Where the system does not tell CPU time, a program that writes must not be ended."""
     monkeypatch.setattr(progress, "_ticks", lambda session: 0)

@@ -37,6 +37,7 @@ def _start(run):
     return build_model(config, build_tokenizer(config)).trained_state()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "stage"), [*(("bf16", stage) for stage in STAGES), (16, 2)])
 def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
     """At a low learning rate hardly an entry of a bfloat16 model moves: a run's file was that of its start."""
@@ -50,6 +51,7 @@ def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
         assert moved.max() < 22e-5, name  # 21 steps of Adam: no entry was rounded, which is a step of 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "stage"), [("bf16", 0), ("bf16", 2), ("bf16", 3), (16, 1)])
 def test_a_loaded_run_has_the_weights_of_its_validation(run_half, data, precision, stage):
     """A loaded model that computes otherwise than the one that was validated chooses other prompts."""

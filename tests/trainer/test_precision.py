@@ -35,6 +35,7 @@ def _losses(run):
     return [row["total"] for row in logged(run, "train") + logged(run, "valid_epoch")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [32, 16, "bf16"])
 def test_every_stage_learns_what_stage_2_learns(run_at, precision):
     """Gradients divided by a loss scale that was never applied, or a first step on gradients of zero.
@@ -50,6 +51,7 @@ def test_every_stage_learns_what_stage_2_learns(run_at, precision):
         assert losses == pytest.approx(wanted, rel=1e-6), stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [16, "bf16"])
 def test_gradients_may_be_summed_in_float32_at_every_stage(run_at, precision):
     """A valid `grad_accum_dtype` ended in a NotImplementedError at stage 0, after the LM was loaded."""
@@ -122,6 +124,7 @@ def test_values_that_deepspeed_refuses_are_told_before_any_work(run_at, monkeypa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "name"), [(16, "float16"), ("bf16", "bfloat16")])
 def test_the_stage_that_runs_is_said(run_at, capsys, precision, name):
     """Stage 0 in the file and stage 1 in the memory plan, without a word."""

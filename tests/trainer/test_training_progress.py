@@ -35,6 +35,7 @@ def calls(make_config, distributed, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_every_epoch_has_an_order_of_its_own(calls):
     """The release trained every epoch in the same order: the same batches, with the same pairs, again and again."""
     training = [numbers for mode, _, numbers in calls(training_ratio=1.0) if mode]
@@ -61,6 +62,7 @@ def test_each_pass_is_in_its_mode(calls):
     assert modes == ([True] * (len(modes) // EPOCHS - 7) + [False] * 7) * EPOCHS
 
 
+@pytest.mark.slow
 def test_noise_does_not_depend_on_the_workers(make_config, distributed):
     """Workers that draw from the global random state make other runs of the same seed, from epoch 2 on."""
     runs = []

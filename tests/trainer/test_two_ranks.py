@@ -15,6 +15,8 @@ from tests.conftest import config_for
 from tests.helpers import BareEngine, assert_same_results, json_rows, launch, logged
 from trainer.validation import validate
 
+pytestmark = pytest.mark.slow  # a job of two processes
+
 STAGES = (0, 1, 2, 3)
 
 

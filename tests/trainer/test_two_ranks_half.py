@@ -11,6 +11,8 @@ from tests.conftest import config_for
 from tests.helpers import launch, logged
 from tests.two_ranks_half import STAGES
 
+pytestmark = pytest.mark.slow  # a job of two processes
+
 
 @pytest.fixture(scope="module")
 def answer(data, lm_folder, tmp_path_factory):

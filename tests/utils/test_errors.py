@@ -72,6 +72,7 @@ def test_run_main_keeps_the_traceback_of_a_defect():
         run_main(_raises(ZeroDivisionError()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -114,6 +114,7 @@ def ranks(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_rank_killed_in_training_ends_the_other(ranks, data, lm_folder, tmp_path, victim):
     """Out of memory on one rank: the others kept their GPUs for half an hour, or ended in a traceback."""
@@ -158,6 +159,7 @@ run_main(lambda: distributed.start_distributed() and None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_a_rank_that_never_joins_is_not_waited_for(rank):
     """One that fails on its arguments is gone before anybody watches it: the others waited half an hour."""

@@ -37,6 +37,7 @@ def decoded(trained_run, tmp_path_factory):
     return out / "runs", [(out / f"{rank}.out").read_text(encoding="utf-8") for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_on_one_rank_leaves_no_result(decoded):
     """Half of the rows, with a normal BLEU above them, would be kept for ever by --skip_exists."""
     runs, _ = decoded
@@ -45,6 +46,7 @@ def test_a_run_that_failed_on_one_rank_leaves_no_result(decoded):
         assert written == (set() if "fine" not in name else {ROWS, TEXT}), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["b_fine", "d_fine"])
 def test_the_next_run_holds_its_own_rows_only(decoded, name, distributed, tmp_path):
     """The rank that had failed went on to the next run and sent its rows into the gathering of the last."""
@@ -54,6 +56,7 @@ def test_the_next_run_holds_its_own_rows_only(decoded, name, distributed, tmp_pa
     assert_same_results(json_rows(runs / name / ROWS), json_rows(alone / ROWS))
 
 
+@pytest.mark.slow
 def test_the_failed_rank_and_its_reason_are_named(decoded):
     """On 16 ranks, a reason without its rank is searched for in 16 logs."""
     runs, (main, other) = decoded
