@@ -1,6 +1,9 @@
-"""The floors: utils <- dataset <- models <- trainer <- scripts. Nothing imports upward."""
+"""The floors: utils <- dataset <- models <- trainer <- scripts. Nothing imports upward; utils/ and trainer/ are of no field."""
 
 import ast
+import io
+import re
+import tokenize
 
 import pytest
 
@@ -9,30 +12,93 @@ from tests.conftest import ROOT
 FLOORS = ("utils", "dataset", "models", "trainer")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
+GENERAL = [
+    path for path in FILES if path.parts[len(ROOT.parts)] in ("utils", "trainer") and path.name != "demo.py"
+]
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
+# of dialogues and of this project's method; a metric may speak of predictions, targets and responses
+FIELD = "persona prompt dialogue dialog conversation speaker utterance retriever chat convai authors".split()
+_FIELD_WORD = re.compile(rf"(?<![a-z])({'|'.join(FIELD)})s?(?![a-z])")  # names of papers have capitals
+ALLOWED = {"soft_prompts.safetensors"}  # a file of older run folders
 
 
-def imported(path):
-    """The first part of every module name that a file imports, wherever the import stands in it."""
+def imported(source):
+    """The first part of every module name that a source imports, wherever the import stands in it.
+
+    A string that is the name of a module counts: `importlib` is given one.
+    """
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, "a relative import"
             names.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in MODULES:
+            names.add(node.value.partition(".")[0])
     return names
+
+
+def field_words(source):
+    """The words of the field in names, comments and strings, each with its line."""
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        text = token.string.lower() if token.type == tokenize.NAME else token.string
+        for allowed in ALLOWED:
+            text = text.replace(allowed, "")
+        found += [f"{token.start[0]}: {match[1]}" for match in _FIELD_WORD.finditer(text)]
+    return found
+
+
+def floor_of(path):
+    """The number of the floor that a file stands on."""
+    return FLOORS.index(path.relative_to(ROOT).parts[0])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_imports_upward(path):
     """A floor that knows the one above cannot be understood, tested or used without it."""
-    floor = FLOORS.index(path.relative_to(ROOT).parts[0])
-    above = {*FLOORS[floor + 1 :], "tests", *(script.stem for script in SCRIPTS)}
-    assert imported(path) & above == set()
+    above = {*FLOORS[floor_of(path) + 1 :], "tests", *(script.stem for script in SCRIPTS)}
+    assert imported(path.read_text(encoding="utf-8")) & above == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import models.settings",
+        "def later():\n    from models import settings",
+        "if TYPE_CHECKING:\n    from models.settings import Config",
+        "importlib.import_module('models.settings')",
+    ],
+)
+def test_an_import_is_found_wherever_it_stands(source):
+    """An import inside a function would lead upward unseen, and the test above would prove little."""
+    assert imported(source) == {"models"}
+
+
+@pytest.mark.parametrize("path", GENERAL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_utils_and_trainer_are_of_no_field(path):
+    """What is written for one kind of data or model there cannot serve the next system, and is written twice."""
+    assert field_words(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("AUTHORS_CONFIG = 1", ["1: authors"]),
+        ('"""Reads\nthe chosen prompts."""', ["1: prompt"]),
+        ("x = 1  # of a dialogue", ["1: dialogue"]),
+        ("'Neural Conversation Models'; prompted = unchatty = 'soft_prompts.safetensors'", []),
+    ],
+)
+def test_words_of_the_field_are_found(source, words):
+    """A search that overlooks names, comments or docstrings would find utils/ clean whatever it holds."""
+    assert field_words(source) == words
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_hold_no_logic(path):
     """What stands in a script can be used by nothing else; they parse arguments and call one function."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 50
-    assert "tests" not in imported(path)
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 50
+    assert "tests" not in imported(source)

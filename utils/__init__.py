@@ -1,1 +1,1 @@
-"""The ground floor: helpers that know nothing of dialogues, models or training."""
+"""The ground floor: what any project of machine learning could use; nothing of this one's data or method."""

@@ -14,5 +14,5 @@ def quiet_libraries() -> None:
     # a lost connection is reported in one line by utils/liveness.py, not with the frames of torch's C++
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
-    # the chat wants just that: no repetition within a reply
+    # just that is wanted: no repetition among the new tokens
     warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")

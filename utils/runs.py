@@ -10,7 +10,6 @@ from typing import Any
 from utils.errors import UserError, shown
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
-AUTHORS_CONFIG = "checkpoint_best.pth"
 CHECKPOINTS = "ds_ckpt"
 BASE_LM = "model"  # of a run that made one
 TRAINED, METADATA = "trained.safetensors", "trained.json"

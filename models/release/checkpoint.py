@@ -18,6 +18,7 @@ import torch
 from models.release.stored_data import ForeignName, NotData, StoredTensor, read_stored_data
 from utils.errors import UserError, existing_file, first_line
 
+AUTHORS_CONFIG = "checkpoint_best.pth"
 _LARGEST_PICKLE = 4 << 20  # bytes; a model of 13 billion parameters has less than a tenth of that
 _MOST_SETTINGS = 10_000  # the authors' files have a hundred
 _DEEPEST = 50

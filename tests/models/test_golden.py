@@ -15,14 +15,13 @@ from models.configuration import build_config
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.generation import generate_replies, pick_prompts
 from models.decoding.settings import DecodingSettings
-from models.release.checkpoint import read_config
+from models.release.checkpoint import AUTHORS_CONFIG, read_config
 from models.settings import Config
 from tests.conftest import ROOT
 from tests.helpers import inference_batch, model_of, train_batch
 from utils.config.strict_yaml import read_yaml
 from utils.distributed import DistributedContext
 from utils.metrics import score
-from utils.runs import AUTHORS_CONFIG
 
 GOLDEN = Path(os.environ.get("SPT_GOLDEN_DIR") or ROOT / "tests" / "golden")
 OUR_NAMES = {

@@ -10,7 +10,7 @@ from utils.metrics.registry import Corpus, Unavailable, register
     direction="lower",
     level="corpus",
     signature="exp(summed cross-entropy in nats / tokens) of the target and eos over the whole corpus, "
-    "teacher-forced with the chosen prompt; per token of the base LM's own tokenizer, so it compares only "
+    "teacher-forced after the input of the prediction; per token of the base LM's own tokenizer, so it compares only "
     "runs on the same tokenizer",
 )
 def ppl(corpus: Corpus) -> float:
