@@ -1,4 +1,4 @@
-"""The floors: utils <- dataset <- models <- trainer <- scripts. Nothing imports upward; utils/ and trainer/ are of no field."""
+"""The floors: utils <- dataset <- models <- trainer <- scripts; and no word of the field in utils/ and trainer/."""
 
 import ast
 import io
@@ -102,3 +102,10 @@ def test_scripts_hold_no_logic(path):
     source = path.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= 50
     assert "tests" not in imported(source)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_tests_mirror_the_packages(floor):
+    """Whoever changes a module looks for its tests at the same place; tests elsewhere are not run, or not kept up."""
+    tested = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests" / floor).rglob("test_*.py")}
+    assert tested <= {path.parent.relative_to(ROOT) for path in FILES}
