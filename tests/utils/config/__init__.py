@@ -1,1 +1,1 @@
-"""Tests of models/lm/."""
+"""Tests of utils/config/."""
