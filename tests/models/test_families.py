@@ -21,6 +21,12 @@ from tests.helpers import inference_batch, model_of, train_batch
 from utils.errors import UserError
 
 NEW = DecodingSettings(max_new_tokens=8)
+TYPES = {
+    SelectivePromptTuning: "selective_pt",
+    PromptTuning: "prompt_tuning",
+    PrefixTuning: "prefix_tuning",
+    LoraModel: "lora",
+}
 REFUSED = ("mamba", "mamba2", "openai-gpt", "rwkv", "recurrent_gemma", "ctrl", "lfm2", "llama4_text", "gptj")
 
 
@@ -29,7 +35,7 @@ def build(make_config):
     """build(kind of model, entry of CONFIGS): the model in evaluation mode, on a tiny LM of that family."""
 
     def make(kind, name, **options):
-        config = make_config("opt")
+        config = make_config("opt", model={"model_type": TYPES[kind]})
         tokenizer = build_tokenizer(config)
         model = kind(LanguageModel(tiny_lm(name, tokenizer, **options)), tokenizer, config)
         torch.manual_seed(5)
@@ -128,8 +134,9 @@ def test_an_lm_without_known_projections_is_refused(make_config, lm_folder):
         if hasattr(module, "q_proj"):
             module.query = module.q_proj
             del module.q_proj
+    config = make_config("opt", model={"model_type": "lora"})
     with pytest.raises(UserError, match="attention of opt has no projection"):
-        LoraModel(lm, build_tokenizer(make_config("opt")), make_config("opt"))
+        LoraModel(lm, build_tokenizer(config), config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

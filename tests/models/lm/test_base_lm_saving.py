@@ -21,7 +21,7 @@ def new_lm(make_config):
 
     def make(family, precision=32):
         init = INIT | {"architecture": family}
-        model = {"model_type": "language_model", "model_name": None, "load_bit": precision, "init": init}
+        model = {"model_type": "language_model", "load_bit": precision, "init": init}
         return make_config(model=model, training={"training_ratio": 0.2})
 
     return make
