@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
 
 from dataset.batch import assign_rows
 from models.decoding.decode import DecodeOptions, decode_examples
 from models.decoding.generation import generate_replies
 from models.decoding.prefill import prefill
 from models.decoding.settings import DecodingSettings
+from models.lm.language_model import keys_and_values
 from tests.conftest import FAMILIES
 from tests.helpers import encoded, inference_batch, model_of
 from utils.distributed import DistributedContext
@@ -93,3 +96,9 @@ def test_the_released_order_and_rows_stay(make_config, examples):
     assert [rows[number]["scores"] for number in range(4)] == [
         pytest.approx(column, abs=1e-6) for column in model.score_prompts(batch.query).T.tolist()
     ]
+
+
+def test_a_layer_without_keys_is_named():
+    """An LM that keeps a state of another kind would end in an error about None, far from its cause."""
+    with pytest.raises(RuntimeError, match="DynamicLayer.* has no keys and values"):
+        keys_and_values(Cache(layers=[DynamicLayer()]))

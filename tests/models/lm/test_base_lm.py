@@ -14,6 +14,7 @@ from models.lm import language_model
 from models.lm.base_lm import train_tokenizer
 from models.lm.language_model import LanguageModel, base_lm_folder, load_language_model, load_tokenizer
 from models.registry import build_model, build_tokenizer
+from models.settings import LMSettings
 from tests.conftest import FAMILIES
 from tests.helpers import train_batch
 from utils.errors import UserError
@@ -119,6 +120,13 @@ def test_a_folder_that_does_not_exist_says_so_too(make_config, tmp_path):
         load_language_model(make_config("opt", model={"model_name": name}).model)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, load_language_model])
+def test_a_type_that_stands_on_no_lm_says_so(load):
+    """A new type that makes its LM but forgets `make_tokenizer` would end in the library's own words about None."""
+    with pytest.raises(UserError, match="model_type of_another_module has no base LM"):
+        load(LMSettings(model_type="of_another_module"))
 
 
 def empty(folder):
