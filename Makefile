@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,6 +26,9 @@ test: $(STAMP) ## run the tests, offline
 lint: $(STAMP) ## linter and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(STAMP) ## write docs/configuration.md from the schema
+	$(BIN)/python -m models.describe
 
 bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)

@@ -26,6 +26,7 @@ from tests.documents import example, imported_example
 from tests.helpers import as_tab_separated, json_rows, logged, model_of, train
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
+from utils.files import json_line
 from utils.metrics import registry as metrics
 from utils.metrics import score
 
@@ -52,6 +53,7 @@ def test_an_example_is_as_clean_as_the_project(heading):
         ruff = [sys.executable, "-m", "ruff", *check] + (["-"] if check[0] == "check" else [])
         done = subprocess.run(ruff, input=example(heading), cwd=ROOT, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout + done.stderr
+    assert 15 <= len(example(heading).splitlines()) <= 40
 
 
 def test_a_model_type(from_document, make_config, distributed, lm_folder):
@@ -157,8 +159,7 @@ def test_a_metric(from_document, tmp_path, capsys):
     ]
     found = score(rows, ["rep_2"])["rep_2"]
     assert found.value == pytest.approx(200 / 9)
-    lines = ['{"prediction": "%s", "target": "no"}' % row["prediction"] for row in rows]
-    (tmp_path / "evaluation_result.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "evaluation_result.jsonl").write_text("".join(map(json_line, rows)), encoding="utf-8")
     evaluate_runs(tmp_path, ["f1", "rep_2"])
     report = (tmp_path / "results.txt").read_text(encoding="utf-8")
     assert "rep_2     lower   22.22 (22.22)" in report
@@ -167,7 +168,7 @@ def test_a_metric(from_document, tmp_path, capsys):
 
 
 def test_a_reader(from_document, data, make_config, distributed, tmp_path):
-    """A format whose dialogues are read otherwise on the way, or in one of train.py's two files only, trains on less."""
+    """A reader that training asks and decoding does not would give replies to other examples than were trained on."""
     module = from_document("### A reader", "tab_separated")
     register_reader("tab_separated", module.read_tab_separated)
     files = {}
