@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test gpu lint bench clean
+.PHONY: help install demo test gpu lint docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,6 +31,9 @@ lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## write docs/configuration.md from the schema
+	$(BIN)/python -m models.describe
 
 bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)

@@ -13,6 +13,7 @@ import pytest
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
+from dataset.readers import read_dialogues
 from models.conversation import ConversationModel
 from models.dialogue_task import dialogue_task
 from models.reading import make_collator, make_encoder
@@ -72,6 +73,16 @@ class BareEngine:
     def eval(self) -> None:
         """Evaluation mode."""
         self.module.eval()
+
+
+def as_tab_separated(path: Path) -> str:
+    """A ConvAI2 file in the format of the reader in docs/architecture.md."""
+    blocks = []
+    for dialogue in read_dialogues(path, "convai2"):
+        rows = [f"persona\t{line}" for line in dialogue.persona]
+        rows += [f"{utterance.speaker}\t{utterance.text}" for utterance in dialogue.utterances]
+        blocks.append("\n".join(rows))
+    return "\n\n".join(blocks) + "\n"
 
 
 def json_rows(path: Path) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The command lines of test.py and of the chat."""
+"""The command lines of test.py, of the chat and of the scoring."""
 
 import argparse
 from typing import Any
@@ -47,6 +47,27 @@ def chat_parser() -> Parser:
     add_section_flags(parser, ChatSettings, "chat.")
     add_engine_flags(parser)
     return parser
+
+
+def evaluate_parser() -> Parser:
+    """Flags of evaluate_runs_results.py."""
+    parser = Parser("Score decoded runs and report them together.")
+    parser.add_argument(
+        "--main_path",
+        default="public_ckpt",
+        metavar="FOLDER",
+        help="folder of run folders, or one run folder",
+    )
+    parser.add_argument("--metrics", type=_names, help="comma-separated names; all if left out")
+    parser.add_argument(
+        "--bertscore_model",
+        help="name in the local Hugging Face cache, or a folder; microsoft/deberta-xlarge-mnli if left out",
+    )
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def decoding_flags(args: argparse.Namespace) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Conversation:
     model: ConversationModel
     config: Config
     draw_persona: Callable[[], Sequence[str]]
-    device: torch.device
+    device: torch.device | str
     seed: int = 0
     persona: tuple[str, ...] = ()
     history: list[str] = field(default_factory=list)

@@ -1,7 +1,4 @@
-"""A reader of another format is one module and one call; nothing else in the project is touched."""
-
-import importlib
-import sys
+"""Readers by name. That one of another module trains and decodes: tests/test_extensions.py."""
 
 import pytest
 
@@ -9,39 +6,9 @@ from dataset import readers
 from dataset.readers import read_dialogues, register_reader
 from models.configuration import build_config
 from models.lm.base_lm import train_tokenizer
-from tests.helpers import logged
-from trainer.training import train
+from tests.documents import imported_example
+from tests.helpers import as_tab_separated
 from utils.errors import UserError
-
-MODULE = '''
-"""Dialogues as `KIND<TAB>TEXT`, KIND one of persona, partner, self; a blank line ends a dialogue."""
-
-from dataset.dialogue import SELF, Dialogue, Utterance
-from dataset.lines import text_lines
-from dataset.readers import register_reader
-from utils.errors import UserError
-
-
-def read_tab_separated(path):
-    """The dialogues of the file, in its order."""
-    dialogues, persona, utterances = [], [], []
-    for number, line in enumerate([*text_lines(path), ""], start=1):
-        if line:
-            kind, tab, text = line.partition("\\t")
-            if not tab:
-                raise UserError(f"{path}:{number}: expected KIND<TAB>TEXT, found {line[:40]!r}")
-            if kind == "persona":
-                persona.append(text)
-            else:
-                utterances.append(Utterance(kind, text, line=number))
-        elif utterances:
-            dialogues.append(Dialogue(tuple(utterances), {SELF: tuple(persona)}, str(path)))
-            persona, utterances = [], []
-    return dialogues
-
-
-register_reader("tab_separated", read_tab_separated)
-'''
 
 
 @pytest.fixture
@@ -52,46 +19,15 @@ def own_names(monkeypatch):
 
 @pytest.fixture
 def tab_separated(own_names, monkeypatch, tmp_path):
-    """Import a module from outside the project that registers the reader `tab_separated`."""
-    (tmp_path / "reader_of_a_test.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("reader_of_a_test")
-    yield
-    del sys.modules[module.__name__]
-
-
-def _tab_separated(path):
-    """A ConvAI2 file in the format of the test's module."""
-    blocks = []
-    for dialogue in read_dialogues(path, "convai2"):
-        rows = [f"persona\t{line}" for line in dialogue.persona]
-        rows += [f"{utterance.speaker}\t{utterance.text}" for utterance in dialogue.utterances]
-        blocks.append("\n".join(rows))
-    return "\n\n".join(blocks) + "\n"
-
-
-def test_a_reader_of_another_module_trains(tab_separated, data, make_config, distributed, tmp_path):
-    """The README promises a new format for one module and one call; a second place to touch breaks the promise."""
-    files = {}
-    for name, path in data.items():
-        files[name] = str(tmp_path / f"{name}.tsv")
-        (tmp_path / f"{name}.tsv").write_text(_tab_separated(path), encoding="utf-8")
-    quick = {"training_ratio": 0.2}
-    run = train(
-        make_config(dataset={"format": "tab_separated", **files}, training=quick),
-        distributed,
-        "tab_separated",
-    )
-    expected = train(make_config(training=quick), distributed, "convai2")
-    for phase in ("train_epoch", "valid_epoch"):
-        totals = [row["total"] for row in logged(run, phase)]
-        assert totals == [row["total"] for row in logged(expected, phase)] != []
+    """The reader of docs/architecture.md, which lies outside the project."""
+    module = imported_example("### A reader", "reader_of_a_test", tmp_path, monkeypatch)
+    register_reader("tab_separated", module.read_tab_separated)
 
 
 def test_a_base_lm_learns_its_tokens_from_any_format(tab_separated, data, tmp_path):
     """A tokenizer that read the file as ConvAI2 would end the run, or learn from line numbers."""
     own = tmp_path / "own.tsv"
-    own.write_text(_tab_separated(data["train"]), encoding="utf-8")
+    own.write_text(as_tab_separated(data["train"]), encoding="utf-8")
     init = {"architecture": "opt", "hidden_size": 16, "num_layers": 1, "num_heads": 2}
     init |= {"vocab_size": 400, "max_positions": 64}
     vocabularies = []
