@@ -27,7 +27,7 @@ lint: $(STAMP) ## linter and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
+bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)
 
 clean: ## remove .venv and caches; run folders stay
