@@ -11,7 +11,13 @@ from utils.config.loading import COMMAND_LINE, Layer, merged, parse_assignments,
 from utils.config.schema import Section, keys_of, section_of
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError, nearest, shown
-from utils.runs import CONFIG, is_run
+from utils.runs import CONFIG
+
+# every run up to version 0.1 wrote these keys of `model`, whatever its type
+_KEYS_UP_TO_0_1 = set(
+    "model_type model_name fidelity load_bit peft_type K peft_config normalizer normalizer_on score_activation "
+    "retriever gradient_checkpointing prompt_init prompt_init_text init".split()
+)
 
 
 def load_config(
@@ -32,24 +38,28 @@ def load_config(
 
 def config_layers(path: str | Path, assignments: Sequence[str] = ()) -> list[Layer]:
     """The layers of a configuration file and of `--set`, for `build_config`."""
-    over = (COMMAND_LINE, parse_assignments(assignments))
-    if Path(path).name == CONFIG and is_run(Path(path).parent):
-        return [run_layer(Path(path).parent), over]
-    return [*read_layers(path), over]
+    layers = [_own_keys(layer) for layer in read_layers(path)]
+    return [*layers, (COMMAND_LINE, parse_assignments(assignments))]
 
 
 def run_layer(run: Path) -> Layer:
-    """The configuration that a run folder holds.
+    """The configuration that a run folder holds; a `base` is no key there, as a run stands alone."""
+    return _own_keys((str(run / CONFIG), read_yaml(run / CONFIG)))
 
-    Up to version 0.1 every run wrote the keys of all model types; those that its own type has not are left out.
+
+def _own_keys(layer: Layer) -> Layer:
+    """A layer, without the keys of other model types where version 0.1 wrote it.
+
+    Up to that version every run wrote the keys of all model types. Later ones write their own alone, so that a key of
+    another type is somebody's mistake there.
     """
-    path = run / CONFIG
-    content = read_yaml(path)
-    own = model_type(type_name([(str(path), content)])).config_class()
-    if _foreign(content, own):
-        others = [model_type(name).config_class() for name in MODEL_TYPES]
-        content = _without_foreign(content, own, others)
-    return str(path), content
+    path, content = layer
+    model = content.get("model")
+    if not isinstance(model, Mapping) or not _KEYS_UP_TO_0_1.issubset(model):
+        return layer
+    own = model_type(type_name([layer])).config_class()
+    others = [model_type(name).config_class() for name in MODEL_TYPES]
+    return path, _without_foreign(content, own, others)
 
 
 def build_config(layers: Sequence[Layer]) -> Config:
@@ -93,18 +103,6 @@ def _owners(asked: str, key: str) -> str:
         or any(known.startswith(f"{key}.") for known, _ in keys_of(model_type(name).config_class()))
     ]
     return f": model_type {asked} has no such key; it is one of {', '.join(owners)}" if owners else ""
-
-
-def _foreign(content: Mapping[str, Any], section: type[Section], prefix: str = "") -> list[str]:
-    """The keys of nested content that a section has not."""
-    found = []
-    for key, value in content.items():
-        field = section.model_fields.get(key)
-        if field is None:
-            found.append(prefix + key)
-        elif (inner := section_of(field)) is not None and isinstance(value, Mapping):
-            found += _foreign(value, inner, f"{prefix}{key}.")
-    return found
 
 
 def _without_foreign(

@@ -56,9 +56,12 @@ class DrawnTokens(LogitsProcessor):
         self.generators = [np.random.default_rng([seed, index, 1]) for index in indices.tolist()]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [B, Vocab] with the noise of one step."""
-        noise = [generator.gumbel(size=scores.shape[1]) for generator in self.generators]
-        return scores + torch.from_numpy(np.stack(noise)).to(scores)
+        """Logits [B, Vocab] with the noise of one step, in float32.
+
+        Noise in bf16 has a few hundred values, so that many tokens tie and the first of them is taken too often.
+        """
+        noise = np.stack([generator.gumbel(size=scores.shape[1]) for generator in self.generators])
+        return scores.float() + torch.from_numpy(noise).to(scores.device, torch.float32)
 
 
 def _processors(settings: DecodingSettings, indices: Tensor, seed: int) -> LogitsProcessorList:
