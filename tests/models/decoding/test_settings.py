@@ -166,12 +166,11 @@ def test_settings_of_the_yaml_reach_the_decoding_after_a_training(make_config, d
 def test_the_library_gets_the_settings():
     """A setting that is left out here has no effect, and the result file says that it had."""
     made = generation_config(
-        DecodingSettings(max_new_tokens=5, num_beams=3, repetition_penalty=1.2, no_repeat_ngram_size=2),
+        DecodingSettings(max_new_tokens=5, num_beams=3, no_repeat_ngram_size=2),
         7,
         None,
     )
-    found = (made.max_new_tokens, made.num_beams, made.repetition_penalty, made.no_repeat_ngram_size)
-    assert found == (5, 3, 1.2, 2)
+    assert (made.max_new_tokens, made.num_beams, made.no_repeat_ngram_size) == (5, 3, 2)
     assert (made.do_sample, made.eos_token_id, made.pad_token_id) == (False, 7, 7)
 
 
@@ -263,6 +262,29 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(
         decode_runs([run], distributed, wanted)
         assert "exists, skipped" in capsys.readouterr().out
     else:
-        wanted = DecodeOptions(valid_path=valid, flags={"decoding": {"do_sample": True}})
-    with pytest.raises(UserError, match=r"another decoding \(do_sample differ\); --skip_exists=no replaces it"):
-        decode_runs([run], distributed, wanted)
+        with pytest.raises(UserError, match=rf"another decoding \({differing} differ\)"):
+            decode_runs([run], distributed, wanted)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("third_line", ["as it is", "missing"])
+def test_an_old_result_is_one_of_the_released_settings(version, third_line, tmp_path, distributed, capsys):
+    """It was decoded greedily, as there was nothing else: finished for that, and for no other decoding."""
+    for name in (BASE_LM, "selective_pt"):
+        shutil.copytree(FOLDERS / version / name, tmp_path / name)
+    run = tmp_path / "selective_pt"
+    text = run / "evaluation_result.txt"
+    lines = text.read_text(encoding="utf-8").splitlines(keepends=True)
+    if third_line == "missing":
+        kept = [line for line in lines if not line.startswith("decoding: ")]
+        text.write_text("".join(kept), encoding="utf-8")
+    else:
+        assert "repetition_penalty" not in lines[2]
+    valid = str(FOLDERS / "dialogues.txt")
+    decode_runs([run], distributed, DecodeOptions(valid_path=valid))
+    assert "exists, skipped" in capsys.readouterr().out
+    penalised = DecodeOptions(valid_path=valid, flags={"decoding": {"repetition_penalty": 2.0}})
+    with pytest.raises(
+        UserError, match=r"another decoding \(repetition_penalty differ\); --skip_exists=no replaces it"
+    ):
+        decode_runs([run], distributed, penalised)
