@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
+from models.decoding.chat import chat_with_run
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.generation import DrawnTokens, generate_replies
 from models.decoding.settings import DecodingSettings
+from tests.conftest import config_for
 from tests.helpers import inference_batch, json_rows, model_of
 
 DRAWS = 4000
@@ -22,8 +24,6 @@ LOGITS = 100 + 0.5 * (torch.arange(8) % 4)  # exact in every precision; bf16 has
 @pytest.fixture(scope="module")
 def model(data, lm_folder, tmp_path_factory):
     """A tiny model whose head is not tied, so that its replies vary."""
-    from tests.conftest import config_for
-
     made = model_of(config_for(data, lm_folder("opt"), tmp_path_factory.mktemp("runs")))
     torch.manual_seed(5)
     with torch.no_grad():
@@ -189,13 +189,13 @@ def test_rules_against_repetition_see_the_reply_alone(model, examples, settings,
         assert found != replies(model, batch, max_new_tokens=16)
 
 
-def test_a_penalty_comes_before_the_temperature_as_in_the_library(model, examples):
-    """The other order is another distribution than the same settings have elsewhere."""
-    batch = copies(model, examples[0], range(200))
-    settings = {"do_sample": True, "top_k": 2, "max_new_tokens": 4}
-    plain = replies(model, batch, **settings)
-    assert replies(model, batch, repetition_penalty=1.0, **settings) == plain
-    assert replies(model, batch, repetition_penalty=100.0, **settings) != plain
+def test_a_penalty_counts_before_the_limits_of_drawing(model, examples):
+    """After the limits it could not let in another token: with top_k: 1 the LM would repeat itself for ever."""
+    batch = inference_batch(model, [examples[number] for number in (0, 6, 9, 3)])
+    settings = {"repetition_penalty": 50.0, "max_new_tokens": 12}
+    greedy = replies(model, batch, **settings)
+    assert replies(model, batch, do_sample=True, top_k=1, **settings) == greedy
+    assert replies(model, batch, do_sample=True, top_k=1, max_new_tokens=12) != greedy
 
 
 def test_a_run_that_draws_gives_the_same_replies_in_batches_of_any_size(run_copy, distributed):
@@ -210,3 +210,20 @@ def test_a_run_that_draws_gives_the_same_replies_in_batches_of_any_size(run_copy
     assert found[0] == found[1]
     decode_runs([run_copy], distributed, DecodeOptions(skip_exists=False))
     assert [row["raw_prediction"] for row in json_rows(run_copy / "evaluation_result.jsonl")] != found[0]
+
+
+def test_a_chat_that_draws_repeats_itself_for_a_seed_alone(trained_run, distributed, capsys):
+    """Without a seed one wants other replies each time; with one, the conversation again."""
+    flags = {"chat": {"do_sample": True, "num_beams": 1, "temperature": 3.0, "max_new_tokens": 8}}
+
+    def said(seed):
+        script = iter(["hello", "and you ?", "exit"])
+        chat_with_run(
+            str(trained_run), distributed, "i ski.", None, seed, [], flags, ask=lambda prompt: next(script)
+        )
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("bot")]
+
+    assert len(said(1)) == 2
+    assert said(1) == said(1)
+    assert said(1) != said(2)
+    assert said(None) != said(None)
