@@ -35,7 +35,7 @@ lint: $(STAMP) ## linter, format check and type check
 docs: $(STAMP) ## write docs/configuration.md from the schema
 	$(BIN)/python -m models.describe
 
-bench: $(STAMP) ## speed and memory of training and decoding, the straightforward way beside this project's
+bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)
 
 clean: ## remove .venv and caches; run folders stay

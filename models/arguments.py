@@ -1,11 +1,12 @@
 """The command line of train.py: flags that the sections of the configuration declare, and a few of its own."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from models.configuration import build_config, config_layers, type_name
-from models.registry import model_type
+from models.registry import MODEL_TYPES, model_type
 from models.settings import Config
 from models.spt.settings import SelectiveConfig
 from utils.config.flags import (
@@ -19,19 +20,21 @@ from utils.config.flags import (
 )
 from utils.config.loading import COMMAND_LINE
 from utils.config.schema import Section, section_of
+from utils.errors import UserError
 
 # in this order the run's name tells what the command line changed (docs/method.md, section 5)
 _LABELS = ("LR", "SLW", "CTRW", "NOISE", "PTRAIN")
 _TRAINED_WITH = ("model", "training", "dataset")  # sections whose flags train.py has
 
 
-def train_parser(config: type[Config]) -> Parser:
+def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag: "") -> Parser:
     """Flags of train.py for one model type. A flag that is left out leaves the configuration's value.
 
     Args:
         config: the type's configuration, whose sections have the flags.
+        hint: more words on a flag that is unknown.
     """
-    parser = Parser("Train a model on dialogues.")
+    parser = Parser("Train a model on dialogues.", hint=hint)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration")
     for name in _TRAINED_WITH:
         add_section_flags(parser, _section(config, name), f"{name}.")
@@ -57,13 +60,31 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
     first = Parser("", add_help=False)
     first.add_argument("--config", metavar="FILE")
     first.add_argument("--set", action="append", default=[], dest="assignments")
+    first.add_argument("-h", "--help", action="store_true")
     known, _ = first.parse_known_args(arguments)
     if known.config is None:  # `--help`, which must not wait for torch, or the line that --config is needed
         train_parser(SelectiveConfig).parse_args(arguments)
-    layers = config_layers(known.config, known.assignments)
-    config = model_type(type_name(layers)).config_class()
-    args = train_parser(config).parse_args(arguments)
+    try:
+        layers = config_layers(known.config, known.assignments)
+        name = type_name(layers)
+    except UserError:
+        if known.help:  # is of use above all to whom the configuration is not right yet
+            train_parser(SelectiveConfig).parse_args(["--help"])
+        raise
+    config = model_type(name).config_class()
+    args = train_parser(config, partial(_types_with_flag, name)).parse_args(arguments)
     return args, build_config([*layers, (COMMAND_LINE, train_flags(args, config))])
+
+
+def _types_with_flag(asked: str, flag: str) -> str:
+    """Which model types have a flag that the one asked for has not."""
+    found = []
+    for name in MODEL_TYPES:
+        config = model_type(name).config_class()
+        flags = [key.flag.name for part in _TRAINED_WITH for key in flagged_keys(_section(config, part))]
+        if flag.removeprefix("--") in flags:
+            found.append(name)
+    return f": model_type {asked} has no such flag; it is one of {', '.join(found)}" if found else ""
 
 
 def train_flags(args: argparse.Namespace, config: type[Config]) -> dict[str, Any]:

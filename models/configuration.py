@@ -11,7 +11,13 @@ from utils.config.loading import COMMAND_LINE, Layer, merged, parse_assignments,
 from utils.config.schema import Section, keys_of
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError, nearest, shown
-from utils.runs import CONFIG, is_run
+from utils.runs import CONFIG
+
+# every run up to version 0.1 wrote these keys of `model`, whatever its type
+_KEYS_UP_TO_0_1 = set(
+    "model_type model_name fidelity load_bit peft_type K peft_config normalizer normalizer_on score_activation "
+    "retriever gradient_checkpointing prompt_init prompt_init_text init".split()
+)
 
 
 def load_config(
@@ -32,24 +38,28 @@ def load_config(
 
 def config_layers(path: str | Path, assignments: Sequence[str] = ()) -> list[Layer]:
     """The layers of a configuration file and of `--set`, for `build_config`."""
-    over = (COMMAND_LINE, parse_assignments(assignments))
-    if Path(path).name == CONFIG and is_run(Path(path).parent):
-        return [run_layer(Path(path).parent), over]
-    return [*read_layers(path), over]
+    layers = [_own_keys(layer) for layer in read_layers(path)]
+    return [*layers, (COMMAND_LINE, parse_assignments(assignments))]
 
 
 def run_layer(run: Path) -> Layer:
-    """The configuration that a run folder holds.
+    """The configuration that a run folder holds; a `base` is no key there, as a run stands alone."""
+    return _own_keys((str(run / CONFIG), read_yaml(run / CONFIG)))
 
-    Up to version 0.1 every run wrote the keys of all model types; those that its own type has not are left out.
+
+def _own_keys(layer: Layer) -> Layer:
+    """A layer, without the keys of other model types where version 0.1 wrote it.
+
+    Up to that version every run wrote the keys of all model types. Later ones write their own alone, so that a key of
+    another type is somebody's mistake there.
     """
-    path = run / CONFIG
-    content = read_yaml(path)
-    own = _keys(model_type(type_name([(str(path), content)])).config_class())
-    if not _paths(content) <= own:
-        of_all = set().union(*(_keys(model_type(name).config_class()) for name in MODEL_TYPES))
-        content = _without(content, of_all - own)
-    return str(path), content
+    path, content = layer
+    model = content.get("model")
+    if not isinstance(model, Mapping) or not _KEYS_UP_TO_0_1.issubset(model):
+        return layer
+    own = _keys(model_type(type_name([layer])).config_class())
+    of_all = set().union(*(_keys(model_type(name).config_class()) for name in MODEL_TYPES))
+    return path, _without(content, of_all - own)
 
 
 def build_config(layers: Sequence[Layer]) -> Config:

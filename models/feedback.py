@@ -1,7 +1,10 @@
-"""What a scorer of candidates learns from the utility that a frozen LM found in each of them.
+"""What a scorer of candidates learns from the utility that a frozen LM found in each of them, and how well it chooses.
 
-C candidates, B examples; every function takes scores [C, B] and utilities [C, B]. In SPT the candidates are the
-soft prompts and a utility is minus the LM's loss (paper, section 3.3); they may as well be documents and a metric.
+C candidates, B examples; scores and utilities are [C, B]. In SPT the candidates are the soft prompts and a utility is
+minus the LM's loss (paper, section 3.3); they may as well be documents and a metric.
+
+Where examples have fewer than C candidates, `mask` [C, B] is False for what is only padding; the numbers there may be
+anything, NaN included. An example without any candidate counts for nothing.
 """
 
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.trainable import Reducer, mean_per_example
+from models.trainable import Reducer
 
 
 def feedback_kl(
@@ -70,6 +73,8 @@ def policy_gradient_loss(
         -reward * log policy of the drawn candidate.
     """
     rewards = utilities.detach()
+    if mask is not None:  # before the product: its gradient would be 0 * NaN
+        rewards = rewards.masked_fill(~mask, 0)
     if baseline is not None:
         rewards = rewards - baseline.detach()
     log_policy = F.log_softmax(_masked(scores / tau_sim, mask), dim=0)
@@ -81,6 +86,20 @@ def policy_gradient_loss(
     return -gains.sum() / _num_examples(scores, mask)
 
 
+def chosen_candidates(scores: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The candidate with the highest score of each example: [B]; the first one of several."""
+    return _masked(scores.detach(), mask).argmax(dim=0)
+
+
+def regrets(scores: Tensor, utilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The highest utility of each example minus that of the chosen candidate: [B], at least 0.
+
+    0 means agreement: none is better than the chosen one. It is 0, too, for an example without candidates.
+    """
+    utilities = _masked(utilities.detach(), mask)
+    return utilities.amax(dim=0) - utilities.gather(0, chosen_candidates(scores, mask)[None])[0]
+
+
 def feedback_counts(scores: Tensor, utilities: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
     """How well the scores choose, as sums over the examples, so that batches and ranks add up.
 
@@ -90,18 +109,17 @@ def feedback_counts(scores: Tensor, utilities: Tensor, mask: Tensor | None = Non
         mask: [C, B] bool, False where an example has fewer than C candidates; None when all are real.
 
     Returns:
-        usage [C]: how often each candidate has the highest score; agreement: how often that one has the highest
-        utility too; regret: the highest utility minus that of the chosen one, summed.
+        usage [C]: how often each candidate has the highest score; agreement [2]: how often no candidate has a higher
+        utility than that one, and the number of examples that have candidates; regret [2]: the sum of `regrets`, and
+        that number.
     """
-    chosen = _masked(scores.detach(), mask).argmax(dim=0)  # [B]
-    utilities = _masked(utilities.detach(), mask)
-    best = utilities.max(dim=0)
-    ones = torch.ones_like(chosen) if mask is None else mask.any(dim=0).long()
-    regret = best.values - utilities.gather(0, chosen[None])[0]
+    has_candidates = torch.ones_like(scores[0], dtype=torch.bool) if mask is None else mask.any(dim=0)  # [B]
+    ones, regret = has_candidates.long(), regrets(scores, utilities, mask).float()
+    usage = ones.new_zeros(scores.shape[0]).index_add(0, chosen_candidates(scores, mask), ones)
     return {
-        "usage": chosen.new_zeros(scores.shape[0]).index_add(0, chosen, ones),
-        "agreement": ((chosen == best.indices) * ones).sum(),
-        "regret": (regret * ones).sum(),
+        "usage": usage,
+        "agreement": torch.stack([((regret == 0) & has_candidates).sum(), ones.sum()]),
+        "regret": torch.stack([(regret * ones).sum(), ones.sum()]),
     }
 
 
@@ -113,18 +131,22 @@ def feedback_reducers(candidate: str) -> Mapping[str, Reducer]:
 
     Returns:
         Reducers that give `{candidate}_share` [C], `{candidate}_entropy` (nats, at most log C), agreement (share
-        of examples whose chosen candidate has the highest utility) and regret (a mean, in units of the utility).
+        of examples for which no candidate has a higher utility than the chosen one) and regret (a mean, in units of
+        the utility); all of them over the examples that have candidates.
     """
 
     def usage(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
         shares = (total / total.sum().clamp(min=1)).tolist()
         return {f"{candidate}_share": shares, f"{candidate}_entropy": usage_entropy(total).item()}
 
-    return {
-        "usage": usage,
-        "agreement": mean_per_example("agreement"),
-        "regret": mean_per_example("regret"),
-    }
+    return {"usage": usage, "agreement": _mean("agreement"), "regret": _mean("regret")}
+
+
+def _mean(name: str) -> Reducer:
+    def reduce(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
+        return {name: total[0].item() / max(1.0, total[1].item())}
+
+    return reduce
 
 
 def usage_entropy(usage: Tensor) -> Tensor:

@@ -72,15 +72,6 @@ class Figure:
         return value < best if self.direction == "lower" else value > best
 
 
-def mean_per_example(name: str) -> Reducer:
-    """A reducer that gives the mean of a scalar diagnostic over the examples, under `name`."""
-
-    def reduce(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
-        return {name: total.item() / max(1, num_examples)}
-
-    return reduce
-
-
 class Trainable(nn.Module, ABC):
     """A module that the trainer can train: a new one gives `forward` and `total_loss`, the rest has a default."""
 

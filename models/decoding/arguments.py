@@ -11,6 +11,7 @@ from utils.config.flags import (
     boolean,
     finite,
     given_flags,
+    natural,
     nested,
     positive,
 )
@@ -42,7 +43,9 @@ def chat_parser() -> Parser:
     parser.add_argument("--model_path", required=True, metavar="RUN", help="a run folder")
     parser.add_argument("--persona", metavar="TEXT|FILE", help="'line; line' or a file with one line each")
     parser.add_argument("--valid_path", metavar="FILE", help="dialogues that a persona is drawn from")
-    parser.add_argument("--seed", type=int, help="makes the drawn persona, and what is sampled, repeatable")
+    parser.add_argument(
+        "--seed", type=natural, help="makes the drawn persona, and what is sampled, repeatable"
+    )
     parser.add_argument("--batch_size", type=positive, default=1, help="accepted for the release's command")
     add_section_flags(parser, ChatSettings, "chat.")
     add_engine_flags(parser)

@@ -136,9 +136,8 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
         return False
     config, _ = _config(run, options)
     wanted = options.described(config)
-    # a file that does not say how it was decoded cannot be compared; one that lacks a setting is older than it
-    written = _decoding_of(text_path)
-    found = DecodingSettings().model_dump() | written if written else {}
+    # a setting that the file does not name is younger than the file, and had its default's effect
+    found = DecodingSettings().model_dump() | _decoding_of(text_path)
     # batch size and file name change no reply in float32
     differing = [
         key

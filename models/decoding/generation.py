@@ -12,6 +12,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
@@ -28,7 +29,7 @@ from utils.errors import UserError
 
 
 def generation_config(settings: DecodingSettings, eos_id: int, pad_id: int | None) -> GenerationConfig:
-    """Decoding settings in the words of the library; drawing is `DrawnTokens`' part."""
+    """Decoding settings in the words of the library; the rest is in `_processors`."""
     return GenerationConfig(
         do_sample=False,
         eos_token_id=eos_id,
@@ -36,7 +37,6 @@ def generation_config(settings: DecodingSettings, eos_id: int, pad_id: int | Non
         disable_compile=True,  # every batch has another shape
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.num_beams,
-        repetition_penalty=settings.repetition_penalty,
         no_repeat_ngram_size=settings.no_repeat_ngram_size,
     )
 
@@ -56,15 +56,23 @@ class DrawnTokens(LogitsProcessor):
         self.generators = [np.random.default_rng([seed, index, 1]) for index in indices.tolist()]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Logits [B, Vocab] with the noise of one step."""
-        noise = [generator.gumbel(size=scores.shape[1]) for generator in self.generators]
-        return scores + torch.from_numpy(np.stack(noise)).to(scores)
+        """Logits [B, Vocab] with the noise of one step, in float32.
+
+        Noise in bf16 has a few hundred values, so that many tokens tie and the first of them is taken too often.
+        """
+        noise = np.stack([generator.gumbel(size=scores.shape[1]) for generator in self.generators])
+        return scores.float() + torch.from_numpy(noise).to(scores.device, torch.float32)
 
 
 def _processors(settings: DecodingSettings, indices: Tensor, seed: int) -> LogitsProcessorList:
+    """What the library does not do, or does otherwise: it comes after the library's own, in this order."""
+    processors: list[LogitsProcessor] = []
+    if settings.repetition_penalty != 1:
+        # `generate` would exempt as many tokens of the reply as the example has padding in its batch
+        processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
     if not settings.do_sample:
-        return LogitsProcessorList()
-    processors: list[LogitsProcessor] = [TemperatureLogitsWarper(settings.temperature)]
+        return LogitsProcessorList(processors)
+    processors.append(TemperatureLogitsWarper(settings.temperature))
     if settings.top_k:
         processors.append(TopKLogitsWarper(settings.top_k))
     if settings.top_p < 1:

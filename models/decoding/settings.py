@@ -1,6 +1,6 @@
 """The sections of a configuration that say how replies are generated: `decoding` for test.py, `chat` for the chat."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -14,19 +14,22 @@ class DecodingSettings(Section):
     mean something else for each LM.
     """
 
+    name: ClassVar[str] = "decoding"
+    """of the section, for messages"""
+
     max_new_tokens: Annotated[Positive, Flag("max_new_tokens")] = 32
     """tokens of a reply, at most"""
     num_beams: Annotated[Positive, Flag("num_beams")] = 1
     """beams of the search; 1 is greedy decoding, or sampling with do_sample"""
     do_sample: Annotated[bool, Flag("do_sample")] = False
     """draw each token from the LM's distribution instead of taking the likeliest"""
-    temperature: Annotated[float, Field(gt=0), Flag("temperature")] = 1.0
+    temperature: Annotated[float, Field(ge=1e-6), Flag("temperature")] = 1.0
     """of the distribution that is drawn from; below 1 it is sharper"""
     top_k: Annotated[int, Field(ge=0), Flag("top_k")] = 0
     """draw from the k likeliest tokens only; 0 for no such limit"""
     top_p: Annotated[float, Field(gt=0, le=1), Flag("top_p")] = 1.0
     """draw from the likeliest tokens that have this probability together; 1 for no such limit"""
-    repetition_penalty: Annotated[float, Field(gt=0), Flag("repetition_penalty")] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100), Flag("repetition_penalty")] = 1.0
     """above 1, tokens that the reply already has become less likely; 1 for no penalty"""
     no_repeat_ngram_size: Annotated[int, Field(ge=0), Flag("no_repeat_ngram_size")] = 0
     """n-grams of this size come once in a reply at most; 0 for no such rule"""
@@ -37,17 +40,20 @@ class DecodingSettings(Section):
         return [
             (
                 self.do_sample and self.num_beams > 1,
-                "do_sample draws one token at a time: it needs num_beams: 1 (--num_beams=1)",
+                f"{self.name}.do_sample draws one token at a time: it needs {self.name}.num_beams: 1 (--num_beams=1)",
             ),
             (
                 drawing and not self.do_sample,
-                "temperature, top_k and top_p change only what is drawn: they need do_sample: true (--do_sample=yes)",
+                f"{self.name}: temperature, top_k and top_p change only what is drawn: they need do_sample: true "
+                "(--do_sample=yes)",
             ),
         ]
 
 
 class ChatSettings(DecodingSettings):
     """The same for the chat, with the defaults of the release's interactive_test.py."""
+
+    name: ClassVar[str] = "chat"
 
     num_beams: Annotated[Positive, Flag("num_beams")] = 10
     """beams of the search; 1 is greedy decoding, or sampling with do_sample"""

@@ -48,9 +48,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--example_batch", type=int, default=2, help="examples per batch, rows: example")
     parser.add_argument("--examples", type=int, default=64, help="examples that rows: dialogue is timed on")
     parser.add_argument("--example_examples", type=int, default=16, help="the same for rows: example")
-    parser.add_argument("--plain_examples", type=int, default=2, help="the same for the straightforward way")
+    parser.add_argument("--baseline_examples", type=int, default=2, help="the same for the baseline")
     parser.add_argument("--decoded", type=int, default=128, help="examples that are decoded")
-    parser.add_argument("--plain_decoded", type=int, default=16, help="the same for the straightforward way")
+    parser.add_argument("--baseline_decoded", type=int, default=16, help="the same for the baseline")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
     )
@@ -82,22 +82,22 @@ def agreement(rows: list[dict[str, Any]]) -> str:
 
 
 def table(rows: list[dict[str, Any]], title: str) -> str:
-    """A Markdown table; `times` is against the straightforward way of the same kind."""
+    """A Markdown table; `times` is against the baseline of the same kind."""
     lines = [
         title,
         "",
         "| way | examples/s | times | peak GiB | tokens/example | share of matrix rate |",
         "|---|---|---|---|---|---|",
     ]
-    plain: dict[str, float] = {}
+    baseline: dict[str, float] = {}
     for row in rows:
         kind = row["way"].split()[0].rstrip(",")
         if "failed" in row:
             lines.append(f"| {row['way']} | failed | | | | |")
             continue
-        if "straightforward" in row["way"]:
-            plain[kind] = row["examples_per_second"]
-        times = f"{row['examples_per_second'] / plain[kind]:.1f}" if kind in plain else ""
+        if "baseline" in row["way"]:
+            baseline[kind] = row["examples_per_second"]
+        times = f"{row['examples_per_second'] / baseline[kind]:.1f}" if kind in baseline else ""
         tokens = f"{row['tokens_per_example']:.0f}" if "tokens_per_example" in row else ""
         share = f"{100 * row['matrix_share']:.0f} %" if "matrix_share" in row else ""
         rate = f"{row['examples_per_second']:.3f}"

@@ -15,16 +15,16 @@ from models.decoding.decode import decoding_batches
 from models.decoding.generation import StopAtMarks, generate_replies
 from models.decoding.settings import DecodingSettings
 from models.reading import make_collator
-from tests.benchmark import straightforward
+from tests.benchmark import baseline
 from tests.benchmark.setting import PADDED, Setting, make_setting
 
 WAYS = {
-    "train straightforward": ("example", 32),
+    "train baseline": ("example", 32),
     "train rows: example": ("example", 32),
     "train rows: dialogue": ("dialogue", 32),
     "train rows: dialogue, bf16": ("dialogue", "bf16"),
-    "decode straightforward": ("example", 32),
-    "decode": ("example", 32),
+    "decode baseline": ("example", 32),
+    "decode, batch of 16": ("example", 32),
     "decode, batch of 32": ("example", 32),
 }
 
@@ -44,15 +44,18 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def _train(setting: Setting, way: str, rows: str, args: argparse.Namespace) -> dict[str, Any]:
     model = setting.model
-    plain = "straightforward" in way
+    is_baseline = "baseline" in way
     batch_size, limit = args.batch, args.examples
     if rows == "example":
-        batch_size, limit = args.example_batch, args.plain_examples if plain else args.example_examples
+        batch_size, limit = (
+            args.example_batch,
+            args.baseline_examples if is_baseline else args.example_examples,
+        )
     batches = setting.batches(rows, batch_size, limit)
 
     def step(batch: Batch) -> Any:
-        if plain:
-            total, parts = straightforward.step_losses(model, batch, PADDED)
+        if is_baseline:
+            total, parts = baseline.step_losses(model, batch, PADDED)
         else:
             output = model(batch)
             total, parts = output.total, output.losses
@@ -68,10 +71,10 @@ def _train(setting: Setting, way: str, rows: str, args: argparse.Namespace) -> d
     losses = {name: value.item() for name, value in step(checked).items()}
     row = {
         "examples_per_second": examples / seconds,
-        "tokens_per_example": PADDED if plain else tokens / examples,
+        "tokens_per_example": PADDED if is_baseline else tokens / examples,
         "losses": losses,
     }
-    return row if plain else row | _matrix_share(setting, batches)
+    return row if is_baseline else row | _matrix_share(setting, batches)
 
 
 def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
@@ -109,22 +112,22 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 def _decode(setting: Setting, way: str, batch_size: int, args: argparse.Namespace) -> dict[str, Any]:
     model = setting.model.eval()
     collator = make_collator(setting.encoder, setting.config, decoding=True)
-    plain = "straightforward" in way
-    texts = setting.inference[: args.plain_decoded if plain else args.decoded]
+    is_baseline = "baseline" in way
+    texts = setting.inference[: args.baseline_decoded if is_baseline else args.decoded]
     settings, stopping = DecodingSettings(), [StopAtMarks(setting.model)]
     # every dialogue chooses all prompts, another one every other turn
     choices = torch.arange(len(texts)) // 2 % model.num_prompts
-    plainly = [
+    in_order = [
         list(range(len(texts)))[start : start + batch_size] for start in range(0, len(texts), batch_size)
     ]
-    batches = plainly if plain else decoding_batches(texts, batch_size, setting.config)
+    batches = in_order if is_baseline else decoding_batches(texts, batch_size, collator.reads_padding)
 
     def run() -> None:
         for numbers in batches:
             batch = collator.inference([texts[number] for number in numbers]).to(setting.device)
             choice = choices[numbers].to(setting.device)
-            if plain:
-                straightforward.decode(model, batch, choice, settings.max_new_tokens)
+            if is_baseline:
+                baseline.decode(model, batch, choice, settings.max_new_tokens)
             else:
                 generate_replies(model, batch, model.score_prompts(batch.query), choice, settings, stopping)
 

@@ -20,7 +20,7 @@ from models.spt.model import SelectivePromptTuning
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"
-PADDED = 512  # positions that the straightforward way pads every text to
+PADDED = 512  # positions that the baseline pads every text to
 
 # architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (docs/method.md, section 8)
 SIZES = {

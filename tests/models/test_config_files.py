@@ -8,8 +8,10 @@ from models.arguments import read_train_arguments
 from models.configuration import load_config
 from tests.conftest import ROOT
 from utils.config.loading import merged, read_layers
+from utils.config.strict_yaml import read_yaml
 
 SHIPPED = sorted((ROOT / "config").rglob("*.yml"))
+BEFORE = ROOT / "tests" / "golden" / "configs_v2"  # resolved as they were before a file could name a base
 CONVAI2 = ROOT / "config" / "convai2"
 NAME = "selective-linear-both-prompt-causal-convai2"
 
@@ -97,3 +99,30 @@ def test_shipped_files_name_their_model(name):
     """The file of one size that loads the LM of another."""
     size = name.split("-")[1]
     assert size in load_config(CONVAI2 / f"{name}-{NAME}.yml").model.model_name.lower()
+
+
+@pytest.mark.parametrize("path", sorted(BEFORE.rglob("*.yml")), ids=lambda path: path.name)
+def test_shipped_files_mean_what_they_meant(path):
+    """A file that was rewritten as a base and a difference, and lost a key on the way, trains another model."""
+    assignments = ["model.model_name=x"] if path.name == "spt.yml" else []
+    shipped = ROOT / "config" / path.relative_to(BEFORE)
+    assert load_config(shipped, assignments) == load_config(path, assignments)
+
+
+def test_no_shipped_file_is_without_a_copy():
+    """A file without one would not be compared."""
+    assert [path.relative_to(BEFORE) for path in sorted(BEFORE.rglob("*.yml"))] == [
+        path.relative_to(ROOT / "config") for path in SHIPPED
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "ablation").glob("*.yml")), ids=_id)
+def test_an_ablation_states_only_what_differs(path):
+    """Settings that are repeated stay behind when the main configuration changes, and the ablation compares nothing."""
+    content = read_yaml(path)
+    assert content.pop("base") == f"../convai2/opt-125m-{NAME}.yml"
+    plain = load_config(CONVAI2 / f"opt-125m-{NAME}.yml").model_dump()
+    for section, keys in content.items():
+        for key, value in keys.items():
+            assert plain[section][key] != value
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 8

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from models.feedback import (
+    chosen_candidates,
     feedback_counts,
     feedback_kl,
     feedback_reducers,
     policy_gradient_loss,
+    regrets,
     usage_entropy,
 )
 
@@ -53,7 +55,8 @@ def test_an_example_without_candidates_changes_nothing(tau):
         assert scores.grad[:, 1].tolist() == [0, 0, 0]
     counts = feedback_counts(SCORES, UTILITIES, mask)
     assert counts["usage"].sum() == 1
-    assert counts["regret"].item() == 2  # of the first example alone: it chose 1.0 where 3.0 was to be had
+    # of the first example alone: it chose 1.0 where 3.0 was to be had
+    assert (counts["agreement"].tolist(), counts["regret"].tolist()) == ([0, 1], [2, 1])
 
 
 def test_noise_stays_on_real_candidates():
@@ -105,18 +108,117 @@ def test_counts_by_hand():
     """Collapse, and what it costs, is seen in these figures only."""
     counts = feedback_counts(SCORES, UTILITIES)
     assert counts["usage"].tolist() == [0, 0, 2]
-    assert counts["agreement"].item() == 1  # the second example has 5.0 at candidate 1
-    assert counts["regret"].item() == 9  # 9 - 9, and 5 - -4
+    assert counts["agreement"].tolist() == [1, 2]  # the second example has 5.0 at candidate 1
+    assert counts["regret"].tolist() == [9, 2]  # 9 - 9, and 5 - -4
+    assert regrets(SCORES, UTILITIES).tolist() == [0, 9]
+    assert chosen_candidates(SCORES).tolist() == [2, 2]
+
+
+def row_of(*batches):
+    """The figures of a row, as the trainer sums them up."""
+    row = {}
+    for name, reduce in feedback_reducers("document").items():
+        row |= reduce(sum(batch[name].double() for batch in batches), 99)
+    return row
+
+
+@pytest.mark.parametrize("padding", [0.0, 1e9, -1e9, float("inf"), float("-inf"), float("nan")])
+def test_what_stands_in_the_padding_does_not_matter(padding):
+    """0 * NaN is NaN in the gradient, too: a metric that is undefined for padding would end the training."""
+    for loss in (feedback_kl, policy_gradient_loss):
+        found = []
+        for value in (padding, 0.0):
+            scores = SCORES.masked_fill(~TWO, value).requires_grad_()
+            result = loss(scores, UTILITIES.masked_fill(~TWO, value), mask=TWO)
+            result.backward()
+            found.append((result.item(), scores.grad))
+        assert found[0][0] == found[1][0]
+        assert torch.equal(found[0][1], found[1][1])
+    counts = feedback_counts(SCORES.masked_fill(~TWO, padding), UTILITIES.masked_fill(~TWO, padding), TWO)
+    for name, expected in feedback_counts(SCORES[:2], UTILITIES[:2]).items():
+        assert counts[name].tolist()[:2] == expected.tolist()
+
+
+def test_drawn_actions_with_padding_and_empty_examples():
+    """An action of an example without candidates is a number all the same; it must not be learnt from."""
+    mask = TWO.clone()
+    mask[:, 1] = False
+    scores = SCORES.clone().requires_grad_()
+    utilities = UTILITIES.masked_fill(~mask, float("nan"))
+    loss = policy_gradient_loss(scores, utilities, mask=mask, actions=torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx(-3.0 * log(0.25))
+    loss.backward()
+    assert scores.grad[:, 1].tolist() == [0, 0, 0]
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_of_equal_utilities_either_is_agreement():
+    """A metric of 0 or 1 is the same for many documents: choosing the second of the best would count as wrong."""
+    utilities = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    scores = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    counts = feedback_counts(scores, utilities)
+    assert counts["usage"].tolist() == [0, 1, 1]
+    assert (counts["agreement"].tolist(), counts["regret"].tolist()) == ([2, 2], [0, 2])
+
+
+def test_of_equal_scores_the_first_is_chosen():
+    """Usage would count another prompt than decoding takes."""
+    scores = torch.tensor([[1.0], [1.0], [0.0]])
+    assert chosen_candidates(scores).tolist() == [0]
+    assert chosen_candidates(scores, torch.tensor([[False], [True], [True]])).tolist() == [1]
+
+
+def test_one_candidate_teaches_nothing_and_is_always_right():
+    """K = 1 is prompt tuning; a loss or a regret there would be one of rounding."""
+    scores = SCORES[:1].clone().requires_grad_()
+    feedback_kl(scores, UTILITIES[:1]).backward()
+    assert scores.grad.tolist() == [[0, 0]]
+    scores.grad = None
+    policy_gradient_loss(scores, UTILITIES[:1]).backward()
+    assert scores.grad.tolist() == [[0, 0]]
+    assert row_of(feedback_counts(SCORES[:1], UTILITIES[:1])) == {
+        "document_share": [1.0],
+        "document_entropy": 0.0,
+        "agreement": 1.0,
+        "regret": 0.0,
+    }
+
+
+def test_figures_are_of_the_examples_that_have_candidates():
+    """Empty profiles that count as wrong choices make every scorer look worse than it is."""
+    mask = torch.tensor([[True, False], [True, False], [True, False]])
+    empty = feedback_counts(SCORES, UTILITIES, torch.zeros_like(mask))
+    row = row_of(feedback_counts(SCORES, UTILITIES, mask), empty)
+    assert (row["agreement"], row["regret"], row["document_share"]) == (1.0, 0.0, [0.0, 0.0, 1.0])
+    assert row_of(empty) == {
+        "document_share": [0.0, 0.0, 0.0],
+        "document_entropy": 0.0,
+        "agreement": 0.0,
+        "regret": 0.0,
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_with_padding(dtype):
+    """The lowest number of float32 is minus infinity in float16, and a column of it NaN."""
+    mask = TWO.clone()
+    mask[:, 1] = False
+    scores = SCORES.to(dtype).requires_grad_()
+    for loss in (feedback_kl, policy_gradient_loss):
+        value = loss(scores, UTILITIES.to(dtype), tau_sim=0.1, mask=mask)
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(scores.grad).all()
+    counts = feedback_counts(scores.expand(3, 2).repeat(1, 300), UTILITIES.to(dtype).repeat(1, 300))
+    assert counts["agreement"].tolist() == [300, 600]  # 257 and more are no numbers of bf16
+    assert counts["regret"].tolist() == [2700, 600]
 
 
 def test_sums_become_figures_of_a_row():
     """Shares of two batches that are averaged, or a regret per batch, depend on how the file was cut."""
     batches = [feedback_counts(SCORES[:2], UTILITIES[:2]), feedback_counts(SCORES[:2, :1], UTILITIES[:2, :1])]
-    reducers, row = feedback_reducers("document"), {}
-    assert reducers.keys() == batches[0].keys()
-    for name, reduce in reducers.items():
-        row |= reduce(sum(batch[name].double() for batch in batches), 3)
-    assert row == {
+    assert feedback_reducers("document").keys() == batches[0].keys()
+    assert row_of(*batches) == {
         "document_share": [1.0, 0.0],
         "document_entropy": 0.0,
         "agreement": 0.0,

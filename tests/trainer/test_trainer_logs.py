@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 
 def _output(loss, tokens, counts, agreements):
-    diagnostics = {"usage": torch.tensor(counts), "agreement": torch.tensor(agreements)}
+    diagnostics = {"usage": torch.tensor(counts), "agreement": torch.tensor([agreements, sum(counts)])}
     loss = torch.tensor(loss)
     return StepOutput(
         loss, {"llm": loss, "fusion": loss}, {"llm": tokens, "fusion": sum(counts)}, diagnostics

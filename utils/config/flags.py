@@ -2,12 +2,12 @@
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from utils.config.schema import Flag, Section, flag_of, keys_of, plain_types
+from utils.config.schema import Flag, Section, flag_of, keys_of, plain_types, words_of
 from utils.errors import UserError, nearest
 
 _YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
@@ -27,6 +27,13 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"'{text}': a whole number of at least 1 is needed")
 
 
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}': a whole number of at least 0 is needed")
+
+
 def finite(text: str) -> float:
     """A number that is neither infinite nor NaN."""
     try:
@@ -41,8 +48,12 @@ def finite(text: str) -> float:
 class Parser(argparse.ArgumentParser):
     """An argument parser that names the nearest flag when one is misspelt, and never guesses."""
 
-    def __init__(self, description: str, add_help: bool = True) -> None:
+    def __init__(
+        self, description: str, add_help: bool = True, hint: Callable[[str], str] = lambda flag: ""
+    ) -> None:
+        """As argparse's, without abbreviations; `hint` has more words on a flag that is unknown, or none."""
         super().__init__(description=description, allow_abbrev=False, add_help=add_help)
+        self.hint = hint
 
     # argparse's own is annotated once per kind of namespace; nobody gives one here
     def parse_args(  # type: ignore[override]  # noqa: D102
@@ -51,7 +62,8 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
-            raise UserError(f"unknown argument {unknown[0]}{nearest(unknown[0].split('=')[0], flags)}")
+            name = unknown[0].split("=")[0]
+            raise UserError(f"unknown argument {unknown[0]}{self.hint(name) or nearest(name, flags)}")
         return parsed
 
     def error(self, message: str) -> Any:  # noqa: D102 (argparse's own)
@@ -107,7 +119,7 @@ def add_section_flags(parser: argparse.ArgumentParser, section: type[Section], p
             dest=key,
             type=kind,
             metavar="yes|no" if kind is boolean else flag.name.upper(),
-            help=f"{field.description} (default {shown_default(field.default)})".replace("%", "%%"),
+            help=f"{field.description or ''} ({_shown(field)})".replace("%", "%%"),
         )
 
 
@@ -138,5 +150,13 @@ def shown_default(value: Any) -> str:
 
 
 def _kind(field: FieldInfo) -> Any:
+    """What reads the text of a flag; whether the value is one of a Literal's is checked with the section."""
+    words = {str(word): word for word in words_of(field.annotation)}
+    if words:
+        return lambda text: words.get(text, text)
     kinds = plain_types(field.annotation)
     return next((read for kind, read in ((bool, boolean), (int, int), (float, float)) if kind in kinds), str)
+
+
+def _shown(field: FieldInfo) -> str:
+    return "needed" if field.is_required() else f"default {shown_default(field.default)}"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from utils.config.schema import Section, merge, plain_types, section_of
 from utils.config.strict_yaml import load_yaml, read_yaml, yaml_fault
-from utils.errors import UserError, nearest, shown
+from utils.errors import UserError, existing_file, nearest, shown
 
 Layer = tuple[str, Mapping[str, Any]]
 """a name for messages, such as the file, and nested keys"""
@@ -37,18 +37,20 @@ def read_layers(path: str | Path) -> list[Layer]:
     while True:
         content = read_yaml(path)
         seen.add(Path(path).resolve())
-        base = content.pop(_BASE, None)
         layers.insert(0, (str(path), content))
-        if base is None:
+        if _BASE not in content:
             return layers
+        base = content.pop(_BASE)
         if not isinstance(base, str) or not base:
             raise UserError(f"{path}: base = {shown(base)}: the name of another configuration file is needed")
-        named, path = path, Path(path).parent / base
+        asked, path = f"{path}: base = {shown(base)}", Path(path).parent / base
         try:
-            if path.resolve() in seen:
-                raise UserError(f"{named}: base = {shown(base)} leads back to this file")
+            is_seen = path.resolve() in seen
         except (OSError, ValueError, RuntimeError):  # no name of a file, or links in a circle
-            raise UserError(f"{named}: base = {shown(base)} is no name of a file") from None
+            raise UserError(f"{asked} is no name of a file") from None
+        if is_seen:
+            raise UserError(f"{asked} leads back to a file that has it as its base")
+        existing_file(path, f"{asked}: configuration")
 
 
 def merged(layers: Sequence[Layer]) -> dict[str, Any]:
@@ -106,8 +108,20 @@ def validated(
         raise UserError(_explained(error, layers, section, of_what, hint)) from None
     broken = made.contradictions()
     if broken:
-        raise UserError(f"{layers[0][0] if layers else 'the defaults'}: {broken[0]}")
+        raise UserError(f"{_brought_by(broken[0], layers, section)}: {broken[0]}")
     return made
+
+
+def _brought_by(sentence: str, layers: Sequence[Layer], section: type[Section]) -> str:
+    """The layer with which a contradiction came up; the file that was asked for where even the defaults have it."""
+    for number in range(len(layers) - 1, -1, -1):
+        try:
+            below = section.model_validate(_numbers(merged(layers[:number]), section))
+        except ValidationError:  # not whole without the layers above
+            continue
+        if sentence not in below.contradictions():
+            return layers[number][0]
+    return next((name for name, _ in reversed(layers) if name != COMMAND_LINE), "the defaults")
 
 
 def dump(section: Section) -> str:

@@ -6,7 +6,7 @@ A section is declared beside the component that it configures: each key once, wi
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
@@ -65,13 +65,33 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def composed(name: str, parts: Sequence[type[Section]]) -> type[Section]:
-    """One section with the keys of several, the first of them first."""
+    """One section with the keys of several, the first of them first; a part that another one extends adds nothing.
+
+    Raises:
+        TypeError: two parts declare one key, of which one would be ignored in silence.
+    """
     first, *others = dict.fromkeys(parts)
-    further = [part for part in others if not issubclass(first, part)]
+    further = [
+        part
+        for part in others
+        if not any(other is not part and issubclass(other, part) for other in (first, *others))
+    ]
     if not further:
         return first
+    declared: dict[str, type[Section]] = {}
+    for part in (first, *further):
+        for key in part.model_fields:
+            here = _declares(part, key)
+            before = declared.setdefault(key, here)
+            if before is not here:
+                raise TypeError(f"{name}: {before.__name__} and {here.__name__} both declare the key '{key}'")
     # pydantic puts the keys of the last base first
     return create_model(name, __base__=(*reversed(further), first))
+
+
+def _declares(section: type[Section], key: str) -> type[Section]:
+    """The class, this one or one that it extends, that a key was written in."""
+    return next(kind for kind in section.__mro__ if key in vars(kind).get("__annotations__", {}))
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
@@ -86,6 +106,13 @@ def plain_types(annotation: Any) -> set[Any]:
     if not args:
         return {annotation}
     return set().union(*(plain_types(arg) for arg in args if not isinstance(arg, (str, int, float))))
+
+
+def words_of(annotation: Any) -> list[Any]:
+    """The values that the Literals inside an annotation allow."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for arg in get_args(annotation) for word in words_of(arg)]
 
 
 def keys_of(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -1,4 +1,4 @@
-"""The straightforward way: K passes per batch at 512 padded positions, full logits in float32, one by one.
+"""The baseline: K passes per batch at 512 padded positions, full logits in float32, one by one.
 
 Written from the description of the method, as one would write it first. The losses are the same.
 """
