@@ -6,6 +6,7 @@ A section is declared beside the component that it configures: each key once, wi
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, create_model
@@ -91,7 +92,7 @@ def composed(name: str, parts: Sequence[type[Section]]) -> type[Section]:
 
 def _declares(section: type[Section], key: str) -> type[Section]:
     """The class, this one or one that it extends, that a key was written in."""
-    return next(kind for kind in section.__mro__ if key in vars(kind).get("__annotations__", {}))
+    return next(kind for kind in section.__mro__ if key in get_annotations(kind))
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
