@@ -142,6 +142,7 @@ def done(stand_ins, tmp_path_factory) -> dict[str, tuple[int, str]]:
     return dict(zip(wanted, zip(statuses, outputs, strict=True), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(command, done):
     """A reader who copies a command meets a flag, a file or a module that is gone."""
@@ -165,6 +166,7 @@ def test_what_is_not_run_is_there():
     assert {command.split()[0] for command in COMMANDS} == {"make", "python", "deepspeed", "pip", "conda"}
 
 
+@pytest.mark.slow
 def test_the_commands_did_their_work(done, stand_ins):
     """A command that ends well and writes nothing is no better than one that fails."""
     assert len([run for run in stand_ins.runs.iterdir() if (run / "trained.safetensors").is_file()]) == 4

@@ -56,6 +56,7 @@ def test_an_example_is_as_clean_as_the_project(heading):
     assert 15 <= len(example(heading).splitlines()) <= 40
 
 
+@pytest.mark.slow
 def test_a_model_type(from_document, make_config, distributed, lm_folder):
     """A type that only trains, and is then refused or decoded as the bare LM, would take changes in other files."""
     with pytest.raises(UserError, match=r"model\.model_type = 'bitfit'"):
@@ -97,6 +98,7 @@ def test_a_model_type(from_document, make_config, distributed, lm_folder):
         model_of(make_config("llama", model={"model_type": "bitfit"}))
 
 
+@pytest.mark.slow
 def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_path):
     """A loss that is logged and not learned from, or whose key other types take, looks like one that does nothing."""
     weighted = {"training": {"balance_weight": 5.0}}
@@ -167,6 +169,7 @@ def test_a_metric(from_document, tmp_path, capsys):
     assert "22.2222" in (tmp_path / "results.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_reader(from_document, data, make_config, distributed, tmp_path):
     """A reader that training asks and decoding does not would give replies to other examples than were trained on."""
     module = from_document("### A reader", "tab_separated")

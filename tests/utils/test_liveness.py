@@ -139,6 +139,7 @@ def test_a_rank_killed_in_training_ends_the_other(ranks, data, lm_folder, tmp_pa
     assert "frame #" not in said
 
 
+@pytest.mark.slow
 def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tmp_path):
     """A rank that hangs after its error, as with work on a GPU, keeps its connections: nothing would break."""
     processes = ranks("-m", "tests.lost_rank")

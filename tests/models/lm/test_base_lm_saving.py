@@ -58,6 +58,7 @@ def test_weights_that_are_one_are_written_once_and_stay_one(new_lm, tmp_path, di
         assert torch.equal(loaded.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [32, "bf16"])
 def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, precision):
     """At stage 3 the module's own parameters are empty, and in half precision they are rounded ones."""
