@@ -1,8 +1,6 @@
 """Decoding runs: every validation example gets a reply, and the result files lie beside the checkpoint."""
 
-import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,9 @@ from dataset.batch import Collator
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from dataset.loading import read_examples
-from dataset.text import cut_response, label_turns
 from models.conversation import ConversationModel
-from models.decoding.generation import Reply, StopAtMarks, choose_prompts, generate_replies
+from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
+from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import DecodingSettings
 from models.lm.precision import PRECISIONS
@@ -113,18 +111,6 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
             _write_results(run, shares, distributed, options)
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one rank decoded: rows of the result file by their example's number."""
-
-    run: str
-    num_examples: int
-    """of the whole file"""
-    decoding: dict[str, Any]
-    """settings, see DecodeOptions.described"""
-    rows: dict[int, dict[str, Any]]
-
-
 def _is_done(run: Path, options: DecodeOptions) -> bool:
     """Whether the result files are there.
 
@@ -137,7 +123,7 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     config, _ = _config(run, options)
     wanted = options.described(config)
     # a setting that the file does not name is younger than the file, and had its default's effect
-    found = DecodingSettings().model_dump() | _decoding_of(text_path)
+    found = DecodingSettings().model_dump() | decoding_of(text_path)
     # batch size and file name change no reply in float32
     differing = [
         key
@@ -149,18 +135,6 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
             f"{text_path} is of another decoding ({', '.join(differing)} differ); --skip_exists=no replaces it"
         )
     return True
-
-
-def _decoding_of(text_path: Path) -> dict[str, Any]:
-    """What a result file says of its decoding; nothing where it is older than that line, or the authors'."""
-    with text_path.open("rb") as file:
-        head = [file.readline(1 << 16).decode("utf-8", "replace") for _ in range(3)]
-    mark = "decoding: "
-    try:
-        found = json.loads(head[2].removeprefix(mark)) if head[2].startswith(mark) else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
@@ -193,11 +167,11 @@ def _write_results(
     run: Path, shares: Sequence[Share], distributed: DistributedContext, options: DecodeOptions
 ) -> None:
     rows_path, text_path = options.paths(run)
-    rows = _rows_of(shares, run)
+    rows = rows_of(shares, run)
     text = result_text(rows, shares[0].decoding)
     write_together(run, {rows_path.name: "".join(map(json_line, rows)), text_path.name: text})
     bleu = score(rows, ["bleu"])["bleu"].value
-    distributed.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {_counts(rows)}")
+    distributed.say(f"{text_path}: corpus BLEU {bleu:.4f}, prompts {prompt_counts(rows)}")
 
 
 def decode_examples(
@@ -273,61 +247,3 @@ def _target_losses(
             "LM (try --set model.load_bit=32)"
         )
     return sums, counts
-
-
-def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> dict[str, Any]:
-    """One line of `evaluation_result.jsonl`."""
-    return {
-        "persona": list(example.persona),
-        "context": label_turns(example.context),
-        "prediction": cut_response(reply.text),
-        "raw_prediction": reply.text,
-        "target": example.response,
-        "prompt": reply.prompt,
-        "scores": reply.scores,
-        "turn": example.turn,
-        "dialogue": example.dialogue,
-        "nll": nll,
-        "nll_tokens": nll_tokens,
-    }
-
-
-def _rows_of(shares: Sequence[Share], run: Path) -> list[dict[str, Any]]:
-    """All ranks' rows in the order of the file.
-
-    Raises:
-        UserError: they are not those of every example of this run, each once.
-    """
-    for rank, share in enumerate(shares):
-        if share.run != str(run):
-            raise UserError(f"rank {rank} sent rows of {share.run}")
-        if share.num_examples != shares[0].num_examples:
-            raise UserError(f"the validation file of rank {rank} is not that of rank 0")
-    numbered = sorted((number, rank) for rank, share in enumerate(shares) for number in share.rows)
-    if [number for number, _ in numbered] != list(range(shares[0].num_examples)):
-        raise UserError(f"the ranks sent {len(numbered)} rows that are not the file's examples, each once")
-    return [shares[rank].rows[number] for number, rank in numbered]
-
-
-def _counts(rows: Sequence[dict[str, Any]]) -> dict[int, int]:
-    return dict(sorted(Counter(row["prompt"] for row in rows if row["prompt"] is not None).items()))
-
-
-def result_text(rows: Sequence[dict[str, Any]], decoding: dict[str, Any]) -> str:
-    """`evaluation_result.txt`: corpus BLEU, counts of the chosen prompts, decoding settings, then every example."""
-    lines = [
-        f"bleu: {score(rows, ['bleu'])['bleu'].value}",
-        f"selected prompts: {_counts(rows)}",
-        f"decoding: {json.dumps(decoding)}",
-        "",
-    ]
-    for row in rows:
-        lines += [
-            f"context: {' '.join(row['context'])}",
-            f"persona: {' '.join(row['persona'])}",
-            f"pred: {row['prediction']}",
-            f"gt: {row['target']}",
-            f"selected prompt: {row['prompt']}",
-            "",
-        ]
-    return "\n".join(lines)

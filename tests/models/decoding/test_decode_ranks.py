@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from models.decoding import decode
-from models.decoding.decode import Share, decode_runs
+from models.decoding.decode import decode_runs
+from models.decoding.results import Share, rows_of
 from tests.helpers import assert_same_results, json_rows, start_ranks
 from utils.errors import UserError
 from utils.liveness import together
@@ -101,7 +102,7 @@ FIRST, SECOND = Share("run", 3, {}, {0: {"n": 0}, 2: {"n": 2}}), Share("run", 3,
 
 def test_rows_come_in_the_order_of_the_file(tmp_path):
     """Rows in the order of the ranks belong to other examples."""
-    assert [row["n"] for row in decode._rows_of([FIRST, SECOND], "run")] == [0, 1, 2]
+    assert [row["n"] for row in rows_of([FIRST, SECOND], "run")] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_rows_come_in_the_order_of_the_file(tmp_path):
 def test_rows_that_are_not_the_runs_are_refused(second, message):
     """A row lost, doubled or of another run changes every score a little, and nobody would see it."""
     with pytest.raises(UserError, match=message):
-        decode._rows_of([FIRST, second], "run")
+        rows_of([FIRST, second], "run")
 
 
 def test_alone_an_exception_stays_as_it_is(distributed):

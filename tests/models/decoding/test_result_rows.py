@@ -4,8 +4,9 @@ import re
 
 from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
-from models.decoding.decode import DecodeOptions, decode_runs, result_row, result_text
+from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.generation import Reply
+from models.decoding.results import result_row, result_text
 from tests.helpers import json_rows
 
 ROWS = "evaluation_result.jsonl"
