@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from models.decoding import runs
 from models.decoding.runs import load_run, read_run_config
 from models.lm.language_model import load_language_model
-from models.registry import build_tokenizer
+from models.registry import build_tokenizer, model_type
 from models.spt.export import export_run
 from models.trained_part import read_trained
 from trainer import checkpoints
@@ -230,6 +230,10 @@ def test_a_config_that_asks_for_more_than_the_file_holds(run_copy, monkeypatch, 
     content = yaml.safe_load((run_copy / "config.yml").read_text(encoding="utf-8"))
     for key, value in model.items():
         content["model"][key] = content["model"][key] | value if isinstance(value, dict) else value
+    config = model_type(content["model"]["model_type"]).config_class()
+    for section in ("model", "training"):  # the keys of the forged type alone
+        own = config.model_fields[section].annotation.model_fields
+        content[section] = {key: value for key, value in content[section].items() if key in own}
     (run_copy / "config.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.setattr(runs, "build_model", lambda *_: pytest.fail("the model was built"))
     with pytest.raises(UserError, match=f"has {told}"):
