@@ -21,6 +21,7 @@ def main() -> None:
         selection_noise=args.selection_noise,
         assignments=tuple(args.assignments),
         flags=decoding_flags(args),
+        seed=args.seed,
     )
     with distributed_context(args.local_rank) as distributed:
         decode_runs(runs, distributed, options)

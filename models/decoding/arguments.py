@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from models.decoding.settings import ChatSettings, DecodingSettings
+from models.decoding.settings import SEED, ChatSettings, DecodingSettings
 from utils.config.flags import (
     Parser,
     add_engine_flags,
@@ -31,6 +31,9 @@ def decode_parser() -> Parser:
     )
     parser.add_argument(
         "--selection_noise", type=finite, default=0.0, help="noise on the scores before the choice"
+    )
+    parser.add_argument(
+        "--seed", type=natural, default=SEED, help="of what is drawn: tokens, prompts, noise on the scores"
     )
     add_section_flags(parser, DecodingSettings, "decoding.")
     add_engine_flags(parser)

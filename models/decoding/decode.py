@@ -17,7 +17,7 @@ from models.conversation import ConversationModel
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
-from models.decoding.settings import DecodingSettings
+from models.decoding.settings import SEED, DecodingSettings
 from models.lm.precision import PRECISIONS
 from models.reading import make_collator, make_encoder
 from models.settings import Config
@@ -39,7 +39,7 @@ class DecodeOptions:
     assignments: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     """nested sections of the configuration that the script's own flags set"""
-    seed: int = 3407
+    seed: int = SEED
 
     def paths(self, run: Path) -> tuple[Path, Path]:
         """The result files of a run: rows for programs, text for people (docs/method.md, section 6)."""

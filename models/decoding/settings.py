@@ -6,6 +6,8 @@ from pydantic import Field
 
 from utils.config.schema import Flag, Positive, Section
 
+SEED = 3407  # of what is drawn, as in the release
+
 
 class DecodingSettings(Section):
     """How replies are generated; the defaults are those of the release's test.py (docs/method.md, section 6).

@@ -1,7 +1,10 @@
 """Decoding settings: where they come from, that they reach the generation, and what is written about them."""
 
 import json
+import runpy
 import shutil
+import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +19,10 @@ from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.generation import Reply, generation_config
 from models.decoding.runs import read_run_config
 from models.decoding.settings import ChatSettings, DecodingSettings
+from tests.conftest import ROOT
 from tests.helpers import train
 from tests.models.decoding.test_old_runs import BASE_LM, FOLDERS
+from utils import liveness
 from utils.errors import UserError
 
 RELEASED = {
@@ -288,3 +293,17 @@ def test_an_old_result_is_one_of_the_released_settings(version, third_line, tmp_
         UserError, match=r"another decoding \(repetition_penalty differ\); --skip_exists=no replaces it"
     ):
         decode_runs([run], distributed, penalised)
+
+
+def test_test_py_hands_all_its_flags_on(trained_run, monkeypatch):
+    """A flag that is parsed and dropped: whoever repeats draws with --seed would get those of the default seed."""
+    seen = []
+    monkeypatch.setattr(decode_module, "decode_runs", lambda runs, distributed, options: seen.append(options))
+    monkeypatch.setattr(liveness, "distributed_context", lambda local_rank: nullcontext())
+    words = ["--batch_size=3", "--valid_path=v.txt", "--skip_exists=no", "--selection_noise=0.5", "--seed=7"]
+    words += ["--top_k=2", "--set", "model.load_bit=32"]
+    monkeypatch.setattr(sys, "argv", ["test.py", f"--model_path={trained_run}", *words])
+    runpy.run_path(str(ROOT / "test.py"))["main"]()
+    assert seen == [
+        DecodeOptions(3, "v.txt", False, 0.5, ("model.load_bit=32",), {"decoding": {"top_k": 2}}, seed=7)
+    ]
