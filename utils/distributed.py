@@ -66,7 +66,7 @@ class DistributedContext:
 
 
 def start_distributed(local_rank: int = -1) -> DistributedContext:
-    """Join the launcher's processes, or make a world of one when there was no launcher.
+    """Join the launcher's processes, or make a process group of one when there was no launcher.
 
     Args:
         local_rank: what the launcher passed as --local_rank; the environment wins.
