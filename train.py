@@ -8,7 +8,8 @@ from utils.runs import run_name
 def main() -> None:
     """Parse, train, and decode when asked to."""
     quiet_libraries()
-    # torch takes seconds to import, transformers and deepspeed more: a mistake in the configuration is told before
+    # a file that is no YAML, or a wrong model type, is told before torch and transformers are imported, which takes
+    # seconds; any other mistake in the configuration before deepspeed is
     from models.arguments import changes_in_name, read_train_arguments
 
     args, config = read_train_arguments()

@@ -138,7 +138,7 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     wanted = options.described(config)
     # a setting that the file does not name is younger than the file, and had its default's effect
     found = DecodingSettings().model_dump() | _decoding_of(text_path)
-    # batch size and file name change no reply in float32
+    # batch size and file name change no reply in float32; in bf16 and float16 another batch size may, and passes
     differing = [
         key
         for key, value in found.items()
