@@ -1,21 +1,18 @@
 """Train: `python train.py --config=FILE`, or the same under the `deepspeed` launcher."""
 
 from utils.console import quiet_libraries
-from utils.errors import UserError, run_main
+from utils.errors import run_main
 from utils.runs import run_name
 
 
 def main() -> None:
     """Parse, train, and decode when asked to."""
     quiet_libraries()
-    # torch takes seconds to import, transformers and deepspeed more: a mistake in the configuration is told before
+    # a file that is no YAML, or a wrong model type, is told before torch and transformers are imported, which takes
+    # seconds; any other mistake in the configuration before deepspeed is
     from models.arguments import changes_in_name, read_train_arguments
 
     args, config = read_train_arguments()
-    if args.do_test and not config.training.save_model:
-        raise UserError(
-            "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
-        )
     from models.decoding.decode import decode_runs
     from models.dialogue_task import dialogue_task, set_tokenizer_threads
     from trainer.training import train

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 PARTNER_MARK, SELF_MARK = "Q: ", "R: "
 CUT_MARKS = ("R:", "Q:", "Summary:", "\n", ":")
+STOP_CHARACTERS = (":", "\n")  # every cut mark holds one of them: nothing after it is ever kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Frozen LM, soft prompts, retriever, and the losses that train them."""
+"""Model types, their configuration and losses, what the trainer asks of them, and decoding."""

@@ -45,7 +45,7 @@ def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag:
     )
     parser.add_argument("--exp_name", help="run name instead of the configuration's file stem")
     parser.add_argument("--ckpt_path", metavar="RUN", help="start from the trained part of this run folder")
-    add_engine_flags(parser)
+    add_engine_flags(parser, engine_runs=True)
     return parser
 
 
@@ -73,7 +73,12 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
         raise
     config = model_type(name).config_class()
     args = train_parser(config, partial(_types_with_flag, name)).parse_args(arguments)
-    return args, build_config([*layers, (COMMAND_LINE, train_flags(args, config))])
+    made = build_config([*layers, (COMMAND_LINE, train_flags(args, config))])
+    if args.do_test and not made.training.save_model:
+        raise UserError(
+            "--do_test=yes needs the checkpoint that training.save_model: false (--save_model=no) does not keep"
+        )
+    return args, made
 
 
 def _types_with_flag(asked: str, flag: str) -> str:

@@ -1,6 +1,7 @@
-"""What every model_type is to the decoder, beside what the trainer asks of it: a choice of prompt on an LM.
+"""What the decoder asks of a model of any type, beside what the trainer asks: an LM, and what stands before its texts.
 
-The decoder uses `score_prompts`, `prompts_for`, `prefix_cache` and `target_losses`.
+A type overrides `num_prompts`, `num_virtual_tokens`, `has_retriever`, `score_prompts`, `prompts_for` and `prefix_cache`
+as far as it has them. The decoder also uses `target_losses`, `text_limit`, `lm`, `tokenizer` and `config`.
 """
 
 from abc import abstractmethod

@@ -11,7 +11,8 @@ from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from models.settings import Config
 from models.task import BatchLoader, Prepared, Task
-from utils.distributed import DistributedContext, decide_precision
+from utils.distributed import DistributedContext
+from utils.precision import decide_precision
 
 
 def dialogue_task(config: Config) -> Task:
@@ -20,7 +21,7 @@ def dialogue_task(config: Config) -> Task:
     Raises:
         UserError: a precision that this device lacks.
     """
-    precision, reason = decide_precision(config.model.load_bit)
+    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
     decided = config.replaced({"model": {"load_bit": precision}})
     return Task(
         config=decided,

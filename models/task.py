@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from models.trainable import Trainable
-from utils.distributed import DistributedContext, Precision
+from utils.distributed import DistributedContext
+from utils.precision import Precision
 
 
 class TrainingBatch(Protocol):

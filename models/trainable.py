@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.trained_part import write_trained
+from models.trained_part import read_trained, write_trained
 from utils.errors import UserError, shown
 
 Reducer = Callable[[Tensor, int], dict[str, float | list[float]]]
@@ -164,6 +164,14 @@ class Trainable(nn.Module, ABC):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
+
+    def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
+        """What `save_trained` wrote to a run folder, and the file that it lies in.
+
+        Raises:
+            UserError: there is none, or it cannot be read.
+        """
+        return read_trained(run)
 
     def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Write the trained part to a run folder.

@@ -136,7 +136,7 @@ def make_config(data, lm_folder, tmp_path) -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def distributed() -> "Iterator[DistributedContext]":
-    """A world of one process, on the CPU."""
+    """The distributed context of a single process, on the CPU."""
     from utils.distributed import (  # seconds of import, for the tests that need it
         end_distributed,
         start_distributed,

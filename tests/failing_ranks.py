@@ -1,4 +1,4 @@
-"""Started as two ranks by tests/test_decode_ranks.py: some runs fail on one rank only, the others are decoded.
+"""Started as two ranks by tests/models/decoding/test_decode_ranks.py: some runs fail on one rank only.
 
 The argument is the folder of the runs; each run's name says which rank fails where: `generating-1` on rank 1
 after half of its share, `loading-0` on rank 0 before it starts, `fine-1` nowhere.

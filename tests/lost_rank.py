@@ -1,4 +1,4 @@
-"""Started as two ranks by tests/test_liveness.py: rank 1 fails and stays, rank 0 waits for it in a barrier."""
+"""Started as two ranks by tests/utils/test_liveness.py: rank 1 fails and stays, rank 0 waits for it in a barrier."""
 
 import threading
 

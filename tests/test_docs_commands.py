@@ -1,4 +1,7 @@
-"""Every command in README.md, CONTRIBUTING.md and docs/ is run, on stand-ins for the LMs and the data that it names."""
+"""Every command in README.md, CONTRIBUTING.md and docs/ is run, on stand-ins for the LMs and the data that it names.
+
+Of `make` only the plan is made, of downloads the arguments are read, and NOT_RUN gives a reason for each of the others.
+"""
 
 import json
 import re

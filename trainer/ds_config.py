@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.lm.precision import PRECISIONS
 from models.settings import Config
 from trainer.ds_keys import check_keys
 from utils.errors import UserError, existing_file, shown
 from utils.files import unique_keys
+from utils.precision import PRECISIONS
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
 

@@ -1,4 +1,4 @@
-"""DeepSpeed as the engine: start the processes' group, decide device and precision, wrap the model."""
+"""DeepSpeed as the engine: let it check its configuration, wrap the module, and undo that at the end."""
 
 import functools
 import gc

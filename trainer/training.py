@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from models.lm.precision import PRECISIONS
 from models.task import Prepared, Task
-from models.trained_part import read_trained
 from trainer.checkpoints import run_metadata, save_trained
 from trainer.ds_config import DEFAULT_PATH, complete_ds_config, read_ds_config, zero_stage
 from trainer.engine import (
@@ -24,6 +22,7 @@ from trainer.loop import Trainer
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
 from utils.files import write_whole
+from utils.precision import PRECISIONS
 from utils.runs import CONFIG, create_run_folder
 
 
@@ -71,7 +70,7 @@ def _train(
     module = prepared.module
     start = module.trained_state()
     if ckpt_path:
-        start, source = read_trained(Path(ckpt_path))
+        start, source = module.read_trained(Path(ckpt_path))
         module.load_trained_state(start, str(source))
     steps = total_steps(len(prepared.train), settings.num_epochs, ds_config)
     metadata = run_metadata(module, task.files, settings.seed) if distributed.is_main else {}

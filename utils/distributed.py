@@ -4,7 +4,7 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import deepspeed
 import torch
@@ -12,8 +12,6 @@ from deepspeed.accelerator import get_accelerator
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from utils.errors import UserError, first_line
-
-Precision = Literal[16, 32, "bf16"]
 
 JOINING = timedelta(minutes=5)  # for all ranks to import, parse and join
 
@@ -66,7 +64,7 @@ class DistributedContext:
 
 
 def start_distributed(local_rank: int = -1) -> DistributedContext:
-    """Join the launcher's processes, or make a world of one when there was no launcher.
+    """Join the launcher's processes, or make a process group of one when there was no launcher.
 
     Args:
         local_rank: what the launcher passed as --local_rank; the environment wins.
@@ -115,18 +113,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def decide_precision(load_bit: Precision) -> tuple[Precision, str | None]:
-    """The precision that this device has for `load_bit`, and a sentence where it differs.
-
-    Raises:
-        UserError: bf16 on a device without it.
-    """
-    accelerator = get_accelerator()
-    name = accelerator.device_name()
-    if load_bit == 16 and not accelerator.is_fp16_supported():
-        return "bf16", f"load_bit 16 -> bf16: {name} has no fast float16 here"
-    if load_bit == "bf16" and not accelerator.is_bf16_supported():
-        raise UserError(f"model.load_bit: bf16 is not supported on {name}; use 32 or 16")
-    return load_bit, None

@@ -1,8 +1,8 @@
 """Writing files whole: whoever reads, and whatever breaks, finds the old content or the new, never a part of one.
 
-Everything that the project writes at one go comes through here. Content goes to a file of its own beside the
-target, made exclusively under a name that nobody can guess (two writers never meet in it, a planted link is not
-followed), is flushed to the disk, and only then takes the target's name.
+Everything that a run writes at one go comes through here, but for DeepSpeed's checkpoints. Content goes to a file of
+its own beside the target, made exclusively under a name that nobody can guess (two writers never meet in it, a planted
+link is not followed), is flushed to the disk, and only then takes the target's name.
 """
 
 import contextlib

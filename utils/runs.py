@@ -22,7 +22,7 @@ def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_na
 
     Args:
         config_path: the YAML file.
-        changed: pairs of label and value, in the order of the spec; None values are left out.
+        changed: pairs of label and value, in the order of the name; None values are left out.
         exp_name: replaces the file stem.
     """
     parts = [exp_name or Path(config_path).stem]

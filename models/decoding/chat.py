@@ -17,15 +17,16 @@ from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Dialogue, Example
 from dataset.readers import read_dialogues
-from dataset.text import cut_response, label_turns
+from dataset.text import SELF_MARK, cut_response, label_turns
 from models.conversation import ConversationModel
 from models.decoding.generation import Reply, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
 from models.reading import make_collator, make_encoder
 from models.settings import Config
-from utils.distributed import DistributedContext, decide_precision
+from utils.distributed import DistributedContext
 from utils.errors import UserError
 from utils.files import write_new
+from utils.precision import decide_precision
 from utils.runs import find_runs
 
 HELP = """\
@@ -54,9 +55,9 @@ class Conversation:
     draw_persona: Callable[[], Sequence[str]]
     device: torch.device | str
     seed: int = 0
-    persona: tuple[str, ...] = ()
-    history: list[str] = field(default_factory=list)
-    transcript: list[str] = field(default_factory=list)
+    persona: tuple[str, ...] = field(init=False)
+    history: list[str] = field(init=False)
+    transcript: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.settings = self.config.chat
@@ -88,7 +89,7 @@ class Conversation:
         text = cut_response(reply.text).strip()
         self.history += [utterance, text]
         shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"
-        self.transcript += [*label_turns([utterance]), f"R: {text}{shown}"]
+        self.transcript += [*label_turns([utterance]), f"{SELF_MARK}{text}{shown}"]
         return Reply(text, reply.prompt, reply.scores)
 
     def _example(self, utterance: str) -> Example:
@@ -254,7 +255,7 @@ def chat_with_run(
     if others:
         distributed.say(f"automatic choice: {run}, the first of {1 + len(others)} runs in {model_path}")
     config = read_run_config(run, assignments, flags)
-    precision, reason = decide_precision(config.model.load_bit)
+    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
     config = config.replaced({"model": {"load_bit": precision}})
     if reason:
         distributed.say(f"automatic choice: {reason}")

@@ -18,14 +18,14 @@ from models.decoding.generation import StopAtMarks, choose_prompts, generate_rep
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
-from models.lm.precision import PRECISIONS
 from models.reading import make_collator, make_encoder
 from models.settings import Config
-from utils.distributed import DistributedContext, decide_precision
+from utils.distributed import DistributedContext
 from utils.errors import UserError
 from utils.files import check_writable, file_sha256, json_line, write_together
 from utils.liveness import reason_of, together
 from utils.metrics import score
+from utils.precision import PRECISIONS, decide_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,10 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     wanted = options.described(config)
     # a setting that the file does not name is younger than the file, and had its default's effect
     found = DecodingSettings().model_dump() | decoding_of(text_path)
-    # batch size and file name change no reply in float32
+    # batch size and the file's name change no reply in float32; in narrower precisions the batch size may
+    unimportant = {"valid", "batch_size"} if config.model.load_bit == 32 else {"valid"}
     differing = [
-        key
-        for key, value in found.items()
-        if key not in ("batch_size", "valid") and value != wanted.get(key, value)
+        key for key, value in found.items() if key not in unimportant and value != wanted.get(key, value)
     ]
     if differing:
         raise UserError(
@@ -140,7 +139,7 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
 def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
     """The run's configuration in the precision that this device has, and a sentence where it differs."""
     config = read_run_config(run, options.assignments, options.flags)
-    precision, reason = decide_precision(config.model.load_bit)
+    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
     valid = options.valid_path or config.dataset.valid
     return config.replaced({"model": {"load_bit": precision}, "dataset": {"valid": valid}}), reason
 

@@ -22,6 +22,7 @@ from transformers import (
 from transformers import __version__ as transformers_version
 
 from dataset.batch import InferenceBatch
+from dataset.text import STOP_CHARACTERS
 from models.conversation import ConversationModel
 from models.decoding.prefill import prefill
 from models.decoding.settings import DecodingSettings
@@ -95,7 +96,7 @@ class Reply:
 class StopAtMarks(StoppingCriteria):
     """Stops a row at a token that holds a character after which the text is cut anyway.
 
-    Every cut mark of dataset/text.py contains ":" or a line break, so that no row need continue after it.
+    See `STOP_CHARACTERS` of dataset/text.py.
     """
 
     def __init__(self, model: ConversationModel) -> None:
@@ -103,7 +104,7 @@ class StopAtMarks(StoppingCriteria):
         rows, tokens = model.lm.head_weight.shape[0], len(model.tokenizer)
         texts = model.tokenizer.batch_decode([[token] for token in range(tokens)])
         self.stops = torch.zeros(max(rows, tokens), dtype=torch.bool)
-        self.stops[:tokens] = torch.tensor([":" in text or "\n" in text for text in texts])
+        self.stops[:tokens] = torch.tensor([any(stop in text for stop in STOP_CHARACTERS) for text in texts])
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         """[rows] bool: which rows are done."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from models.configuration import build_config, run_layer
 from models.conversation import ConversationModel
-from models.lm.precision import DTYPES
 from models.registry import build_model, build_tokenizer, model_type
 from models.release.checkpoint import AUTHORS_CONFIG, read_config
 from models.release.settings import config_from_authors
@@ -19,6 +18,7 @@ from models.trained_part import read_trained
 from utils.config.loading import COMMAND_LINE, parse_assignments
 from utils.config.schema import merge
 from utils.errors import UserError
+from utils.precision import DTYPES
 from utils.runs import CONFIG
 
 _SMALL = 32  # sizes up to this one are compared by name and shape when the model is there

@@ -26,12 +26,13 @@ from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
 from models.lm.language_model import LanguageModel, base_lm_folder
-from models.lm.precision import DTYPES
 from models.model_type import ModelType
 from models.plain import PlainModel
 from models.settings import Config, LMSettings, PlainConfig, PretrainedSettings
 from utils.config.schema import Positive, Section
+from utils.errors import UserError
 from utils.files import write_folder
+from utils.precision import DTYPES
 
 _Layers = Annotated[int, Field(ge=1, le=200)]
 
@@ -112,6 +113,17 @@ def _texts(config: BaseLMConfig) -> Iterator[str]:
 
 class BaseLM(PlainModel):
     """An LM of which every parameter is trained, and which is kept as Hugging Face's library does."""
+
+    def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
+        """Refused: such a run keeps the whole LM, which later runs name as their `model.model_name`.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"--ckpt_path {run}: a base LM starts from scratch; to train one further, use model_type full_finetuning "
+            f"with --set model.model_name={run}"
+        )
 
     def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Write the LM and its tokenizer to a folder of the run folder; there is no file for `metadata`.

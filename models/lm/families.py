@@ -2,7 +2,7 @@
 
 A family that is not listed may well train, and then reply with other words than its own. It is refused when it is
 loaded. To accept one more: its name here, a tiny configuration of it in tests/families.py, and the tests of
-tests/test_families.py say whether it belongs here.
+tests/models/test_families.py say whether it belongs here.
 """
 
 from transformers import PretrainedConfig

@@ -22,9 +22,9 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from models.lm.families import check_family, longest_input
-from models.lm.precision import DTYPES
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
+from utils.precision import DTYPES
 from utils.runs import BASE_LM
 
 

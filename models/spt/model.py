@@ -60,7 +60,9 @@ class SelectivePromptTuning(ConversationModel):
         return None if self.retriever is None else self.scores(query)
 
     def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor:
-        """The chosen soft prompts [B, V, D]."""
+        """The chosen soft prompts [B, V, D]; the only one where there is nothing to choose."""
+        if choice is None:
+            return self.soft_prompts.weight.expand(num_rows, -1, -1)
         return self.soft_prompts.weight[choice]
 
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:

@@ -13,10 +13,10 @@ from dataset.sampler import BatchSampler
 from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
 from models.lm.language_model import LanguageModel
-from models.lm.precision import DTYPES
 from models.reading import make_collator, make_encoder
 from models.settings import Config
 from models.spt.model import SelectivePromptTuning
+from utils.precision import DTYPES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"

@@ -121,7 +121,7 @@ def test_switches_of_the_contrastive_loss_reach_validation(row_of):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
 def test_fixed_pairs(size):
-    """A pair of an example with itself is always pair_labels, and pairs that change make the loss jump."""
+    """A pair of an example with itself is always similar, and pairs that change make the loss jump."""
     pairs = fixed_pairs(size)
     assert pairs.shape == (2, 2 * size - 1 if size > 1 else 0)
     assert (pairs[0] < pairs[1]).all()

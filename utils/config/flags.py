@@ -70,12 +70,17 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that the `deepspeed` launcher and its users pass to every script."""
-    parser.add_argument("--deepspeed", action="store_true", help="accepted for the release's commands")
-    parser.add_argument(
-        "--deepspeed_config", metavar="FILE", help="DeepSpeed configuration (default ds_config.json)"
-    )
+def add_engine_flags(parser: argparse.ArgumentParser, engine_runs: bool = False) -> None:
+    """Flags that the `deepspeed` launcher and its users pass to every script.
+
+    Args:
+        parser: gets the flags.
+        engine_runs: whether the script starts DeepSpeed's engine, which reads its configuration.
+    """
+    accepted = "accepted for the release's commands"
+    read = "DeepSpeed configuration (default ds_config.json)"
+    parser.add_argument("--deepspeed", action="store_true", help=accepted)
+    parser.add_argument("--deepspeed_config", metavar="FILE", help=read if engine_runs else accepted)
     parser.add_argument("--local_rank", type=int, default=-1, help="set by the launcher")
     parser.add_argument(
         "--set",

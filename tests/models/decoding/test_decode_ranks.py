@@ -76,7 +76,7 @@ def test_the_failed_rank_and_its_reason_are_named(decoded):
 
 
 class _Obedient:
-    """A world of two whose main process says what it was made with."""
+    """A context of two ranks whose main process shares the values that it was made with."""
 
     def __init__(self, distributed, *answers):
         self.distributed, self.answers = distributed, list(answers)

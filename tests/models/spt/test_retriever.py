@@ -46,7 +46,7 @@ CONTEXT = torch.tensor([[[2.0, 1.0], [0.0, -1.0]]])
     ],
 )
 def test_the_score_is_the_activated_cosine_of_the_means(activation, expected):
-    """Another activation or another beta ranks pair_labels, and so only the fusion loss would tell."""
+    """Another activation or another beta ranks the prompts in the same order: only the fusion loss would tell."""
     retriever = make(normalizer=None, score_activation=activation)
     assert not list(retriever.parameters())
     scores = retriever(PROMPTS, CONTEXT, everything(CONTEXT))

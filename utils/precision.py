@@ -1,0 +1,32 @@
+"""The precisions that a module can have, and which of them a device has."""
+
+from typing import Literal
+
+import torch
+
+from utils.errors import UserError
+
+Precision = Literal[16, 32, "bf16"]
+DTYPES = {32: torch.float32, 16: torch.float16, "bf16": torch.bfloat16}
+PRECISIONS = {32: "float32", 16: "float16", "bf16": "bfloat16"}
+
+
+def decide_precision(wanted: Precision, key: str) -> tuple[Precision, str | None]:
+    """The precision that this device has for the one wanted, and a sentence where it differs.
+
+    Args:
+        wanted: float32, float16 or bfloat16.
+        key: of the configuration that asks for it, for messages.
+
+    Raises:
+        UserError: bf16 on a device without it.
+    """
+    from deepspeed.accelerator import get_accelerator  # takes seconds, and only a run needs it
+
+    accelerator = get_accelerator()
+    name = accelerator.device_name()
+    if wanted == 16 and not accelerator.is_fp16_supported():
+        return "bf16", f"{key} 16 -> bf16: {name} has no fast float16 here"
+    if wanted == "bf16" and not accelerator.is_bf16_supported():
+        raise UserError(f"{key}: bf16 is not supported on {name}; use 32 or 16")
+    return wanted, None
