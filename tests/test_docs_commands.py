@@ -108,10 +108,6 @@ class StandIns:
         """Arguments are read, nothing is fetched: tests/dataset/test_download.py has a server."""
         return [*words, "--help"]
 
-    def collect(self, words: list[str]) -> list[str]:
-        """The tests are found, not run: that would be most of the suite within the suite."""
-        return [*words, "--collect-only"]
-
 
 KNOWN = {
     "train.py": "train",

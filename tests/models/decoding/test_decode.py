@@ -319,3 +319,14 @@ def test_noise_without_a_retriever_is_an_error(run_copy, distributed):
     with pytest.raises(UserError):
         decode_runs([run_copy], distributed, options)
     assert not list(run_copy.glob("evaluation_result*"))
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_a_run_without_a_retriever_decodes(make_config, distributed, prompts):
+    """With a single prompt there is nothing to draw: such a run was trained, and then ended in a traceback."""
+    config = make_config("opt", model={"K": prompts}, training={"skip_retrieval": True})
+    run = train(config, distributed, "alone")
+    decode_runs([run], distributed)
+    rows = json_rows(run / ROWS)
+    assert {row["prompt"] for row in rows} <= ({None} if prompts == 1 else {0, 1})
+    assert all(row["nll"] > 0 for row in rows)

@@ -84,3 +84,12 @@ def test_a_moved_run_finds_its_lm_beside_it(trained_run, lm_folder, tmp_path, di
     (run / "config.yml").write_text(config.replace(str(lm_folder("opt")), "my-lm"), encoding="utf-8")
     decode_runs([run], distributed)
     assert len(json_rows(run / ROWS)) == 28
+
+
+def test_the_batch_size_matters_where_rounding_does(run_copy, distributed):
+    """In bf16 another batch size may give other words: a result of one would pass for a result of the other."""
+    narrow = {"skip_exists": True, "assignments": ("model.load_bit=bf16",)}
+    decode_runs([run_copy], distributed, DecodeOptions(batch_size=4, **narrow))
+    decode_runs([run_copy], distributed, DecodeOptions(batch_size=4, **narrow))
+    with pytest.raises(UserError, match="another decoding .batch_size differ"):
+        decode_runs([run_copy], distributed, DecodeOptions(batch_size=8, **narrow))

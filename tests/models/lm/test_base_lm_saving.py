@@ -11,6 +11,7 @@ from models.registry import build_model, build_tokenizer
 from tests.conftest import FAMILIES
 from tests.helpers import train
 from trainer.checkpoints import save_trained
+from utils.errors import UserError
 
 INIT = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 300, "max_positions": 512}
 
@@ -75,3 +76,9 @@ def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, preci
     (name,) = [name for name in folders[2] if name.endswith(".safetensors")]
     kinds = {tensor.dtype for tensor in load_file(run / "model" / name).values()}
     assert kinds == {torch.float32 if precision == 32 else torch.bfloat16}
+
+
+def test_a_base_lm_is_not_a_starting_point_of_another(new_lm, distributed):
+    """`--ckpt_path` of such a run asked for tensors that it never has, as if its folder were damaged."""
+    with pytest.raises(UserError, match="--ckpt_path some/run: a base LM starts from scratch"):
+        train(new_lm("opt"), distributed, "again", ckpt_path="some/run")
