@@ -24,7 +24,7 @@ from utils.errors import UserError
 
 # in this order the run's name tells what the command line changed (docs/method.md, section 5)
 _LABELS = ("LR", "SLW", "CTRW", "NOISE", "PTRAIN")
-_TRAINED_WITH = ("model", "training", "dataset")  # sections whose flags train.py has
+_OF_OTHER_SCRIPTS = ("decoding", "chat")  # sections whose flags train.py has not
 
 
 def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag: "") -> Parser:

@@ -57,13 +57,13 @@ class Figure:
         Raises:
             ValueError: the row has no such number.
         """
-        if not isinstance(row.get(self.name), float):
-            numbers = sorted(name for name, value in row.items() if isinstance(value, float))
+        if not isinstance(row.get(self.name), (int, float)):
+            numbers = sorted(name for name, value in row.items() if isinstance(value, (int, float)))
             raise ValueError(
                 f"'{self.name}', which chooses the best checkpoint, is no number of the validation row; it has "
                 f"{', '.join(numbers)}"
             )
-        return row[self.name]
+        return float(row[self.name])
 
     def is_better(self, value: float, best: float | None) -> bool:
         """Whether `value` is better than the best so far; None: there is none yet."""

@@ -17,6 +17,9 @@ from utils.files import json_line, write_errors
 from utils.runs import METRICS
 
 
+_RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
+
+
 @dataclass
 class Tally:
     """Sums over batches, kept on the device: reading them is the only synchronisation.
@@ -67,25 +70,31 @@ class Tally:
             A row: examples, total and each loss (0 for one that no batch had anything to take a mean over), and
             what the reducers make of the diagnostics: numbers, or lists of them.
         """
-        sums = [*_sorted_values(self.losses), *_sorted_values(self.diagnostics)]
-        counts = [float(self.examples), *(float(self.counts[name]) for name in sorted(self.losses))]
-        device = sums[0].device if sums else distributed.device
+        device = next((value.device for value in self.losses.values()), distributed.device)
+        losses, diagnostics = (
+            _complete(sums, distributed, device) for sums in (self.losses, self.diagnostics)
+        )
+        counts = [float(self.examples), *(float(self.counts[name]) for name in losses)]
+        sums = [*losses.values(), *diagnostics.values()]
         packed = torch.tensor(counts, device=device, dtype=torch.float64)
         packed = distributed.sum(torch.cat([packed, *(part.flatten() for part in sums)])).cpu()
         counts, *parts = packed.split([len(counts), *(part.numel() for part in sums)])
         examples, *counts = counts.tolist()
-        losses = {
+        means = {
             name: part.item() / max(1.0, count)
-            for name, count, part in zip(sorted(self.losses), counts, parts, strict=False)
+            for name, count, part in zip(losses, counts, parts, strict=False)
         }
-        losses |= file_losses or {}
-        total = float(total_loss(losses)) if losses else math.nan
-        row = {"examples": int(examples), "total": total, **losses}
-        for name, part in zip(sorted(self.diagnostics), parts[len(self.losses) :], strict=True):
-            shaped = part.view(self.diagnostics[name].shape)
-            for figure, value in self.reducers[name](shaped, int(examples)).items():
-                if figure in row:
-                    raise ValueError(f"two figures of a row are called '{figure}'; one is of '{name}'")
+        means |= file_losses or {}
+        if not means:
+            raise ValueError("a module gives at least one loss by its name; `total` alone cannot be summed up")
+        row: dict[str, Any] = {"examples": int(examples), "total": float(total_loss(means))}
+        found = {**{name: {name: mean} for name, mean in means.items()}}
+        for name, part in zip(diagnostics, parts[len(losses) :], strict=True):
+            found[f"diagnostic {name}"] = self.reducers[name](part.view(diagnostics[name].shape), int(examples))
+        for source, figures in found.items():
+            for figure, value in figures.items():
+                if figure in row or figure in _RESERVED:
+                    raise ValueError(f"'{figure}' of '{source}' is the name of another figure of the row")
                 row[figure] = value
         return row
 
@@ -94,8 +103,17 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _sorted_values(sums: dict[str, Tensor]) -> list[Tensor]:
-    return [sums[name] for name in sorted(sums)]
+def _complete(
+    sums: dict[str, Tensor], distributed: DistributedContext, device: torch.device
+) -> dict[str, Tensor]:
+    """Sums by name, in one order on all ranks; zeros where only other ranks had anything to add."""
+    shapes: dict[str, torch.Size] = {}
+    for theirs in distributed.gather({name: value.shape for name, value in sums.items()}):
+        shapes |= theirs
+    return {
+        name: sums[name] if name in sums else torch.zeros(shapes[name], dtype=torch.float64, device=device)
+        for name in sorted(shapes)
+    }
 
 
 class RunLog:
