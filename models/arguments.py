@@ -39,7 +39,13 @@ def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag:
     for name in _TRAINED_WITH:
         add_section_flags(parser, _section(config, name), f"{name}.")
     parser.add_argument("--bf16", type=boolean, metavar="yes|no", help="yes: model.load_bit becomes bf16")
-    parser.add_argument("--tokenizer_parallel", type=boolean, default=True, metavar="yes|no", help="threads")
+    parser.add_argument(
+        "--tokenizer_parallel",
+        type=boolean,
+        default=True,
+        metavar="yes|no",
+        help="let the tokenizers library use threads of its own",
+    )
     parser.add_argument(
         "--do_test", type=boolean, default=False, metavar="yes|no", help="decode when trained"
     )

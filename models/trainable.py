@@ -24,12 +24,10 @@ class StepOutput(NamedTuple):
 
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
-    counts: dict[
-        str, int
-    ]  # what each loss is a mean over, such as the batch's target tokens, examples or pairs
-    diagnostics: dict[
-        str, Tensor
-    ] = {}  # sums over the batch's examples, of any shape; see `Trainable.reducers`
+    # what each loss is a mean over, such as the batch's target tokens, examples or pairs
+    counts: dict[str, int]
+    # sums over the batch's examples, of any shape; see `Trainable.reducers`
+    diagnostics: dict[str, Tensor] = {}
     per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -229,7 +230,7 @@ def _target_losses(
     model: ConversationModel,
     collator: Collator,
     targets: list[EncodedExample],
-    choice: Any,
+    choice: Tensor | None,
     distributed: DistributedContext,
 ) -> tuple[list[float], list[int]]:
     """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
