@@ -139,9 +139,8 @@ def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_pa
         "--set",
         f"model.model_name={lm_folder('opt')}",
     ]
-    args, config = read_train_arguments(
-        [*command, "--balance_weight=2"]
-    )  # the flag that its section declares
+    # the flag that its section declares
+    args, config = read_train_arguments([*command, "--balance_weight=2"])
     assert config.training.balance_weight == 2.0
     assert changes_in_name(args, type(config)) == [("BAL", 2.0)]
     assert load_config(with_it / "config.yml").training.balance_weight == 5.0

@@ -37,7 +37,7 @@ class DecodingSettings(Section):
     """n-grams of this size come once in a reply at most; 0 for no such rule"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """One way of choosing tokens at a time, and no setting that would do nothing."""
+        """Sampling excludes beams; temperature, top_k and top_p need sampling."""
         drawing = self.temperature != 1 or self.top_k != 0 or self.top_p != 1
         return [
             (
