@@ -126,7 +126,7 @@ def test_batch_sizes_count_examples():
 
 
 def test_the_loader_gives_every_example_once(make_config, examples):
-    """The way from a configuration to batches: all examples, in batches of the configured size."""
+    """An example lost between the file and the batches is never trained on, and no figure shows it."""
     config = make_config(training={"batch_size": 8})
     loader = make_loader(config.dataset.train, load_tokenizer(config.model), config, train=True)
     batches = list(loader)
