@@ -80,7 +80,7 @@ def test_the_whole_history_reaches_the_model(talk, model, monkeypatch):
 
 
 def test_decoding_settings_are_the_papers(talk, monkeypatch):
-    """Other defaults than the release's (10 beams, no 4-gram twice, 32 new tokens) let a run reply unlike the authors' chat."""
+    """Other defaults than the release's (10 beams, 32 tokens) let a run reply unlike the authors' chat."""
     calls = []
 
     def generate(model, batch, scores, choice, settings, seed):
