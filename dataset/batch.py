@@ -40,9 +40,8 @@ class Batch:
     target_ids: Tensor  # [N] int64: the token to predict; eos where the row continues with the next turn
     target_examples: Tensor  # [N] int64, ascending: the example that it belongs to
     query: Query
-    pair_labels: (
-        Tensor  # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
-    )
+    # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
+    pair_labels: Tensor
     indices: Tensor  # [B] int64: places of the examples in their file
 
     @property

@@ -68,6 +68,12 @@ class ExampleEncoder:
         self.eos = int(tokenizer.eos_token_id)
         self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         self.pad = self.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        limited = max_tokens is not None and max_tokens < config.dataset.max_token_length
+        self.remedy = (
+            "the LM has no more positions: shorten the line, or ask for fewer new tokens"
+            if limited
+            else "raise dataset.max_token_length, or shorten the line"
+        )
         self.max_tokens = min(config.dataset.max_token_length, max_tokens or config.dataset.max_token_length)
         self.max_turns = config.dataset.max_context_turns
         self.freeze_persona = config.training.freeze_persona or response_only
@@ -115,8 +121,7 @@ class ExampleEncoder:
             if drop >= self._turns(example):
                 raise UserError(
                     f"{example.where}: persona and last turn alone are {self._length(encoding, with_response)} "
-                    f"tokens, more than the {self.max_tokens} that fit; raise dataset.max_token_length, or "
-                    "shorten the line"
+                    f"tokens, more than the {self.max_tokens} that fit; {self.remedy}"
                 )
             text = self._text(example, with_response, drop)
             encoding = self.tokenizer.encode(text.body, add_special_tokens=False)

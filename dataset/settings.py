@@ -45,7 +45,7 @@ class LoadingSettings(Section):
     """keep the context's tokens out of the LM loss"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """A shared row has one loss per token."""
+        """Shared rows need persona and context out of the LM loss: it would count their tokens once per example."""
         return [
             (
                 self.rows == "dialogue" and not (self.freeze_persona and self.freeze_context),

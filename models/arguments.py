@@ -36,10 +36,16 @@ def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag:
     """
     parser = Parser("Train a model on dialogues.", hint=hint)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration")
-    for name in _TRAINED_WITH:
+    for name in _sections(config):
         add_section_flags(parser, _section(config, name), f"{name}.")
     parser.add_argument("--bf16", type=boolean, metavar="yes|no", help="yes: model.load_bit becomes bf16")
-    parser.add_argument("--tokenizer_parallel", type=boolean, default=True, metavar="yes|no", help="threads")
+    parser.add_argument(
+        "--tokenizer_parallel",
+        type=boolean,
+        default=True,
+        metavar="yes|no",
+        help="let the tokenizers library use threads of its own",
+    )
     parser.add_argument(
         "--do_test", type=boolean, default=False, metavar="yes|no", help="decode when trained"
     )
@@ -86,7 +92,7 @@ def _types_with_flag(asked: str, flag: str) -> str:
     found = []
     for name in MODEL_TYPES:
         config = model_type(name).config_class()
-        flags = [key.flag.name for part in _TRAINED_WITH for key in flagged_keys(_section(config, part))]
+        flags = [key.flag.name for part in _sections(config) for key in flagged_keys(_section(config, part))]
         if flag.removeprefix("--") in flags:
             found.append(name)
     return f": model_type {asked} has no such flag; it is one of {', '.join(found)}" if found else ""
@@ -95,7 +101,7 @@ def _types_with_flag(asked: str, flag: str) -> str:
 def train_flags(args: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
     """The settings that train.py's flags give, as sections of the configuration."""
     given: dict[str, Any] = {"model.load_bit": "bf16"} if args.bf16 else {}
-    for name in _TRAINED_WITH:
+    for name in _sections(config):
         given |= given_flags(args, _section(config, name), f"{name}.")
     return nested(given)
 
@@ -103,7 +109,7 @@ def train_flags(args: argparse.Namespace, config: type[Config]) -> dict[str, Any
 def changes_in_name(args: argparse.Namespace, config: type[Config]) -> list[tuple[str, Any]]:
     """What the command line changed, as it stands in the run's name (docs/method.md, section 5)."""
     found = {}
-    for name in _TRAINED_WITH:
+    for name in _sections(config):
         for key, field, flag in flagged_keys(_section(config, name), f"{name}."):
             value = getattr(args, key)
             whole = flag.label == "PTRAIN" and value == field.default
@@ -116,6 +122,11 @@ def changes_in_name(args: argparse.Namespace, config: type[Config]) -> list[tupl
         default = _section(config, "training").model_fields["warmup_ratio"].default
         changes.append(("WP", f"{kind}@{default if ratio is None else ratio}"))
     return changes
+
+
+def _sections(config: type[Config]) -> list[str]:
+    fields = config.model_fields.items()
+    return [name for name, field in fields if section_of(field) and name not in _OF_OTHER_SCRIPTS]
 
 
 def _section(config: type[Config], name: str) -> type[Section]:

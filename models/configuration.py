@@ -69,7 +69,9 @@ def build_config(layers: Sequence[Layer]) -> Config:
         UserError: an unknown model type or key, a wrong type, a contradiction.
     """
     name = type_name(layers)
-    return validated(layers, model_type(name).config_class(), f"model_type {name}", partial(_owners, name))
+    return validated(
+        layers, model_type(name).config_class(), f"model_type {name}", partial(_types_with_key, name)
+    )
 
 
 def type_name(layers: Sequence[Layer]) -> str:
@@ -94,23 +96,16 @@ def _names_type(layer: Mapping[str, Any]) -> bool:
     return isinstance(model, Mapping) and "model_type" in model
 
 
-def _owners(asked: str, key: str) -> str:
+def _types_with_key(asked: str, key: str) -> str:
     """Which model types have a key that the one asked for has not."""
-    owners = [name for name in MODEL_TYPES if key in _keys(model_type(name).config_class())]
-    return f": model_type {asked} has no such key; it is one of {', '.join(owners)}" if owners else ""
+    types = [name for name in MODEL_TYPES if key in _keys(model_type(name).config_class())]
+    return f": model_type {asked} has no such key; it is one of {', '.join(types)}" if types else ""
 
 
 def _keys(section: type[Section]) -> set[str]:
     """Every key of a section as `section.key`, and the sections themselves."""
     keys = {key for key, _ in keys_of(section)}
     return keys | {key[:end] for key in keys for end in range(len(key)) if key[end] == "."}
-
-
-def _paths(content: Mapping[str, Any], prefix: str = "") -> set[str]:
-    """The keys of nested content, in the same way."""
-    paths = {prefix + key for key in content}
-    inner = {key: value for key, value in content.items() if isinstance(value, Mapping)}
-    return paths.union(*(_paths(value, f"{prefix}{key}.") for key, value in inner.items()))
 
 
 def _without(content: Mapping[str, Any], dropped: set[str], prefix: str = "") -> dict[str, Any]:

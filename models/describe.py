@@ -13,6 +13,7 @@ from models.settings import Config
 from utils.config.flags import Parser, shown_default
 from utils.config.schema import flag_of, keys_of
 from utils.errors import run_main
+from utils.files import write_whole
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 _LAYERS = """\
@@ -143,7 +144,7 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def main() -> None:
     """Write the page."""
-    PAGE.write_text(configuration_page(), encoding="utf-8")
+    write_whole(PAGE, configuration_page())
     print(f"written: {PAGE}")
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from utils.errors import UserError, nearest
 
-if (
-    TYPE_CHECKING
-):  # a name that is wrong is told before torch and transformers are imported, which takes seconds
+# a name that is wrong is told before torch and transformers are imported, which takes seconds
+if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from models.conversation import ConversationModel

@@ -47,7 +47,7 @@ class PretrainedSettings(LMSettings):
         return self.model_name
 
     def rules(self) -> list[tuple[bool, str]]:
-        """There is no default LM."""
+        """The base LM is named: there is no default."""
         return [
             (not self.model_name, "model.model_name is missing: a Hugging Face name or a local folder"),
         ]
@@ -79,7 +79,7 @@ class OptimisationSettings(Section):
     """share of all steps that is warm-up"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """A warm-up goes up."""
+        """The warm-up starts no higher than the learning rate that it rises to."""
         return [
             (
                 self.warmup_type is not None and self.warmup_min > self.learning_rate,
@@ -107,7 +107,7 @@ class Config(Section):
     """how the chat replies"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """The release's retriever reads padding."""
+        """Rows are not shared with the release's retriever, which reads the padding of each example's own row."""
         return [
             (
                 self.model.released and self.training.rows == "dialogue",

@@ -24,13 +24,11 @@ class StepOutput(NamedTuple):
 
     total: Tensor  # scalar
     losses: dict[str, Tensor]  # scalars
-    counts: dict[
-        str, int
-    ]  # what each loss is a mean over, such as the batch's target tokens, examples or pairs
-    diagnostics: dict[
-        str, Tensor
-    ] = {}  # sums over the batch's examples, of any shape; see `Trainable.reducers`
-    per_example: Tensor | None = None  # [B, *] what `file_losses` asks of every example
+    # what each loss is a mean over, such as the batch's target tokens, examples or pairs
+    counts: dict[str, int]
+    # sums over the batch's examples, of any shape; see `Trainable.reducers`
+    diagnostics: dict[str, Tensor] = {}
+    per_example: Tensor | None = None  # [B, F] what `file_losses` asks of every example
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Trainable(nn.Module, ABC):
         """Losses of a validation file that depend on which examples are looked at together.
 
         Args:
-            outputs: [n, *] the `StepOutput.per_example` of the whole file, in its order.
+            outputs: [n, F] the `StepOutput.per_example` of the whole file, in its order.
             examples: the loader's data set, n examples.
         """
         return {}

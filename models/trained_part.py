@@ -34,7 +34,7 @@ def write_trained(folder: Path, state: dict[str, Tensor], metadata: Mapping[str,
     Raises:
         UserError: one of the files cannot be written; earlier ones are as they were.
     """
-    # the metadata is the mark: weights of one step never lie beside what is said of another
+    # the metadata is written last: weights of one step never lie beside what is said of another
     write_together(folder, {TRAINED: partial(save_file, state), METADATA: to_json(metadata, indent=2) + "\n"})
 
 

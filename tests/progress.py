@@ -66,9 +66,8 @@ def run_while_it_moves(
 
 def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float) -> bool:
     """Wait for the end; False when nothing moved for `still` seconds before it."""
-    enough = (
-        WORK * still * os.sysconf("SC_CLK_TCK")
-    )  # ticks; also a process that ended, with its share, is a move
+    # ticks; also a process that ended, with its share, is a move
+    enough = WORK * still * os.sysconf("SC_CLK_TCK")
     seen, written, since = _ticks(process.pid), 0, time.monotonic()
     while True:
         try:

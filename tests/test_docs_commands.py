@@ -105,7 +105,7 @@ class StandIns:
         return [*words, "--collect-only"]
 
     def help(self, words: list[str]) -> list[str]:
-        """Arguments are read, nothing is fetched: tests/dataset/test_download.py has a server."""
+        """Arguments are read, nothing is fetched: tests/dataset/convai2/test_download.py has a server."""
         return [*words, "--help"]
 
 

@@ -4,6 +4,7 @@ Each test takes the code from the document, puts it into a module outside the pr
 """
 
 import importlib.util
+import math
 import subprocess
 import sys
 
@@ -113,7 +114,11 @@ def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_pa
 
     scores = torch.tensor([[0.0, 0.0], [0.0, 0.0]])
     assert module.balance_loss(scores).item() == pytest.approx(0.0, abs=1e-7)
-    assert module.balance_loss(scores + torch.tensor([[100.0], [0.0]])).isnan().item() is False
+    underflown = torch.tensor([[110.0, 110.0], [0.0, 0.0]], requires_grad=True)  # a share is 0 in float32
+    loss = module.balance_loss(underflown)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2))
+    assert underflown.grad.isfinite().all()
 
     with_it, without = (
         train(
@@ -139,9 +144,8 @@ def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_pa
         "--set",
         f"model.model_name={lm_folder('opt')}",
     ]
-    args, config = read_train_arguments(
-        [*command, "--balance_weight=2"]
-    )  # the flag that its section declares
+    # the flag that its section declares
+    args, config = read_train_arguments([*command, "--balance_weight=2"])
     assert config.training.balance_weight == 2.0
     assert changes_in_name(args, type(config)) == [("BAL", 2.0)]
     assert load_config(with_it / "config.yml").training.balance_weight == 5.0
@@ -174,6 +178,12 @@ def test_a_reader(from_document, data, make_config, distributed, tmp_path):
     """A reader that training asks and decoding does not would give replies to other examples than were trained on."""
     module = from_document("### A reader", "tab_separated")
     register_reader("tab_separated", module.read_tab_separated)
+    for text, number in (("persona\ti ski\n\npartner\thi\nself\thi\n", 2), ("persona\ti ski\n", 2)):
+        (tmp_path / "lost.tsv").write_text(
+            text, encoding="utf-8"
+        )  # a persona of the next dialogue, or of none
+        with pytest.raises(UserError, match=rf"lost\.tsv:{number}: .* a persona and no utterance"):
+            module.read_tab_separated(tmp_path / "lost.tsv")
     files = {}
     for name, path in data.items():
         files[name] = str(tmp_path / f"{name}.tsv")

@@ -122,10 +122,8 @@ def _keys_of_class(kind: type[BaseModel]) -> Keys:
     """The fields of a pydantic class by name and alias; a field that is a class itself opens a section."""
     keys: Keys = {}
     for name, field in kind.model_fields.items():
-        choices = (
-            field.annotation,
-            *typing.get_args(field.annotation),
-        )  # Optional[X] has X among its choices
+        # Optional[X] has X among its choices
+        choices = (field.annotation, *typing.get_args(field.annotation))
         section = next(
             (choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)), None
         )

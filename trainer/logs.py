@@ -1,6 +1,5 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from models.trainable import Reducer, StepOutput
 from utils.distributed import DistributedContext
 from utils.files import json_line, write_errors
 from utils.runs import METRICS
-
 
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
 
@@ -86,11 +84,15 @@ class Tally:
         }
         means |= file_losses or {}
         if not means:
-            raise ValueError("a module gives at least one loss by its name; `total` alone cannot be summed up")
+            raise ValueError(
+                "a module gives at least one loss by its name; `total` alone cannot be summed up"
+            )
         row: dict[str, Any] = {"examples": int(examples), "total": float(total_loss(means))}
-        found = {**{name: {name: mean} for name, mean in means.items()}}
+        found: dict[str, dict[str, Any]] = {name: {name: mean} for name, mean in means.items()}
         for name, part in zip(diagnostics, parts[len(losses) :], strict=True):
-            found[f"diagnostic {name}"] = self.reducers[name](part.view(diagnostics[name].shape), int(examples))
+            found[f"diagnostic {name}"] = self.reducers[name](
+                part.view(diagnostics[name].shape), int(examples)
+            )
         for source, figures in found.items():
             for figure, value in figures.items():
                 if figure in row or figure in _RESERVED:

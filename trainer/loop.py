@@ -84,8 +84,8 @@ class Trainer:
                 # the batches of this optimiser step; the epoch's last step may have fewer
                 first = number - number % accumulation
                 in_step = min(accumulation, batches - first)
-                steps = number + 1 == first + in_step
-                self.engine.set_gradient_accumulation_boundary(steps)
+                is_update = number + 1 == first + in_step
+                self.engine.set_gradient_accumulation_boundary(is_update)
                 output = self.engine(batch.to(self.distributed.device), progress)
                 self.engine.backward(output.total / in_step, scale_wrt_gas=False)
                 rates = self._learning_rates()
@@ -95,8 +95,8 @@ class Trainer:
                 recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
-                if steps and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
-                    started = self._report("train", recent, bar, started, epoch, rates)
+                if is_update and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
+                    started = self._report(recent, bar, started, epoch, rates)
                     recent = Tally(self.module.reducers)
         self._stop_without_updates()
         row = whole.read(self.distributed, self.module.total_loss)
@@ -110,7 +110,6 @@ class Trainer:
 
     def _report(
         self,
-        phase: str,
         tally: Tally,
         bar: "tqdm[Any]",
         started: float,
@@ -124,7 +123,7 @@ class Trainer:
         row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
         self._stop_at_nan(row)
-        self.log.write(phase, self.steps, {"epoch": epoch, **row})
+        self.log.write("train", self.steps, {"epoch": epoch, **row})
         return now
 
     def _validate(self, epoch: int) -> dict[str, Any]:
@@ -154,7 +153,7 @@ class Trainer:
         if bad:
             raise UserError(
                 f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
-                f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+                f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or a wider precision"
             )
 
     def _stop_without_updates(self) -> None:
@@ -162,7 +161,7 @@ class Trainer:
         if 0 < self.steps <= self.engine.skipped_steps:
             raise UserError(
                 f"all {self.steps} updates were skipped: their gradients are not finite in float16. Try a lower --lr, "
-                "or model.load_bit 32 or bf16"
+                "or float32 or bfloat16"
             )
 
     def _say_epoch(self, phase: str, epoch: int, row: dict[str, Any]) -> None:

@@ -35,9 +35,8 @@ def make_scheduler(
         return None
     warmup = round(training.warmup_ratio * total_steps)  # W
     low, high = training.warmup_min, training.learning_rate
-    shares = [
-        group["lr"] / high for group in optimizer.param_groups
-    ]  # 1 for a group without a rate of its own
+    # 1 for a group without a rate of its own
+    shares = [group["lr"] / high for group in optimizer.param_groups]
     lows, highs = [low * share for share in shares], [group["lr"] for group in optimizer.param_groups]
     tested = [max(low, high / 100) * share for share in shares]
     left_out = 1 if low == 0 or warmup == 0 else 0  # the step at learning rate 0

@@ -55,17 +55,17 @@ class FileOutputs:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.rows: Tensor | None = None  # [n, * + 1]; the last column counts how often the example came
+        self.rows: Tensor | None = None  # [n, F + 1]; the last column counts how often the example came
 
     def add(self, indices: Tensor, values: Tensor) -> None:
-        """Add examples [B] with their vectors [B, *]; B may be 0."""
+        """Add examples [B] with their vectors [B, F]; B may be 0."""
         if self.rows is None:
             self.rows = values.new_zeros(self.size, values.shape[1] + 1, dtype=torch.float32)
         ones = values.new_ones(len(values), 1)
         self.rows.index_add_(0, indices.to(values.device), torch.cat([values, ones], dim=1).float())
 
     def read(self, distributed: DistributedContext) -> Tensor | None:
-        """The vectors [n, *] in the order of the file, on every rank; None when nothing was ever added.
+        """The vectors [n, F] in the order of the file, on every rank; None when nothing was ever added.
 
         Raises:
             RuntimeError: an example came twice, or never: a loss of the file would be another file's.

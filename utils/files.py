@@ -42,18 +42,18 @@ def write_whole(path: Path, content: Content) -> None:
 def write_together(folder: Path, contents: Mapping[str, Content]) -> None:
     """Write files that belong together, so that no crash leaves new ones beside old ones.
 
-    The last one is the mark by which a reader knows that the others are of one kind: it goes away before the
-    others change, and comes back last. Two writers take turns.
+    The last one is removed before the others change, and written last: where it is there, all are of one write.
+    Two writers take turns.
 
     Args:
         folder: where all of them lie.
         contents: by file name.
 
     Raises:
-        UserError: one of them cannot be written. What was there is as it was, or lacks its mark.
+        UserError: one of them cannot be written. What was there is as it was, or lacks the last one.
     """
     paths = [folder / name for name in contents]
-    *others, mark = paths
+    *others, last = paths
     parts: dict[Path, Path] = {}
     try:
         for path, content in zip(paths, contents.values(), strict=True):
@@ -62,15 +62,15 @@ def write_together(folder: Path, contents: Mapping[str, Content]) -> None:
                 _fill(part, content)
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "a folder has its name")
-        with write_errors(mark), _locked(folder) as descriptor:
+        with write_errors(last), _locked(folder) as descriptor:
             if others:
-                mark.unlink(missing_ok=True)
+                last.unlink(missing_ok=True)
                 _sync_folder(descriptor)
             for path in others:
                 os.replace(parts[path], path)
             if others:
                 _sync_folder(descriptor)
-            os.replace(parts[mark], mark)
+            os.replace(parts[last], last)
             _sync_folder(descriptor)
     finally:
         for part in parts.values():
@@ -264,9 +264,8 @@ def _locked(folder: Path) -> Iterator[int]:
     """An open descriptor of a folder, which one writer at a time holds."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(
-            OSError
-        ):  # some network file systems lock no folder: writers do not take turns
+        # some network file systems lock no folder: writers do not take turns
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

@@ -35,14 +35,14 @@ def distributed_context(local_rank: int = -1) -> Iterator[DistributedContext]:
         finally:
             end_distributed()
         return
-    watch = Watch(distributed.rank, distributed.size)
-    watch.start()
+    thread = LivenessThread(distributed.rank, distributed.size)
+    thread.start()
     try:
         yield distributed
     except BaseException as error:
-        watch.fail(error)
+        thread.fail(error)
         raise  # without leaving the group, which would wait for work that cannot end
-    watch.leave()
+    thread.leave()
     end_distributed()
 
 
@@ -73,7 +73,7 @@ def reason_of(error: BaseException) -> str:
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
 
 
-class Watch(threading.Thread):
+class LivenessThread(threading.Thread):
     """Ends this process when another rank has failed or is gone.
 
     Args:

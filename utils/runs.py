@@ -24,7 +24,12 @@ def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_na
         config_path: the YAML file.
         changed: pairs of label and value, in the order of the name; None values are left out.
         exp_name: replaces the file stem.
+
+    Raises:
+        UserError: `exp_name` is a path.
     """
+    if exp_name and Path(exp_name).name != exp_name:
+        raise UserError(f"--exp_name {shown(exp_name)}: a name without a path; --log_dir says where runs lie")
     parts = [exp_name or Path(config_path).stem]
     return "_".join(parts + [f"{label}={value}" for label, value in changed if value is not None])
 

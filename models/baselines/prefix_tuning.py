@@ -21,7 +21,7 @@ class PrefixTuningSettings(PretrainedSettings):
     """sizes of the prefix"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """Recomputed layers have no cache."""
+        """No gradient checkpointing: recomputed layers have no cache, which the prefix is put into."""
         return [
             (
                 self.gradient_checkpointing,

@@ -27,7 +27,7 @@ def decode_parser() -> Parser:
     parser.add_argument("--batch_size", type=positive, default=16, help="examples per batch")
     parser.add_argument("--valid_path", metavar="FILE", help="dialogues to decode instead of the run's own")
     parser.add_argument(
-        "--skip_exists", type=boolean, default=True, metavar="yes|no", help="leave finished runs"
+        "--skip_exists", type=boolean, default=True, metavar="yes|no", help="keep results that are there"
     )
     parser.add_argument(
         "--selection_noise", type=finite, default=0.0, help="noise on the scores before the choice"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -51,6 +52,7 @@ class DecodeOptions:
         """What the replies depend on beside the run itself, for the result file."""
         return {
             **config.decoding.model_dump(),
+            **_text_settings(config),
             "selection_noise": self.selection_noise,
             "seed": self.seed,
             "load_bit": config.model.load_bit,
@@ -58,6 +60,12 @@ class DecodeOptions:
             "valid": config.dataset.valid,
             "valid_sha256": file_sha256(config.dataset.valid),
         }
+
+
+def _text_settings(config: Config) -> dict[str, Any]:
+    """What decides the text that is replied to, beside the validation file."""
+    texts = config.dataset.model_dump(include={"format", "max_context_turns", "max_token_length"})
+    return {**texts, "fidelity": config.model.fidelity}
 
 
 def decode_runs(
@@ -123,7 +131,8 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     config, _ = _config(run, options)
     wanted = options.described(config)
     # a setting that the file does not name is younger than the file, and had its default's effect
-    found = DecodingSettings().model_dump() | decoding_of(text_path)
+    own = _text_settings(read_run_config(run))
+    found = DecodingSettings().model_dump() | own | decoding_of(text_path)
     # batch size and the file's name change no reply in float32; in narrower precisions the batch size may
     unimportant = {"valid", "batch_size"} if config.model.load_bit == 32 else {"valid"}
     differing = [
@@ -228,7 +237,7 @@ def _target_losses(
     model: ConversationModel,
     collator: Collator,
     targets: list[EncodedExample],
-    choice: Any,
+    choice: Tensor | None,
     distributed: DistributedContext,
 ) -> tuple[list[float], list[int]]:
     """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""

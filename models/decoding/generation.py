@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -136,16 +137,17 @@ def choose_prompts(
     if scores is not None:
         drawn = None
         if noise:
-            drawn = (
-                noise * _per_example(batch, lambda draw: draw.standard_normal(len(scores)), seed).T
-            )  # [K, B]
+            # [K, B]
+            drawn = noise * _per_example(batch, lambda draw: draw.standard_normal(len(scores)), seed).T
         return scores, pick_prompts(scores, drawn)
     if model.num_prompts > 1:
         return None, _per_example(batch, lambda draw: draw.integers(model.num_prompts), seed)
     return None, None
 
 
-def _per_example(batch: InferenceBatch, draw: Any, seed: int) -> Tensor:
+def _per_example(
+    batch: InferenceBatch, draw: Callable[[np.random.Generator], ArrayLike], seed: int
+) -> Tensor:
     """`draw(generator)` for each example, from a generator of its own: [B, ...] on the batch's device."""
     drawn = [draw(np.random.default_rng([seed, index])) for index in batch.indices.tolist()]
     return torch.from_numpy(np.stack(drawn)).to(batch.indices.device)
@@ -223,7 +225,7 @@ def generate_replies(
 def _check_steps(steps: int, new_tokens: int, settings: DecodingSettings) -> None:
     """Each new token is one step of the LM; with beams the best one may be shorter than the number of steps.
 
-    Releases of transformers before 5.4 count cached positions otherwise and give other words without an error.
+    Releases of transformers before 5.5 count cached positions otherwise and give other words without an error.
     """
     right = steps == new_tokens if settings.num_beams == 1 else new_tokens <= steps <= settings.max_new_tokens
     if not right:

@@ -9,6 +9,9 @@ from utils.config.schema import Flag, Positive, Section
 SEED = 3407  # of what is drawn, as in the release
 
 
+Beams = Annotated[int, Field(ge=1, le=1000)]  # each is one more text in memory
+
+
 class DecodingSettings(Section):
     """How replies are generated; the defaults are those of the release's test.py (docs/method.md, section 6).
 
@@ -21,7 +24,7 @@ class DecodingSettings(Section):
 
     max_new_tokens: Annotated[Positive, Flag("max_new_tokens")] = 32
     """tokens of a reply, at most"""
-    num_beams: Annotated[Positive, Flag("num_beams")] = 1
+    num_beams: Annotated[Beams, Flag("num_beams")] = 1
     """beams of the search; 1 is greedy decoding, or sampling with do_sample"""
     do_sample: Annotated[bool, Flag("do_sample")] = False
     """draw each token from the LM's distribution instead of taking the likeliest"""
@@ -37,7 +40,7 @@ class DecodingSettings(Section):
     """n-grams of this size come once in a reply at most; 0 for no such rule"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """One way of choosing tokens at a time, and no setting that would do nothing."""
+        """Sampling excludes beams; temperature, top_k and top_p need sampling."""
         drawing = self.temperature != 1 or self.top_k != 0 or self.top_p != 1
         return [
             (
@@ -57,7 +60,7 @@ class ChatSettings(DecodingSettings):
 
     name: ClassVar[str] = "chat"
 
-    num_beams: Annotated[Positive, Flag("num_beams")] = 10
+    num_beams: Annotated[Beams, Flag("num_beams")] = 10
     """beams of the search; 1 is greedy decoding, or sampling with do_sample"""
     no_repeat_ngram_size: Annotated[int, Field(ge=0), Flag("no_repeat_ngram_size")] = 4
     """n-grams of this size come once in a reply at most; 0 for no such rule"""

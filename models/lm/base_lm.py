@@ -54,7 +54,7 @@ class InitSettings(Section):
     """longest input in tokens, soft prompt included"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """Heads of one size."""
+        """The width is a multiple of the number of heads."""
         return [
             (
                 self.hidden_size % self.num_heads != 0,
@@ -77,7 +77,7 @@ class BaseLMConfig(Config):
     """the model"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """The run folder is where the LM is kept."""
+        """The checkpoint is saved: the LM is kept nowhere else."""
         return [(not self.training.save_model, "training.save_model: false would throw the new LM away")]
 
 

@@ -110,9 +110,8 @@ class LanguageModel(nn.Module):
         All positions are kept, also in layers that attend to a window only: a shorter text that uses the row
         needs the window before its own end.
         """
-        cache = (
-            DynamicCache() if cache is None else cache
-        )  # without the LM's config: no layer drops positions
+        # without the LM's config: no layer drops positions
+        cache = DynamicCache() if cache is None else cache
         self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
         return cache
 

@@ -53,7 +53,6 @@ def from_released(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         shapes = sorted({tuple(prompt.shape) for prompt in prompts.values()})
         if len(shapes) > 1:
             raise UserError(f"{source}: soft prompts of different shapes: {shown(shapes)}")
-        renamed["soft_prompts.weight"] = torch.stack(
-            [prompts[index] for index in sorted(prompts)]
-        )  # [K, V, D]
+        # [K, V, D]
+        renamed["soft_prompts.weight"] = torch.stack([prompts[index] for index in sorted(prompts)])
     return renamed

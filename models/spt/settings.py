@@ -29,7 +29,7 @@ class PromptStartSettings(Section):
     """the text of `prompt_init: text`, repeated or cut to V tokens; prompts 1.. get noise of 0.5 embedding stds"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """A text to start from."""
+        """`prompt_init: text` needs `prompt_init_text`."""
         return [
             (
                 self.prompt_init == "text" and not self.prompt_init_text,
@@ -79,7 +79,7 @@ class LLMLossSettings(Section):
     """upper end of the clamp"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """A clamp has a lower and an upper end."""
+        """`annealing_min` is at most `annealing_max`."""
         return [
             (
                 self.annealing_min > self.annealing_max,
@@ -134,7 +134,7 @@ class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedS
     """sizes of a soft prompt"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """What fits any memory."""
+        """K x V is limited, so that a mistyped size is an error before memory is taken for it."""
         return [
             (
                 self.K * self.peft_config.num_virtual_tokens > _MOST_VIRTUAL_TOKENS,
@@ -160,7 +160,7 @@ class SelectiveTrainingSettings(
     """train the LM's own parameters too"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """Something to learn from, losses that were registered included."""
+        """At least one loss is on, registered losses included."""
         from models.spt.terms import active_losses
 
         disabled = (

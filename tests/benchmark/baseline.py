@@ -32,9 +32,8 @@ def step_losses(model: SelectivePromptTuning, batch: Batch, padded: int) -> tupl
     logits, row_losses, token_means = [], [], []
     for prompt in model.soft_prompts.weight:  # [V, D]
         embeddings = torch.cat([prompt.expand(rows, -1, -1), model.lm.embed(ids)], dim=1)
-        logits.append(
-            lm.lm_head(_checkpointed(lm, embeddings))[:, len(prompt) :].float()
-        )  # [R, padded, Vocab]
+        # [R, padded, Vocab]
+        logits.append(lm.lm_head(_checkpointed(lm, embeddings))[:, len(prompt) :].float())
         losses = _token_losses(logits[-1], labels)
         token_means.append(losses.sum() / counts.sum())
         row_losses.append(losses.sum(dim=1) / counts)

@@ -142,7 +142,7 @@ def test_only_a_prefix_of_the_same_dialogue_shares(other, shares):
 
 
 def test_rows_are_not_shared_unless_asked():
-    """`rows: example` gives every example a row of its own."""
+    """A row that two examples share by default would change the results of every run that asked for `rows: example`."""
     assert assign_rows([one.ids[:-1] for one in (SHORT, LONG, SHORT)], range(3))[0] == [1, 0, 2]
 
 
@@ -167,7 +167,7 @@ def test_the_query_of_an_example_is_the_same_in_both_batches(encode):
 
 
 def test_the_released_query_pads_as_the_release(encode):
-    """Right to max_token_length in training, left to the longest at inference, padding counted."""
+    """The released retriever reads the padding: another width or side gives other scores than the authors'."""
     sections = {"model": {"fidelity": "released_code"}, "dataset": {"max_token_length": 200}}
     encoder, config, training = encode(**sections)
     collator = make_collator(encoder, config)
@@ -189,7 +189,10 @@ def test_the_released_query_pads_as_the_release(encode):
 
 @pytest.mark.parametrize("released", [False, True])
 def test_pad_that_is_eos(encode, released):
-    """`paper` trains eos also where it pads; `released_code` hides it, as its mask by pad id does."""
+    """A target masked by the pad id loses its eos where both are one token: the LM never learns to end a reply.
+
+    `released_code` does just that, as the release does.
+    """
     encoder, config, encoded = encode(model={"fidelity": "released_code" if released else "paper"})
     encoder.pad = encoder.eos  # as with a tokenizer that has no pad token
     batch = make_collator(encoder, config).train(encoded[:4])
@@ -210,7 +213,7 @@ def test_inference_batches_pad_left(encode):
 
 
 def test_pairs_come_in_the_order_of_the_loss(encode):
-    """One label per pair i < j of the batch's personas; none where no loss asks for them."""
+    """A label on another pair pulls apart what should be close; one that no loss asks for costs a BLEU per pair."""
     encoder, config, encoded = encode()
     batch = make_collator(encoder, config).train([encoded[0], encoded[1], encoded[-1]])
     assert batch.pair_labels.tolist() == [1.0, -1.0, -1.0]
@@ -222,7 +225,7 @@ def test_pairs_come_in_the_order_of_the_loss(encode):
 
 
 def test_decoding_never_shares_rows(encode):
-    """Each example is decoded after its own chosen prompt."""
+    """A row has one prompt in front: examples that share it would be decoded after the prompt chosen for another."""
     encoder, config, _ = encode(training={"rows": "dialogue"})
     assert make_collator(encoder, config).share_rows
     assert not make_collator(encoder, config, decoding=True).share_rows

@@ -66,7 +66,7 @@ def test_spt_reads_every_persona_line_of_the_file(path):
     [MIXED, MIXED.replace("your", "partner's"), "1 hi\thello\n2 you ?\tfine\t\tbad|fine\n"],
     ids=["mixed", "other", "none"],
 )
-def test_spt_reads_every_kind_of_file_alike(tmp_path, content):
+def test_spt_reads_every_kind_of_file_the_same_way(tmp_path, content):
     """Persona lines that are sorted by speaker, or of `self` alone, are another text than the file's."""
     path = tmp_path / "d.txt"
     path.write_text(content, encoding="utf-8")

@@ -161,7 +161,7 @@ def test_pad_that_is_eos_is_still_trained(make_encoder, load_tokenizer, examples
 
 
 def test_no_bos_token(make_encoder, load_tokenizer, examples):
-    """Some LMs have no bos token: the text begins at once, and no border moves."""
+    """A border that counts a bos that is not there trains on a token of the prompt, and loses one of the reply."""
     encoder = make_encoder(load_tokenizer("metaspace", bos_token=None))
     assert encoder.bos == []
     training, inference = _both(encoder, examples[1])

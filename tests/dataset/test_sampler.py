@@ -1,5 +1,7 @@
 """The order of the examples: complete, repeatable, the same number of steps on every rank."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ def test_the_order_follows_seed_and_epoch(whole):
         assert tuple(_flat(_epoch(200, seed=seed, epoch=epoch, whole_dialogues=whole)[1][0])) == order
 
 
-def test_without_shuffling_every_epoch_is_alike():
+def test_without_shuffling_every_epoch_is_the_same():
     """The validation loss must not depend on the seed or the epoch."""
     first = _epoch(200, shuffle=False, seed=1, epoch=0)[1]
     assert _epoch(200, shuffle=False, seed=2, epoch=5)[1] == first
@@ -124,11 +126,11 @@ def test_batch_sizes_count_examples():
 
 
 def test_the_loader_gives_every_example_once(make_config, examples):
-    """The way from a configuration to batches: all examples, in batches of the configured size."""
+    """An example lost between the file and the batches is never trained on, and no figure shows it."""
     config = make_config(training={"batch_size": 8})
     loader = make_loader(config.dataset.train, load_tokenizer(config.model), config, train=True)
     batches = list(loader)
-    assert len(batches) == len(loader) == -(-len(examples) // 8)
+    assert len(batches) == len(loader) == math.ceil(len(examples) / 8)
     assert sorted(number for batch in batches for number in batch.indices.tolist()) == list(
         range(len(examples))
     )

@@ -42,8 +42,8 @@ def test_pairs_are_in_order_and_directed():
     assert BleuPairs(between)([long, short]) == [1.0 if back > between else -1.0]
 
 
-def test_the_threshold_itself_is_not_alike():
-    """The rule is greater than, not at least."""
+def test_the_threshold_itself_is_not_similar():
+    """Pairs that score exactly the threshold would be pulled together where the paper's rule pushes them apart."""
     score = persona_bleu(SKI, SKI_TOO)
     assert BleuPairs(score)([SKI, SKI_TOO]) == [-1.0]
     assert BleuPairs(score - 1e-9)([SKI, SKI_TOO]) == [1.0]

@@ -38,7 +38,7 @@ def test_golden_texts(make_config, kind, response, tail):
 
 
 def test_a_text_without_persona():
-    """Files of the kind `none` have no persona lines."""
+    """A wording without the empty persona would show an LM that was trained on the other files a start it never saw."""
     text = prompt_text((), label_turns(["hi"]), "yo")
     assert text.body == "given persona: ; context: Q: hi R: yo"
 

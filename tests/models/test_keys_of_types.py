@@ -60,7 +60,7 @@ def test_there_are_keys_to_try():
 def test_a_key_of_another_type_is_an_error_in_a_file(tmp_path):
     """`model_type: lora` with `K: 9` trains LoRA, and its author believes that nine prompts were trained."""
     own, top = tmp_path / "own.yml", tmp_path / "top.yml"
-    for name, key, owners in FOREIGN:
+    for name, key, types_with_key in FOREIGN:
         own.write_text(yaml.safe_dump(of_type(name)), encoding="utf-8")
         load_config(own)
         top.write_text(yaml.safe_dump({"base": "own.yml"} | nested({key: 1})), encoding="utf-8")
@@ -70,7 +70,7 @@ def test_a_key_of_another_type_is_an_error_in_a_file(tmp_path):
         # the whole section is named where the type has none of its keys, such as `model.init`
         assert where.startswith(f"{top}: unknown key '")
         assert key.startswith(where.removeprefix(f"{top}: unknown key '").removesuffix("'"))
-        assert set(owners) <= set(named.split(", ")), (name, key)
+        assert set(types_with_key) <= set(named.split(", ")), (name, key)
 
 
 def test_a_key_of_another_type_is_an_error_on_the_command_line(tmp_path):
@@ -101,7 +101,7 @@ def test_the_files_own_keys_become_foreign_with_another_type(tmp_path):
         ("lorra", "'lorra'; did you mean 'lora'?"),
         ("LORA", "'LORA'; did you mean 'lora'?"),
         ("selective-pt", "'selective-pt'; did you mean 'selective_pt'?"),
-        ("gpt", "'gpt'; valid: full_finetuning, language_model, "),
+        ("gpt", f"'gpt'; valid: {', '.join(sorted(MODEL_TYPES))}"),
         (["lora"], "['lora']: a name is needed"),
         ({"lora": 1}, "{'lora': 1}: a name is needed"),
         (7, "7: a name is needed"),

@@ -73,5 +73,5 @@ def test_a_comparison_is_found(source):
 
 
 def test_a_key_may_be_looked_for():
-    """Whether a configuration has the key says nothing of any type."""
+    """A search that also forbids looking for the key would leave no way to read a file that lacks its type."""
     assert comparisons("'model_type' in content") == []

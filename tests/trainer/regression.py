@@ -1,6 +1,7 @@
 """A linear regression as a training task: no text, no language model, nothing of the project but what a task is."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +120,7 @@ class Order(Sampler[list[int]]):
         self.epochs.append(epoch)
 
     def __len__(self) -> int:
-        return -(-NUM_EXAMPLES // 4)
+        return math.ceil(NUM_EXAMPLES / 4)
 
     def __iter__(self) -> Iterator[list[int]]:
         for start in range(0, NUM_EXAMPLES, 4):

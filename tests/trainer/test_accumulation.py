@@ -86,7 +86,7 @@ def test_logged_steps_are_the_optimisers(run_accumulating, capsys):
 
 
 def test_without_accumulation_every_batch_is_a_step(run_accumulating):
-    """The default must stay one step a batch."""
+    """A default other than one step a batch would make every published learning rate wrong."""
     assert [row["step"] for row in logged(run_accumulating(accumulation=1), "train_epoch")] == [8, 16]
 
 

@@ -1,7 +1,6 @@
 """The trainer trains a module that is no language model, by that module's own word and nothing else."""
 
 import json
-import re
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from models.trainable import Figure, StepOutput, Trainable
-from tests.conftest import ROOT
 from tests.helpers import logged
 from tests.trainer.regression import BEYOND, NUM_EXAMPLES, TARGET, Regression, regression_task
 from trainer.training import train
@@ -232,17 +230,6 @@ def test_the_defaults_are_one_group_and_the_lowest_total(run_regression, capsys)
     assert "best_value" not in metadata
     assert {row["lr"] for row in logged(run, "train")} == {0.4}
     assert capsys.readouterr().out.startswith("Bare\n1 parameters trained, 0 frozen\n")
-
-
-def test_the_trainer_has_no_word_of_the_field():
-    """A trainer that knows of prompts or texts has to be changed for each system that has none."""
-    words = re.compile(
-        r"prompt|persona|tokenizer|retriev|contrastive|dialogue|\bK\b|\bV\b|model_type", re.IGNORECASE
-    )
-    for path in sorted((ROOT / "trainer").glob("*.py")):
-        if path.name != "demo.py":  # runs the project's commands, one after the other
-            found = [line for line in path.read_text(encoding="utf-8").splitlines() if words.search(line)]
-            assert found == [], path.name
 
 
 def test_a_step_output_is_a_tuple():

@@ -164,7 +164,7 @@ def test_every_valid_section_passes(read):
 
 
 def test_a_byte_order_mark_is_no_error(read):
-    """Editors on Windows put one in front."""
+    """Editors on Windows put one in front: a file that DeepSpeed's users saved there would be called broken JSON."""
     assert read('\ufeff{"seed": 1}') == {"seed": 1}
 
 

@@ -105,9 +105,8 @@ def test_every_update_has_the_rate_of_the_formula(rates_of, kind, settings, rate
     """
     used, said = rates_of(warmup_type=kind, **settings)
     assert used == pytest.approx(rates, rel=1e-6)
-    assert said == pytest.approx(
-        rates, rel=1e-6
-    )  # what is logged with a step is what that step was made with
+    # what is logged with a step is what that step was made with
+    assert said == pytest.approx(rates, rel=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "settings", "rates"), CASES)

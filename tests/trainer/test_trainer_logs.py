@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
         train(config, distributed, "nan")
     assert str(caught.value) == (
         "step 5: total, llm is not a finite number; checkpoints kept so far are untouched in "
-        f"{folders[0]}. Try a lower --lr, --grad_clip=1, or model.load_bit 32 or bf16"
+        f"{folders[0]}. Try a lower --lr, --grad_clip=1, or a wider precision"
     )
     assert len(kept) == 1
     assert (folders[0] / "trained.safetensors").read_bytes() == kept[0]

@@ -188,9 +188,8 @@ def test_the_opening_lines(run_quick, lm_folder, capsys):
     assert lines[start + 3].endswith(
         " batches of 4 examples per rank and epoch, 4 steps in all, rows: example"
     )
-    assert lines[start + 4] == (
-        "automatic choice: texts are cut to 380 tokens, not 512: the LM's positions"
-    )  # 384 positions less 4 virtual tokens
+    # 384 positions less 4 virtual tokens
+    assert lines[start + 4] == "automatic choice: texts are cut to 380 tokens, not 512: the LM's positions"
     assert lines[-1] == f"run folder: {run}"
     assert lines[-2] == f"best total validation loss {min(_totals(run)[1:]):.4f}"
 

@@ -9,11 +9,8 @@ from models.spt.model import SelectivePromptTuning
 from tests.helpers import logged, train
 
 EPOCHS = 3
-SETTINGS = {
-    "training_ratio": 0.2,
-    "num_epochs": EPOCHS,
-    "save_model": False,
-}  # 4 batches of 4 an epoch, 15 examples
+# 4 batches of 4 an epoch, 15 examples
+SETTINGS = {"training_ratio": 0.2, "num_epochs": EPOCHS, "save_model": False}
 
 
 @pytest.fixture

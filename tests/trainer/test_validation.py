@@ -18,7 +18,7 @@ SETTINGS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6, "tau_gold":
 CUTS = [{"batch_size": 1}, {"batch_size": 3}, {"batch_size": 28}, {"batch_size": 5, "rows": "dialogue"}]
 
 
-class _ThreadWorld(DistributedContext):
+class _ThreadContext(DistributedContext):
     """A rank that is a thread: sums meet at a barrier."""
 
     barrier, parts = threading.Barrier(2), [None, None]
@@ -29,6 +29,13 @@ class _ThreadWorld(DistributedContext):
         total = self.parts[0] + self.parts[1]
         self.barrier.wait()
         return total
+
+    def gather(self, value):
+        self.parts[self.rank] = value
+        self.barrier.wait()
+        values = list(self.parts)
+        self.barrier.wait()
+        return values
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +58,7 @@ def row_of(make_config, models, distributed):
             loader = make_loader(
                 config.dataset.valid, model.tokenizer, config, False, Ranks(rank, ranks), max_tokens=380
             )
-            here = _ThreadWorld(rank, rank, 2, distributed.device) if ranks == 2 else distributed
+            here = _ThreadContext(rank, rank, 2, distributed.device) if ranks == 2 else distributed
             return validate(BareEngine(model), loader, here)
 
         with ThreadPoolExecutor(ranks) as pool:

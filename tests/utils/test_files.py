@@ -28,7 +28,7 @@ def names(folder):
 
 
 def test_a_file_is_replaced(tmp_path):
-    """The plain case, with text that is not ASCII, and nothing left beside the file."""
+    """Text in the system's own encoding cannot be read elsewhere, and parts that stay behind fill the run folder."""
     write_whole(tmp_path / TEXT, "old")
     write_whole(tmp_path / TEXT, "née\n")
     assert (tmp_path / TEXT).read_bytes() == "née\n".encode()

@@ -69,7 +69,7 @@ def test_a_pair_is_never_of_two_writings(tmp_path, break_at, number):
         write_together(tmp_path, {ROWS: "new", TEXT: "new"})
     seen.append(pair(tmp_path))
     assert set(seen) <= {("old", "old"), ("old", None), ("new", None), ("new", "new")}
-    # flush both; the mark goes; the folder; the rows; the folder; the mark comes; the folder
+    # flush both; the last file goes; the folder; the rows; the folder; the last file comes; the folder
     steps = ["fsync", "fsync", "unlink", "fsync", "replace", "fsync", "replace", "fsync"]
     assert calls[:number][:8] == steps[:number]
     if number <= 3:
@@ -93,7 +93,7 @@ def test_two_writers_of_a_pair_take_turns(tmp_path):
 
 
 def test_the_turn_is_taken_before_the_first_change(tmp_path, break_at, monkeypatch):
-    """Without the lock, or with one that two may hold, two writers meet between the mark and the rows."""
+    """Without the lock, or with one that two may hold, two writers meet between the last file and the rows."""
     calls = break_at(0)
     lock = files.fcntl.flock
 

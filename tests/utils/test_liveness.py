@@ -12,7 +12,7 @@ import torch.distributed
 from tests.helpers import launch, start_ranks
 from utils import liveness
 from utils.errors import UserError
-from utils.liveness import PATIENCE, SHORT_PATIENCE, Watch
+from utils.liveness import PATIENCE, SHORT_PATIENCE, LivenessThread
 
 
 class _Ended(Exception):
@@ -20,52 +20,52 @@ class _Ended(Exception):
 
 
 @pytest.fixture
-def watches(monkeypatch):
-    """watches(size): the watches of all ranks on a store of their own; they look when they are told to."""
+def threads(monkeypatch):
+    """threads(size): the liveness threads of all ranks on a store of their own; they look when they are told to."""
     stores = []
 
     def make(size):
         stores.append(torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(stores[-1].port))
-        return [Watch(rank, size) for rank in range(size)]
+        return [LivenessThread(rank, size) for rank in range(size)]
 
     def end(self, reason):
         raise _Ended(reason)
 
-    monkeypatch.setattr(Watch, "_end", end)
-    monkeypatch.setattr(Watch, "join", lambda self, timeout=None: None)  # no thread was started
+    monkeypatch.setattr(LivenessThread, "_end", end)
+    monkeypatch.setattr(LivenessThread, "join", lambda self, timeout=None: None)  # no thread was started
     monkeypatch.setattr(liveness, "INTERVAL", 0.0)  # rank 0 waits for nobody
     return make
 
 
-def _end_of(watch, looks=1):
-    """What a watch says at the last of some looks, and says nothing of before."""
+def _end_of(thread, looks=1):
+    """What a thread says at the last of some looks, and says nothing of before."""
     for _ in range(looks - 1):
-        assert watch._look()
+        assert thread._look()
     with pytest.raises(_Ended) as caught:
-        watch._look()
+        thread._look()
     return str(caught.value)
 
 
-def test_a_rank_that_lives_is_left_alone(watches):
-    """A watch that ends a healthy job costs more than the wait that it saves."""
-    first, second = watches(2)
+def test_a_rank_that_lives_is_left_alone(threads):
+    """A thread that ends a healthy job costs more than the wait that it saves."""
+    first, second = threads(2)
     for _ in range(3 * PATIENCE):
         assert first._look()
         assert second._look()
 
 
-def test_a_silent_rank_is_named(watches):
+def test_a_silent_rank_is_named(threads):
     """A rank that the system killed cannot say so: its number stands still."""
-    first, second = watches(2)
+    first, second = threads(2)
     assert second._look()
     assert "rank 1 is gone without a word" in _end_of(first, PATIENCE + 1)
 
 
-def test_after_a_failed_collective_the_patience_is_short(watches):
+def test_after_a_failed_collective_the_patience_is_short(threads):
     """The connection is broken already: nothing but the name of the dead rank is missing."""
-    first, _, third = watches(3)
+    first, _, third = threads(3)
     first.store.set("suspicion", "")
     assert third._look()
     reason = _end_of(first, SHORT_PATIENCE + 1)
@@ -73,28 +73,28 @@ def test_after_a_failed_collective_the_patience_is_short(watches):
     assert _end_of(third) == reason
 
 
-def test_what_a_rank_failed_of_is_told_to_the_others(watches):
+def test_what_a_rank_failed_of_is_told_to_the_others(threads):
     """The others only see a connection that is closed, and their tracebacks hide the cause."""
-    first, second = watches(2)
+    first, second = threads(2)
     second.fail(KeyError("speed"))
     assert _end_of(first) == "rank 1 failed: KeyError: 'speed'"
     first.fail(UserError("later"))
     assert _end_of(first) == "rank 1 failed: KeyError: 'speed'"
 
 
-def test_a_rank_that_is_done_is_not_missed(watches):
+def test_a_rank_that_is_done_is_not_missed(threads):
     """Ranks end at different times; the last one may not be ended because the others are done."""
-    first, second, third = watches(3)
+    first, second, third = threads(3)
     second.leave()
     assert first._look()
     assert "rank 2 is gone" in _end_of(first, PATIENCE)  # the next one that has not left
     third.leave()
-    assert not watches(2)[0].store.check(["left/1"])  # another job's store
+    assert not threads(2)[0].store.check(["left/1"])  # another job's store
 
 
-def test_nobody_left_to_look_at(watches):
+def test_nobody_left_to_look_at(threads):
     """Rank 0 has the store and leaves last; were it to wait for ever, a job would never end."""
-    first, second = watches(2)
+    first, second = threads(2)
     second.leave()
     assert not first._look()
 

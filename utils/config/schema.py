@@ -52,7 +52,7 @@ class Section(BaseModel):
         return broken + [sentence for section in inner for sentence in section.contradictions()]
 
     def replaced(self: AnySection, changes: Mapping[str, Any]) -> AnySection:
-        """A copy with other values, `{"model": {"load_bit": 16}}`; types are checked, rules are not."""
+        """A copy with other values, `{"section": {"key": 16}}`; types are checked, rules are not."""
         return type(self).model_validate(merge(self.model_dump(), changes))
 
 

@@ -49,7 +49,7 @@ def talk(model, tmp_path):
 
 
 def test_a_conversation(talk):
-    """Persona first, then each reply with the index of its prompt; the history grows by two."""
+    """A reply that is left out of the history, or an empty line that gets one, leads the next reply astray."""
     said = talk(["hello there", "  do you ski ?  ", "", "exit", "never read"])
     assert said.shown[:2] == [PERSONA_BLOCK, HINT]
     assert said.shown[-1] == "goodbye"
@@ -80,7 +80,7 @@ def test_the_whole_history_reaches_the_model(talk, model, monkeypatch):
 
 
 def test_decoding_settings_are_the_papers(talk, monkeypatch):
-    """Beam 10, no 4-gram twice, 32 new tokens: the chat of the release."""
+    """Other defaults than the release's (10 beams, 32 tokens) let a run reply unlike the authors' chat."""
     calls = []
 
     def generate(model, batch, scores, choice, settings, seed):
@@ -320,7 +320,7 @@ def test_a_parent_of_several_runs_says_which_one_talks(trained_run, tmp_path, di
 
 
 def test_chat_with_run_from_the_folder(trained_run, distributed, capsys):
-    """The script's own way: folder, configuration, model, conversation."""
+    """Parts that work alone and do not fit together would fail only when somebody starts the chat."""
     script = iter(["hello", "exit"])
     chat_with_run(str(trained_run), distributed, SKI, None, None, [], ask=lambda prompt: next(script))
     lines = capsys.readouterr().out.splitlines()

@@ -65,7 +65,7 @@ def test_a_row_per_example_in_the_order_of_the_file(decoded, data):
 
 
 def test_the_text_twin_says_the_same(decoded, data):
-    """The release's file, read by people: corpus BLEU, the counts of the prompts, then every example."""
+    """A text file that differs from the rows would have people judge replies that were never scored."""
     rows, text = _rows(decoded), (decoded / TEXT).read_text(encoding="utf-8")
     head, *blocks = text.split("\n\n")
     bleu, counts, decoding = head.splitlines()
@@ -198,7 +198,7 @@ def test_earlier_results_stay_when_decoding_fails(run_copy, distributed, monkeyp
 
 
 def test_another_file_and_settings_of_the_command_line(run_copy, data, tmp_path, distributed):
-    """--valid_path and --set reach the decoding; config.yml stays as it was."""
+    """A --valid_path or --set that is not used scores other data; one that is saved changes every later decoding."""
     short = tmp_path / "short.txt"
     short.write_text("1 your persona: i ski.\n2 hello there .\thi , how are you ?\n", encoding="utf-8")
     before = (run_copy / "config.yml").read_bytes()

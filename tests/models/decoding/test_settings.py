@@ -123,7 +123,7 @@ def test_flags_of_test_py_reach_the_generation(run_copy, distributed, used, argu
 
 @pytest.mark.parametrize(("arguments", "changed"), FLAGS, ids=lambda value: " ".join(value))
 def test_flags_of_the_chat_reach_the_generation(trained_run, distributed, used, arguments, changed):
-    """The same flags, on the chat's own defaults."""
+    """A flag that replaces the chat's other defaults too would turn its beam search into greedy decoding."""
     talk(trained_run, distributed, *arguments)
     assert used == [ChatSettings(**changed)]
 

@@ -108,9 +108,9 @@ def reference(model, examples):
     for i, first in enumerate(examples):
         for j in range(i + 1, len(examples)):
             hypothesis, other = " ".join(first.persona), " ".join(examples[j].persona)
-            alike = bleu.sentence_score(hypothesis, [other]).score > settings.contrastive_threshold
+            same_persona = bleu.sentence_score(hypothesis, [other]).score > settings.contrastive_threshold
             columns = scores[:, i][None], scores[:, j][None]
-            pairs.append(F.cosine_embedding_loss(*columns, torch.tensor([1.0 if alike else -1.0])))
+            pairs.append(F.cosine_embedding_loss(*columns, torch.tensor([1.0 if same_persona else -1.0])))
     losses = {
         "llm": torch.cat([torch.cat(row) for row in token_losses]).mean(),
         "selection": F.kl_div(log_r.T, gold.softmax(dim=0).T, reduction="batchmean"),

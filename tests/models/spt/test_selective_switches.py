@@ -112,9 +112,8 @@ def test_skip_retrieval_has_no_retriever(make, full, examples):
     assert set(model.trained_state()) == {"soft_prompts.weight"}
     assert output.total.item() == pytest.approx(full["llm"], rel=1e-6)
     assert model.score_prompts(inference_batch(model, examples).query) is None
-    assert (
-        output.diagnostics == {}
-    )  # shares and agreement of a retriever that is not there would be advice about nothing
+    # shares and agreement of a retriever that is not there would be advice about nothing
+    assert output.diagnostics == {}
 
 
 def test_all_tunable_trains_the_lm_too(make):

@@ -104,7 +104,7 @@ def test_a_file_that_is_no_mapping(fault, text):
 
 
 def test_the_command_line_reads_values_in_the_same_way():
-    """--set takes YAML, too."""
+    """A value of --set that is parsed without the limits would end in a traceback, or fill the memory."""
     for value in ["[" * 5000, "9" * 5000, "&a [*a]"]:
         with pytest.raises(UserError, match="the value is not valid YAML: ") as caught:
             parse_assignments([f"model.K={value}"])

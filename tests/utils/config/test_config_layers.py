@@ -84,7 +84,7 @@ def test_a_base_is_looked_for_beside_the_file_that_names_it(write, monkeypatch, 
 
 
 def test_two_files_may_have_one_base(write):
-    """Only a file that leads back to itself is a circle."""
+    """A check that takes every second use of a file for a circle would let no two runs share a base."""
     write("base.yml", "part: {low: 2}\n")
     for name in ("one.yml", "two.yml"):
         assert read(write(name, "base: base.yml\n")).part.low == 2

@@ -21,7 +21,7 @@ from utils import fetch as fetching
 from utils.errors import UserError
 from utils.fetch import Remote, Unreachable, fetch
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 TRAIN, VALID = KNOWN
 DIALOGUE = b"1 your persona: i ski.\n2 hello\thi .\n3 how are you ?\tfine .\n"
 BODY = bytes(range(256)) * 40

@@ -99,9 +99,8 @@ def test_flags_of_inner_sections():
 def test_what_is_not_given_is_not_there():
     """A parser's own default would override the file's value."""
     assert given_flags(parser().parse_args([]), Toy, "toy.") == {}
-    assert given_flags(parser().parse_args(["--count=2"]), Toy, "toy.") == {
-        "toy.count": 2
-    }  # the default, asked for
+    # the default, asked for
+    assert given_flags(parser().parse_args(["--count=2"]), Toy, "toy.") == {"toy.count": 2}
     assert given_flags(parser().parse_args(["--loud=no", "--lr=0"]), Toy, "toy.") == {
         "toy.rate": 0.0,
         "toy.loud": False,
