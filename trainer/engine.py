@@ -84,7 +84,7 @@ def _checked_groups(module: Trainable, learning_rate: float) -> list[dict[str, A
         for name, parameter in module.named_parameters()
         if parameter.requires_grad != (id(parameter) in grouped)
     ]
-    if len(grouped) > sum(parameter.requires_grad for parameter in module.parameters()):
+    if not grouped <= {id(parameter) for parameter in module.parameters()}:
         raise ValueError(f"parameter_groups of {type(module).__name__}: a parameter is not the module's own")
     if wrong:
         raise ValueError(

@@ -88,16 +88,14 @@ class Tally:
                 "a module gives at least one loss by its name; `total` alone cannot be summed up"
             )
         row: dict[str, Any] = {"examples": int(examples), "total": float(total_loss(means))}
-        found: dict[str, dict[str, Any]] = {name: {name: mean} for name, mean in means.items()}
+        found: list[tuple[str, dict[str, Any]]] = [(name, {name: mean}) for name, mean in means.items()]
         for name, part in zip(diagnostics, parts[len(losses) :], strict=True):
-            found[f"diagnostic {name}"] = self.reducers[name](
-                part.view(diagnostics[name].shape), int(examples)
-            )
-        for source, figures in found.items():
-            for figure, value in figures.items():
-                if figure in row or figure in _RESERVED:
-                    raise ValueError(f"'{figure}' of '{source}' is the name of another figure of the row")
-                row[figure] = value
+            figures = self.reducers[name](part.view(diagnostics[name].shape), int(examples))
+            found.append((name, figures))
+        for name, figures in found:
+            if taken := sorted(figures.keys() & (row.keys() | _RESERVED)):
+                raise ValueError(f"two figures of a row are called '{taken[0]}'; one is of '{name}'")
+            row |= figures
         return row
 
 

@@ -151,6 +151,28 @@ class Twice(Regression):
     reducers = {"beyond": lambda total, count: {"squared": 0.0}}
 
 
+class Stranger(Regression):
+    """Puts a parameter of another module in a group."""
+
+    def parameter_groups(self, learning_rate):
+        """Its own, and one more."""
+        return [*super().parameter_groups(learning_rate), {"params": [torch.nn.Parameter(torch.zeros(1))]}]
+
+
+class Epoch(Regression):
+    """Calls a figure as the row calls the number of its epoch."""
+
+    reducers = {"beyond": lambda total, count: {"epoch": 0.0}}
+
+
+class Nameless(Regression):
+    """Gives a total, and no loss by its name."""
+
+    def forward(self, batch, progress=0.0):
+        """The total alone."""
+        return super().forward(batch, progress)._replace(losses={}, counts={})
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -161,6 +183,9 @@ class Twice(Regression):
             Elsewhere,
             "'rouge', which chooses the best checkpoint, is no number of the validation row; it has absol",
         ),
+        (Stranger, "parameter_groups of Stranger: a parameter is not the module's own"),
+        (Epoch, "two figures of a row are called 'epoch'; one is of 'beyond'"),
+        (Nameless, "a module gives at least one loss by its name"),
         (Twice, "two figures of a row are called 'squared'; one is of 'beyond'"),
     ],
 )

@@ -10,7 +10,9 @@ from sacrebleu.metrics import BLEU
 from dataset.loading import Ranks
 from dataset.similarity import fixed_pairs
 from models.reading import make_loader
+from models.trainable import StepOutput
 from tests.helpers import BareEngine, logged, model_of, train
+from trainer.logs import Tally
 from trainer.validation import FileOutputs, validate
 from utils.distributed import DistributedContext
 
@@ -159,3 +161,19 @@ def test_validation_is_in_evaluation_mode_and_training_is_not(make_config, distr
     assert rows[0.5, "valid_epoch"] == pytest.approx([quiet, quiet], rel=1e-5)
     for noisy, plain in zip(rows[0.5, "train_epoch"], rows[None, "train_epoch"], strict=True):
         assert abs(noisy - plain) > 1e-3
+
+
+def test_ranks_agree_on_what_they_sum_up(distributed):
+    """One rank had nothing to say about a loss: the sums were mixed up, or the ranks' collective broke."""
+
+    def read(rank):
+        tally = Tally({"seen": lambda total, count: {"seen": total.tolist()}})
+        mine = {"llm": torch.tensor(1.0), ("first", "second")[rank]: torch.tensor(5.0 + rank)}
+        diagnostics = {"seen": torch.ones(2)} if rank else {}
+        tally.add(StepOutput(torch.tensor(0.0), mine, dict.fromkeys(mine, 4), diagnostics), 4)
+        return tally.read(_ThreadContext(rank, rank, 2, distributed.device), lambda losses: losses["llm"])
+
+    with ThreadPoolExecutor(2) as pool:
+        rows = list(pool.map(read, range(2)))
+    wanted = {"examples": 8, "total": 1.0, "first": 5.0, "llm": 1.0, "second": 6.0, "seen": [1.0, 1.0]}
+    assert rows == [wanted, wanted]

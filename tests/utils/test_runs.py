@@ -107,3 +107,10 @@ def test_a_pattern_that_is_too_long_for_a_name(tmp_path):
     """The system's refusal ended in a traceback."""
     with pytest.raises(UserError, match="--path_pattern 'xxx.*: File name too long"):
         find_runs(tmp_path, "x" * 300)
+
+
+def test_a_run_name_is_no_path():
+    """`--exp_name=../../x` would write the run outside --log_dir."""
+    for name in ("../x", "a/b", "/tmp/x", ".."):
+        with pytest.raises(UserError, match="--exp_name .*: a name without a path"):
+            run_name("config/a.yml", [], name)
