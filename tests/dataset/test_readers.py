@@ -45,9 +45,9 @@ def test_a_fault_of_a_dialogue_is_named_whatever_the_reader(tab_separated, tmp_p
         UserError, match=r"own\.tsv:3: utterances\[2\]\.speaker: 'self' speaks twice in a row"
     ):
         read_dialogues(path, "tab_separated")
-    path.write_text("persona\ti ski.\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"own\.tsv: the reader 'tab_separated' finds no dialogue in it"):
-        read_dialogues(path, "tab_separated")
+    register_reader("finds_nothing", lambda path: [])
+    with pytest.raises(UserError, match=r"own\.tsv: the reader 'finds_nothing' finds no dialogue in it"):
+        read_dialogues(path, "finds_nothing")
 
 
 @pytest.mark.parametrize("name", ["convai2", "json_lines"])
