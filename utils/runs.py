@@ -28,7 +28,7 @@ def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_na
     Raises:
         UserError: `exp_name` is a path.
     """
-    if exp_name and Path(exp_name).name != exp_name:
+    if exp_name and (Path(exp_name).name != exp_name or exp_name == ".."):
         raise UserError(f"--exp_name {shown(exp_name)}: a name without a path; --log_dir says where runs lie")
     parts = [exp_name or Path(config_path).stem]
     return "_".join(parts + [f"{label}={value}" for label, value in changed if value is not None])
