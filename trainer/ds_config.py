@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.settings import Config
 from trainer.ds_keys import check_keys
 from utils.errors import UserError, existing_file, shown
 from utils.files import unique_keys
-from utils.precision import PRECISIONS
+from utils.precision import PRECISIONS, Precision
 
 DEFAULT_PATH = Path(__file__).resolve().parent.parent / "ds_config.json"
 
@@ -70,7 +69,7 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
 
 
 def complete_ds_config(
-    content: dict[str, Any], config: Config, precision: Any
+    content: dict[str, Any], batch_size: int, grad_clip: float, precision: Precision
 ) -> tuple[dict[str, Any], list[str]]:
     """What DeepSpeed is started with, and a line for each value that is not the file's.
 
@@ -80,7 +79,8 @@ def complete_ds_config(
 
     Args:
         content: from `read_ds_config`.
-        config: gives batch size and clipping.
+        batch_size: examples per step and rank.
+        grad_clip: largest gradient norm; 0 switches clipping off.
         precision: 32, 16 or "bf16", as decided for this device.
 
     Raises:
@@ -91,9 +91,9 @@ def complete_ds_config(
     accumulation = content.get("gradient_accumulation_steps", 1)
     completed = {key: value for key, value in content.items() if key not in _DECIDED_ELSEWHERE}
     completed |= {
-        "train_micro_batch_size_per_gpu": config.training.batch_size,
+        "train_micro_batch_size_per_gpu": batch_size,
         "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": config.training.grad_clip,
+        "gradient_clipping": grad_clip,
         "fp16": {**content.get("fp16", {}), "enabled": precision == 16},
         "bf16": {**content.get("bf16", {}), "enabled": precision == "bf16"},
         # plain torch Adam is exact on every device, also where ZeRO offloads its states to the host
@@ -116,7 +116,7 @@ def zero_stage(content: dict[str, Any]) -> int:
     return content.get("zero_optimization", {}).get("stage", 0)
 
 
-def _check_data_types(given: dict[str, Any], precision: Any) -> None:
+def _check_data_types(given: dict[str, Any], precision: Precision) -> None:
     """Only what gives the same results at every stage: gradients in float32 or in the model's own precision."""
     from deepspeed.runtime.config import DtypeEnum
 

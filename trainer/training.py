@@ -63,7 +63,7 @@ def _train(
 ) -> Path:
     settings = task.config.training
     given = read_ds_config(ds_config_path or DEFAULT_PATH)
-    ds_config, notes = complete_ds_config(given, task.config, task.precision)
+    ds_config, notes = complete_ds_config(given, settings.batch_size, settings.grad_clip, task.precision)
     check_ds_config(ds_config)
     set_seed(settings.seed)
     prepared = task.prepare(distributed)

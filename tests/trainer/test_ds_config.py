@@ -20,12 +20,12 @@ def read(tmp_path):
     return read
 
 
-def test_the_shipped_file_is_valid(make_config):
+def test_the_shipped_file_is_valid():
     """The released file had keys that DeepSpeed passed over; nothing of ours may give way unsaid."""
     content = read_ds_config(DEFAULT_PATH)
     assert content["zero_optimization"]["stage"] == 2
     assert "offload_param" not in content["zero_optimization"]  # it has a meaning at stage 3 only
-    assert complete_ds_config(content, make_config(), 32)[1] == []
+    assert complete_ds_config(content, 4, 0.0, 32)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_byte_order_mark_is_no_error(read):
     assert read('\ufeff{"seed": 1}') == {"seed": 1}
 
 
-def test_replaced_values_are_noted(read, make_config):
+def test_replaced_values_are_noted(read):
     """A value of the file that the run's own settings replace without a word is looked for in vain later."""
     content = read(
         {
@@ -186,7 +186,7 @@ def test_replaced_values_are_noted(read, make_config):
         }
     )
     before = json.dumps(content)
-    completed, notes = complete_ds_config(content, make_config(training={"grad_clip": 0.5}), 32)
+    completed, notes = complete_ds_config(content, 4, 0.5, 32)
     assert json.dumps(content) == before
     assert completed == {
         "train_micro_batch_size_per_gpu": 4,
@@ -213,9 +213,9 @@ def test_replaced_values_are_noted(read, make_config):
 @pytest.mark.parametrize(
     ("precision", "fp16", "bf16"), [(32, False, False), (16, True, False), ("bf16", False, True)]
 )
-def test_precision_comes_from_load_bit(make_config, precision, fp16, bf16):
+def test_precision_comes_from_load_bit(precision, fp16, bf16):
     """A run in another precision than its configuration says."""
-    completed, notes = complete_ds_config({"zero_optimization": {"stage": 2}}, make_config(), precision)
+    completed, notes = complete_ds_config({"zero_optimization": {"stage": 2}}, 4, 0.0, precision)
     assert (completed["fp16"]["enabled"], completed["bf16"]["enabled"]) == (fp16, bf16)
     assert notes == []
     assert completed["train_micro_batch_size_per_gpu"] == 4
@@ -230,14 +230,14 @@ def test_precision_comes_from_load_bit(make_config, precision, fp16, bf16):
         {"fp16": {"fp16_master_weights_and_grads": True}},
     ],
 )
-def test_nothing_but_load_bit_decides_the_precision(read, make_config, content):
+def test_nothing_but_load_bit_decides_the_precision(read, content):
     """Autocast in float16 skips every update in silence; states in half precision round away what is learnt."""
     given = read(json.dumps(content))
     with pytest.raises(UserError, match="the precision is model.load_bit"):
-        complete_ds_config(given, make_config("opt"), "bf16")
+        complete_ds_config(given, 4, 0.0, "bf16")
     off = {section: dict.fromkeys(keys, False) | {"enabled": False} for section, keys in content.items()}
     off = {section: {k: v for k, v in keys.items() if k != "dtype"} for section, keys in off.items()}
-    complete_ds_config(read(json.dumps(off)), make_config("opt"), "bf16")
+    complete_ds_config(read(json.dumps(off)), 4, 0.0, "bf16")
 
 
 @pytest.mark.parametrize("value", ["x", 0, 2.5, True, []])
