@@ -199,7 +199,7 @@ def test_a_device_without_float16_gets_bfloat16_and_says_so(run_quick, distribut
     monkeypatch.setattr(engine_module.get_accelerator(), "is_fp16_supported", lambda: False)
     run = run_quick(model={"load_bit": 16})
     output = capsys.readouterr().out
-    assert "automatic choice: load_bit 16 -> bf16: cpu has no fast float16 here" in output
+    assert "automatic choice: model.load_bit 16 -> bf16: cpu has no fast float16 here" in output
     assert "bfloat16, ZeRO stage 2" in output
     config = read_run_config(run, [])
     assert config.model.load_bit == "bf16"  # a run is decoded in the precision that it was trained in
