@@ -9,17 +9,9 @@ from models.configuration import build_config, config_layers, type_name
 from models.registry import MODEL_TYPES, model_type
 from models.settings import Config
 from models.spt.settings import SelectiveConfig
-from utils.config.flags import (
-    Parser,
-    add_engine_flags,
-    add_section_flags,
-    boolean,
-    flagged_keys,
-    given_flags,
-    nested,
-)
+from utils.config.flags import Parser, add_engine_flags, add_section_flags, boolean, flagged_keys, given_flags
 from utils.config.loading import COMMAND_LINE
-from utils.config.schema import Section, section_of
+from utils.config.schema import Section, nested, section_of
 from utils.errors import UserError
 
 # in this order the run's name tells what the command line changed (docs/method.md, section 5)

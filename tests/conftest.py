@@ -16,9 +16,8 @@ from models.configuration import build_config
 from models.lm.base_lm import lm_config_of, train_tokenizer
 from models.registry import model_type
 from models.settings import Config
-from utils.config.flags import nested
 from utils.config.loading import merged
-from utils.config.schema import keys_of
+from utils.config.schema import keys_of, nested
 
 if TYPE_CHECKING:
     from utils.distributed import DistributedContext

@@ -1,7 +1,7 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,7 @@ class Tally:
             what the reducers make of the diagnostics: numbers, or lists of them.
         """
         device = next((value.device for value in self.losses.values()), distributed.device)
-        losses, diagnostics = (
-            _complete(sums, distributed, device) for sums in (self.losses, self.diagnostics)
-        )
+        losses, diagnostics = _complete((self.losses, self.diagnostics), distributed, device)
         counts = [float(self.examples), *(float(self.counts[name]) for name in losses)]
         sums = [*losses.values(), *diagnostics.values()]
         packed = torch.tensor(counts, device=device, dtype=torch.float64)
@@ -104,16 +102,19 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
 
 
 def _complete(
-    sums: dict[str, Tensor], distributed: DistributedContext, device: torch.device
-) -> dict[str, Tensor]:
-    """Sums by name, in one order on all ranks; zeros where only other ranks had anything to add."""
-    shapes: dict[str, torch.Size] = {}
-    for theirs in distributed.gather({name: value.shape for name, value in sums.items()}):
-        shapes |= theirs
-    return {
-        name: sums[name] if name in sums else torch.zeros(shapes[name], dtype=torch.float64, device=device)
-        for name in sorted(shapes)
-    }
+    tables: Sequence[dict[str, Tensor]], distributed: DistributedContext, device: torch.device
+) -> list[dict[str, Tensor]]:
+    """Tables of sums by name, in one order on all ranks; zeros where only other ranks had anything to add."""
+    shapes: list[dict[str, torch.Size]] = [{} for _ in tables]
+    for theirs in distributed.gather([{name: sum_.shape for name, sum_ in sums.items()} for sums in tables]):
+        shapes = [known | more for known, more in zip(shapes, theirs, strict=True)]
+    return [
+        {
+            name: sums[name] if name in sums else torch.zeros(known[name], dtype=torch.float64, device=device)
+            for name in sorted(known)
+        }
+        for sums, known in zip(tables, shapes, strict=True)
+    ]
 
 
 class RunLog:

@@ -11,7 +11,7 @@ from utils.errors import UserError, shown
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 CHECKPOINTS = "ds_ckpt"
-BASE_LM = "model"  # of a run that made one
+WHOLE_MODEL = "model"  # folder of a run whose trained part is a model of its own
 TRAINED, METADATA = "trained.safetensors", "trained.json"
 _OLDER_TRAINED = "soft_prompts.safetensors"  # of folders from before the name was true for every model type
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
@@ -81,9 +81,9 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """A folder with checkpoints, or with a trained part or LM that somebody passed on without them."""
-    has_lm = (folder / CONFIG).is_file() and (folder / BASE_LM / "config.json").is_file()
-    return has_lm or (folder / CHECKPOINTS).is_dir() or trained_file(folder) is not None
+    """A folder with checkpoints, or with a trained part or whole model that somebody passed on without them."""
+    has_model = (folder / CONFIG).is_file() and (folder / WHOLE_MODEL / "config.json").is_file()
+    return has_model or (folder / CHECKPOINTS).is_dir() or trained_file(folder) is not None
 
 
 def trained_file(folder: Path) -> Path | None:

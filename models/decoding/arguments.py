@@ -12,9 +12,9 @@ from utils.config.flags import (
     finite,
     given_flags,
     natural,
-    nested,
     positive,
 )
+from utils.config.schema import nested
 
 
 def decode_parser() -> Parser:

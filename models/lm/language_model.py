@@ -25,7 +25,7 @@ from models.lm.families import check_family, longest_input
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
 from utils.precision import DTYPES
-from utils.runs import BASE_LM
+from utils.runs import WHOLE_MODEL
 
 
 class LanguageModel(nn.Module):
@@ -193,7 +193,7 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
 
 def base_lm_folder(run: str | Path) -> Path:
     """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
-    return Path(run) / BASE_LM
+    return Path(run) / WHOLE_MODEL
 
 
 def lm_source(name: str) -> str:

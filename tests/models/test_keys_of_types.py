@@ -11,9 +11,9 @@ from models.configuration import build_config, load_config
 from models.decoding.settings import ChatSettings, DecodingSettings
 from models.registry import MODEL_TYPES, model_type
 from tests.helpers import train
-from utils.config.flags import flagged_keys, nested
+from utils.config.flags import flagged_keys
 from utils.config.loading import dump, read_layers
-from utils.config.schema import keys_of
+from utils.config.schema import keys_of, nested
 from utils.errors import UserError
 
 KEYS = {name: dict(keys_of(model_type(name).config_class())) for name in MODEL_TYPES}

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
@@ -132,18 +132,6 @@ def given_flags(args: argparse.Namespace, section: type[Section], prefix: str = 
     """The flags of `add_section_flags` that were given: value by `section.key`."""
     keys = [flagged.key for flagged in flagged_keys(section, prefix)]
     return {key: value for key in keys if (value := getattr(args, key)) is not None}
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"training.seed": 1}` as `{"training": {"seed": 1}}`."""
-    sections: dict[str, Any] = {}
-    for key, value in values.items():
-        *path, last = key.split(".")
-        inner = sections
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return sections
 
 
 def shown_default(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from utils.config.schema import Section, merge, plain_types, section_of
+from utils.config.schema import Section, merge, nested, plain_types, section_of
 from utils.config.strict_yaml import load_yaml, read_yaml, yaml_fault
 from utils.errors import UserError, existing_file, nearest, shown
 
@@ -77,12 +77,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             value = load_yaml(text)
         except (yaml.YAMLError, ValueError) as error:
             raise UserError(f"--set {assignment}: the value is not valid YAML: {yaml_fault(error)}") from None
-        sections = merge(sections, _nest(parts, value))
+        sections = merge(sections, nested({".".join(parts): value}))
     return sections
-
-
-def _nest(parts: Sequence[str], value: Any) -> dict[str, Any]:
-    return {parts[0]: _nest(parts[1:], value) if len(parts) > 1 else value}
 
 
 def validated(

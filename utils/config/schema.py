@@ -65,6 +65,18 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"training.seed": 1}` as `{"training": {"seed": 1}}`."""
+    sections: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        inner = sections
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return sections
+
+
 def composed(name: str, parts: Sequence[type[Section]]) -> type[Section]:
     """One section with the keys of several, the first of them first; a part that another one extends adds nothing.
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from utils.config.flags import Parser, add_section_flags, flagged_keys, given_flags, nested, shown_default
+from utils.config.flags import Parser, add_section_flags, flagged_keys, given_flags, shown_default
 from utils.config.loading import validated
-from utils.config.schema import Flag, Section
+from utils.config.schema import Flag, Section, nested
 from utils.errors import UserError
 
 
