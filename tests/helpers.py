@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from dataset.batch import Batch, InferenceBatch
 from dataset.dialogue import Example
@@ -30,6 +32,19 @@ SPT = model_type("selective_pt").config_class()
 def model_of(config: Config) -> ConversationModel:
     """The model of a configuration, in evaluation mode."""
     return build_model(config, build_tokenizer(config)).eval()
+
+
+def untied(model: ConversationModel) -> ConversationModel:
+    """The model with drawn prompts and a head that is not tied to the embeddings.
+
+    A random LM with a tied one repeats its last token for ever.
+    """
+    torch.manual_seed(5)
+    with torch.no_grad():
+        model.soft_prompts.weight.normal_()
+        head = torch.randn_like(model.lm.head_weight)
+        model.lm.model.lm_head.weight = nn.Parameter(head, requires_grad=False)
+    return model
 
 
 def train(

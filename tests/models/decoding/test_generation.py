@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from dataset.text import CUT_MARKS, cut_response
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies, pick_prompts
 from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES, ROOT
-from tests.helpers import inference_batch, model_of, train_batch
+from tests.helpers import inference_batch, model_of, train_batch, untied
 from utils.errors import UserError
 
 CHOICE = torch.tensor([2, 0, 1, 2])
@@ -24,14 +23,7 @@ def model(request, make_config):
 
     Its head is not tied to its embeddings: a random LM with a tied one repeats its last token for ever.
     """
-    made = model_of(make_config(request.param, model={"peft_config": {"num_virtual_tokens": 24}}))
-    torch.manual_seed(5)
-    with torch.no_grad():
-        made.soft_prompts.weight.normal_()
-        made.lm.model.lm_head.weight = nn.Parameter(
-            torch.randn_like(made.lm.head_weight), requires_grad=False
-        )
-    return made
+    return untied(model_of(make_config(request.param, model={"peft_config": {"num_virtual_tokens": 24}})))
 
 
 @pytest.fixture

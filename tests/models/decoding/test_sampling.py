@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from models.decoding.chat import chat_with_run
@@ -13,7 +12,7 @@ from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.generation import DrawnTokens, generate_replies
 from models.decoding.settings import DecodingSettings
 from tests.conftest import config_for
-from tests.helpers import inference_batch, json_rows, model_of
+from tests.helpers import inference_batch, json_rows, model_of, untied
 
 DRAWS = 4000
 # the quantile of chi-square that 1 of 10,000 right samplers exceeds, by degrees of freedom
@@ -24,14 +23,7 @@ LOGITS = 100 + 0.5 * (torch.arange(8) % 4)  # exact in every precision; bf16 has
 @pytest.fixture(scope="module")
 def model(data, lm_folder, tmp_path_factory):
     """A tiny model whose head is not tied, so that its replies vary."""
-    made = model_of(config_for(data, lm_folder("opt"), tmp_path_factory.mktemp("runs")))
-    torch.manual_seed(5)
-    with torch.no_grad():
-        made.soft_prompts.weight.normal_()
-        made.lm.model.lm_head.weight = nn.Parameter(
-            torch.randn_like(made.lm.head_weight), requires_grad=False
-        )
-    return made
+    return untied(model_of(config_for(data, lm_folder("opt"), tmp_path_factory.mktemp("runs"))))
 
 
 def copies(model, example, numbers):
