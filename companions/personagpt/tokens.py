@@ -67,8 +67,8 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
     """The ids of a tokenizer from `make_tokenizer`."""
-    sep, _, start, p1, p2, act = tokenizer.convert_tokens_to_ids(list(ADDED))
-    return SpecialIds(int(tokenizer.eos_token_id), sep, start, p1, p2, act)
+    of = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in ADDED}
+    return SpecialIds(int(tokenizer.eos_token_id), of[SEP], of[START], of[P1], of[P2], of[ACT])
 
 
 class TextEncoder:
