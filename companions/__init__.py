@@ -1,1 +1,1 @@
-"""Systems of the same field that stand on this project's floors, each in a folder of its own."""
+"""Other systems of the field on the floors of this project, a package each; none imports another."""
