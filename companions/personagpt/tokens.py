@@ -67,7 +67,7 @@ def add_special_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
     """The ids of a tokenizer from `make_tokenizer`."""
-    of = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in ADDED}
+    of = tokenizer.get_vocab()
     return SpecialIds(int(tokenizer.eos_token_id), of[SEP], of[START], of[P1], of[P2], of[ACT])
 
 
