@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.documents import DOCUMENTS, code_blocks, section
+from tests.test_floors import FLOORS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
-PACKAGES = ("utils", "dataset", "models", "trainer")
 
 
 def test_the_python_example_replies(run_copy, capsys):
@@ -34,9 +34,9 @@ def test_the_readme_is_short():
 
 def test_the_file_tree_is_complete():
     """A module that the tree does not name, or names and does not exist, leads the reader astray."""
-    (tree,) = code_blocks(section(ARCHITECTURE, "## Files"))
+    trees = [code_blocks(section(TEXTS[name], "## Files")) for name in ("architecture.md", "companions.md")]
     named, folders = set(), []
-    for line in tree.splitlines():
+    for line in [line for (tree,) in trees for line in tree.splitlines()]:
         depth = (len(line) - len(line.lstrip())) // 2
         names = re.match(r"\s*((?:[\w./]+ )*[\w./]+)", line)[1].split()
         names = [name for name in names if name.endswith((".py", "/"))]
@@ -49,7 +49,7 @@ def test_the_file_tree_is_complete():
         for name in [first, *names[1:]]:
             named.add("/".join([*folders, *([inner] if inner else []), name]))
     present = {path.name for path in ROOT.glob("*.py")}
-    for package in PACKAGES:
+    for package in FLOORS:
         present |= {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
     assert named == {path for path in present if not path.endswith("__init__.py")}
 
@@ -85,7 +85,7 @@ def test_named_files_exist(name):
 def test_the_sections_that_docstrings_name_exist():
     """`docs/method.md, section 4` in a docstring would lead to another section, or to none."""
     numbers = set(re.findall(r"^## (\d+)\.", TEXTS["method.md"], re.MULTILINE))
-    for package in PACKAGES:
+    for package in FLOORS:
         for path in (ROOT / package).rglob("*.py"):
             source = path.read_text(encoding="utf-8")
             assert set(re.findall(r"docs/method\.md,\s+sections? (\d+)", source)) <= numbers, path

@@ -1,4 +1,4 @@
-"""The floors: utils <- dataset <- models <- trainer <- scripts; and no word of the field in utils/ and trainer/."""
+"""The floors: utils <- dataset <- models <- trainer <- companions; and no word of the field in utils/ and trainer/."""
 
 import ast
 import io
@@ -9,12 +9,13 @@ import pytest
 
 from tests.conftest import ROOT
 
-FLOORS = ("utils", "dataset", "models", "trainer")
+FLOORS = ("utils", "dataset", "models", "trainer", "companions")
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 GENERAL = [
     path for path in FILES if path.parts[len(ROOT.parts)] in ("utils", "trainer") and path.name != "demo.py"
 ]
+COMPANIONS = [path for path in FILES if path.is_relative_to(ROOT / "companions")]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}
 # of dialogues and of this project's method; a metric may speak of predictions, targets and responses
 FIELD = "persona prompt dialogue dialog conversation speaker utterance retriever chat convai authors".split()
@@ -25,20 +26,25 @@ METRICS = ROOT / "utils" / "metrics"  # measures what language models write, so 
 ALLOWED = {"soft_prompts.safetensors"}  # a file of older run folders
 
 
-def imported(source):
-    """The first part of every module name that a source imports, wherever the import stands in it.
+def imported(source, parts=1):
+    """The first part, or parts, of every module name that a source imports, wherever the import stands in it.
 
     A string that is the name of a module counts: `importlib` is given one.
     """
+    return {".".join(name.split(".")[:parts]) for name in imported_names(source)}
+
+
+def imported_names(source):
+    """The whole names of `imported`; what is imported from a package may be a module, and counts as one."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
-            names.add(node.module.partition(".")[0])
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in MODULES:
-            names.add(node.value.partition(".")[0])
+            names.add(node.value)
     return names
 
 
@@ -74,6 +80,14 @@ def test_nothing_imports_upward(path):
     assert imported(path.read_text(encoding="utf-8")) & above == set()
 
 
+@pytest.mark.parametrize("path", COMPANIONS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_companions_do_not_know_each_other(path):
+    """A companion that imports another cannot be taken out, or kept alone: each stands on the floors only."""
+    names = imported(path.read_text(encoding="utf-8"), parts=2)
+    own = {"companions", ".".join(path.relative_to(ROOT).parts[:2])}
+    assert {name for name in names if name.split(".")[0] == "companions"} <= own
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -86,6 +100,7 @@ def test_nothing_imports_upward(path):
 def test_an_import_is_found_wherever_it_stands(source):
     """An import inside a function would lead upward unseen, and the test above would prove little."""
     assert imported(source) == {"models"}
+    assert "models.settings" in imported(source, parts=2)
 
 
 @pytest.mark.parametrize("path", GENERAL, ids=lambda path: str(path.relative_to(ROOT)))

@@ -35,7 +35,7 @@ def test_pip_install_gives_the_dependencies_alone(project, tmp_path, kind):
     copy.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "train.py", "test.py"):
         shutil.copy(ROOT / name, copy)
-    for folder in ("config", "data_file", "dataset", "models", "tests", "trainer", "utils"):
+    for folder in ("companions", "config", "data_file", "dataset", "models", "tests", "trainer", "utils"):
         (copy / folder).mkdir()
         (copy / folder / "__init__.py").touch()
     done = subprocess.run(

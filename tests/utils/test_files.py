@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT
+from tests.test_floors import FILES
 from utils.errors import UserError
 from utils.files import json_line, put_in_place, to_json, write_folder, write_new, write_whole
 
@@ -209,8 +210,7 @@ def test_everything_that_is_written_whole_comes_through_here():
     words = ("os.replace(", ".rename(", "tempfile.", ".replace(folder", "os.rename(", "shutil.rmtree(")
     found = {
         str(path.relative_to(ROOT))
-        for folder in ("dataset", "models", "trainer", "utils")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in FILES
         if any(word in path.read_text("utf-8") for word in words)
     }
     assert found == {"utils/files.py"}

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoConfig
 
 from models.lm.language_model import load_language_model, load_tokenizer
-from tests.conftest import ROOT
+from tests.test_floors import FILES
 from utils.errors import UserError
 from utils.metrics.bertscore import _load
 from utils.metrics.registry import Unavailable
@@ -102,8 +102,7 @@ def test_every_call_that_loads_says_so():
     loaders = {"from_pretrained", "from_config", "pipeline"}
     calls = [
         (path.name, call)
-        for folder in ("dataset", "models", "trainer", "utils")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in FILES
         for call in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(call, ast.Call) and getattr(call.func, "attr", getattr(call.func, "id", "")) in loaders
     ]
