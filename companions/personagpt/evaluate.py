@@ -6,6 +6,7 @@ from companions.personagpt import register_personagpt
 from models.decoding.arguments import decoding_flags
 from models.decoding.settings import SEED, DecodingSettings
 from utils.config.flags import Parser, add_engine_flags, add_section_flags, boolean, natural, positive
+from utils.config.schema import merge
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
@@ -53,10 +54,9 @@ def main() -> None:
         valid_path=args.valid_path,
         speakers=args.speakers,
         skip_exists=args.skip_exists,
-        goals=args.goals,
         openings=args.openings,
         assignments=tuple(args.assignments),
-        flags=decoding_flags(args),
+        flags=merge(decoding_flags(args), {"dataset": {"goals": args.goals}} if args.goals else {}),
         seed=args.seed,
     )
     with distributed_context(args.local_rank) as distributed:

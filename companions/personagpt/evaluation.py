@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from companions.personagpt.actions import goals_in
 from companions.personagpt.following import Following, measure_following, openings_of, score_following
+from companions.personagpt.prepared import is_prepared
 from companions.personagpt.scores import Totals, totals
 from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.teacher_forcing import score_answers
@@ -49,8 +50,6 @@ class EvaluateOptions:
     """whose replies are generated"""
     skip_exists: bool = True
     """keep replies that are there"""
-    goals: str | None = None
-    """file of action codes; None: PersonaGPT's own"""
     openings: int = 50
     """that each goal is tried on; 0: action codes are not evaluated"""
     assignments: tuple[str, ...] = ()
@@ -67,8 +66,8 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
     """
     transformers_logging.disable_progress_bar()
     with together(distributed):  # before hours of work
-        goals = goals_in(options.goals)
         config = _config(run, options)
+        goals = goals_in(config.dataset.goals)
         examples = texts_of(config).read_examples(config.dataset.valid, config)
         openings = openings_of(examples, options.openings, options.seed) if options.openings else []
         if distributed.is_main:
@@ -107,7 +106,9 @@ def _config(run: Path, options: EvaluateOptions) -> PersonaConfig:
 
 def _decode_options(config: PersonaConfig, options: EvaluateOptions) -> DecodeOptions:
     """How `decode_run` is to generate: the replies of the official protocol, whatever was trained on."""
-    dataset = {"speakers": options.speakers, "max_utterances": WITHOUT_CAP}
+    dataset: dict[str, Any] = {"speakers": options.speakers}
+    if not is_prepared(config.dataset.valid):  # which holds no more than its own cap left
+        dataset["max_utterances"] = WITHOUT_CAP
     return DecodeOptions(
         batch_size=options.batch_size,
         valid_path=config.dataset.valid,
@@ -153,8 +154,12 @@ def _report(
     """What `evaluation.json` holds."""
     steering = None
     if following is not None:
-        steering = {"steered": following.steered, "unsteered": following.unsteered}
-        steering |= {"action_prompt": config.model.action_prompt, **dataclasses.asdict(following)}
+        steering = {
+            "steered": following.steered,
+            "unsteered": following.unsteered,
+            "action_prompt": config.model.action_prompt,
+            **dataclasses.asdict(following),
+        }
     return {
         "answers": {**dataclasses.asdict(answers), "fidelity": config.model.fidelity},
         "replies": {"f1_parlai": f1.value, "stderr": f1.stderr, "number": replies},
@@ -178,11 +183,11 @@ def _table(
     lines = [
         "",
         f"{answers.answers} true answers of both speakers, teacher-forced:",
-        f"  legacy perplexity    {answers.legacy_perplexity:8.2f}   the original's: mean per answer, first token left out",
-        f"  teacher-forced F1    {100 * answers.teacher_forced_f1:8.2f}   the original's, x100: distinct ids, true words before each",
-        f"  token perplexity     {answers.token_perplexity:8.2f}   mean per token, first token and eos included",
+        f"  legacy perplexity  {answers.legacy_perplexity:8.2f}   the original's: mean per answer without first token",
+        f"  teacher-forced F1  {100 * answers.teacher_forced_f1:8.2f}   the original's, x100, given the true text before",
+        f"  token perplexity   {answers.token_perplexity:8.2f}   mean per token, first token and eos included",
         f"{replies} generated replies of {who}:",
-        f"  F1 (ParlAI)          {f1_text:>8}   normalised words, x100; all metrics: evaluate_runs_results.py --main_path={run}",
+        f"  F1 (ParlAI)        {f1_text:>8}   x100; every metric: evaluate_runs_results.py --main_path={run}",
     ]
     if following is not None:
         lines += [
