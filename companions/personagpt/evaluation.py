@@ -184,7 +184,7 @@ def _table(
         "",
         f"{answers.answers} true answers of both speakers, teacher-forced:",
         f"  legacy perplexity  {answers.legacy_perplexity:8.2f}   the original's: mean per answer without first token",
-        f"  teacher-forced F1  {100 * answers.teacher_forced_f1:8.2f}   the original's, x100, given the true text before",
+        f"  teacher-forced F1  {100 * answers.teacher_forced_f1:8.2f}   the original's, x100, each given the true text",
         f"  token perplexity   {answers.token_perplexity:8.2f}   mean per token, first token and eos included",
         f"{replies} generated replies of {who}:",
         f"  F1 (ParlAI)        {f1_text:>8}   x100; every metric: evaluate_runs_results.py --main_path={run}",
