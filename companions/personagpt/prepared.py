@@ -42,10 +42,20 @@ def read_persona_examples(
     Raises:
         UserError: what is wrong with the file, by line; a prepared file was made under other settings.
     """
-    read = read_prepared if is_prepared(path) else _from_dialogues
-    dialogues = read(path, config)
+    return read_with_counts(path, config, ratio, only_longest)[0]
+
+
+def read_with_counts(
+    path: str, config: PersonaConfig, ratio: float = 1.0, only_longest: bool = False
+) -> tuple[list[Example], Counts | None]:
+    """As `read_persona_examples`, and what was left out of a dialogue file; None for a prepared one."""
+    counts = None
+    if is_prepared(path):
+        dialogues = read_prepared(path, config)
+    else:
+        dialogues, counts = prepare(path, config)
     kept = dialogues[: max(1, round(len(dialogues) * ratio))]
-    return persona_examples(kept, only_longest, config.dataset.speakers == "self")
+    return persona_examples(kept, only_longest, config.dataset.speakers == "self"), counts
 
 
 def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Counts]:
@@ -109,10 +119,6 @@ def read_prepared(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
     if not rows:
         raise UserError(f"{path}: the file holds no dialogue")
     return [_dialogue(line, f"{path}:{number}", config.dataset.max_utterances) for number, line in rows]
-
-
-def _from_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
-    return prepare(path, config)[0]
 
 
 def _made_with(config: PersonaConfig) -> dict[str, Any]:
