@@ -118,8 +118,7 @@ def load_batches(
     """
     return DataLoader(
         EncodedDataset(encoded),
-        # only iterated over; the annotation asks for the library's own class
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         collate_fn=collate,
         num_workers=training.num_workers,
         persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs

@@ -29,13 +29,17 @@ def persona_task(config: PersonaConfig) -> Task:
     """The task of a configuration; its precision is what this device has.
 
     Raises:
-        UserError: a precision that this device lacks, or a file that is missing.
+        UserError: a precision that this device lacks, a missing file, or what is wrong with one of action codes.
     """
     files = {"train": config.dataset.train}
+    # told before an earlier stage of the same command is trained
+    existing_file(config.dataset.train, "dialogue file")
+    existing_file(config.dataset.valid, "dialogue file")
     if config.training.stage == "control":
         files["actions"] = str(config.dataset.actions)
-    for path in (*files.values(), config.dataset.valid):  # told before an earlier stage is trained
-        existing_file(path, "data file")
+        for path in (config.dataset.actions, config.dataset.valid_actions):
+            if path is not None:
+                read_action_examples(path, config)
     task = dialogue_task(config)
     return replace(task, prepare=partial(_prepare, task.config), files=files)
 
