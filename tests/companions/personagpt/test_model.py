@@ -96,7 +96,8 @@ def test_shared_rows_give_the_same_loss_and_gradient(model, pairs, first_token):
     """A row that serves all answers of a speaker is only worth having where it is exact, with one eos and with two."""
     examples = with_dialogues(encoded(pairs, first_token))
     apart, shared = Collator(PAD).train(examples), Collator(PAD, share_rows=True).train(examples)
-    assert len(apart.input_ids) == 12 and len(shared.input_ids) == 2  # a row for each speaker
+    assert len(apart.input_ids) == 12
+    assert len(shared.input_ids) == 2  # a row for each speaker
     assert (apart.input_ids == PAD).any()
     loss, gradients = loss_and_gradients(model, apart)
     shared_loss, shared_gradients = loss_and_gradients(model, shared)

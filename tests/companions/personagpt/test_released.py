@@ -36,6 +36,7 @@ def test_too_few_examples_for_an_update_are_told():
 def test_orders_are_a_function_of_seed_and_epoch():
     """What is left over of the epoch before is asked for again, and must be the same."""
     order = shuffled(9, 1, shuffle=True)
-    assert sorted(order(4)) == list(range(9)) and order(4) == shuffled(9, 1, shuffle=True)(4)
+    assert sorted(order(4)) == list(range(9))
+    assert order(4) == shuffled(9, 1, shuffle=True)(4)
     assert len({tuple(order(epoch)) for epoch in range(5)}) == 5
     assert list(shuffled(9, 1, shuffle=False)(3)) == list(range(9))

@@ -87,7 +87,10 @@ def test_each_stream_keeps_its_own_examples():
     assert batch.new.target_ids.tolist() == [6, 101, PAD]
     assert batch.indices.tolist() == [2, 0, 12]
     alone = collate(examples[:2])
-    assert alone.new is None and list(alone.parts()) == ["old"] and alone.num_examples == 2
+    assert alone.new is None
+    assert list(alone.parts()) == ["old"]
+    assert alone.num_examples == 2
     assert collate(examples[12:]).old is None
     moved = batch.to("cpu")
-    assert isinstance(moved, TwoStreams) and torch.equal(moved.new.input_ids, batch.new.input_ids)
+    assert isinstance(moved, TwoStreams)
+    assert torch.equal(moved.new.input_ids, batch.new.input_ids)
