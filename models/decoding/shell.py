@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from utils.errors import UserError
+from utils.files import write_new
 
 
 class Talk(Protocol):
@@ -82,6 +83,18 @@ def _answer(talk: Talk, line: str, folder: Path) -> Sequence[str]:
 def is_no_text(line: str) -> bool:
     """Whether bytes that are not UTF-8 were in it, as the input or the command line marks them."""
     return any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line)
+
+
+def save_transcript(folder: Path, text: str) -> Path:
+    """Write a conversation to the next free `chat_{n}.txt` in `folder`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    number = 1
+    while not write_new(path := folder / f"chat_{number}.txt", text):
+        number += 1
+    return path
 
 
 def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | None = None) -> None:
