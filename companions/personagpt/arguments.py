@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from companions.personagpt.settings import PersonaChatSettings
-from utils.config.flags import Parser, add_engine_flags, add_section_flags, given_flags, natural
+from utils.config.flags import Parser, add_engine_flags, add_section_flags, boolean, given_flags, natural, positive
 from utils.config.schema import nested
 
 
@@ -29,6 +29,40 @@ def interact_parser() -> Parser:
     return parser
 
 
+def learn_parser() -> Parser:
+    """Flags of learn."""
+    parser = Parser(
+        "Judge and correct conversations of an interviewer and a persona agent, and train on the corrections."
+    )
+    _add_speaker(parser)
+    parser.add_argument(
+        "--out", required=True, metavar="FILE.jsonl", help="corrections; what it holds already stays"
+    )
+    parser.add_argument(
+        "--accepted",
+        metavar="FILE.jsonl",
+        help="whole conversations without a correction (default: OUT with .accepted before .jsonl)",
+    )
+    parser.add_argument(
+        "--dialogues", type=positive, metavar="N", help="conversations to hold; else until you leave"
+    )
+    parser.add_argument(
+        "--train",
+        type=boolean,
+        default=False,
+        metavar="yes|no",
+        help="train on the corrections at the end (default no: the command that does is shown)",
+    )
+    parser.add_argument(
+        "--config",
+        default="config/personagpt/learn.yml",
+        metavar="FILE",
+        help="of that training (default config/personagpt/learn.yml)",
+    )
+    _add_settings(parser)
+    return parser
+
+
 def _add_speaker(parser: Parser) -> None:
     parser.add_argument(
         "--model_path",
@@ -47,4 +81,5 @@ def _add_settings(parser: Parser) -> None:
 
 def talk_flags(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that the flags give, as sections of the configuration."""
-    return nested(given_flags(args, PersonaChatSettings, "chat."))
+    goals = {} if args.goals is None else {"dataset.goals": args.goals}
+    return nested({**given_flags(args, PersonaChatSettings, "chat."), **goals})

@@ -5,25 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from companions.personagpt.facts import facts_source
+from companions.personagpt.actions import goals_in
+from companions.personagpt.facts import ProfileDraws, facts_source
+from companions.personagpt.gym import Gym
+from companions.personagpt.records import Records
 from companions.personagpt.speaking import is_run_folder, load_voice, read_speaker
 from companions.personagpt.talks import ChatTalk, PersonaTalk, SteeredTalk
 from models.decoding.shell import converse_in_terminal
 from utils.distributed import DistributedContext
-
-GOALS = (
-    "ask about kids.",
-    "ask about pets.",
-    "talk about work.",
-    "ask about marital status.",
-    "talk about travel.",
-    "ask about age and gender.",
-    "ask about hobbies.",
-    "ask about favorite food.",
-    "talk about movies.",
-    "talk about music.",
-    "talk about politics.",
-)
+from utils.errors import UserError
 
 
 def interact(
@@ -39,7 +29,7 @@ def interact(
     """
     config = read_speaker(args.model_path, args.assignments, flags)
     facts = facts_source(args.facts, args.profiles, config, args.seed)
-    goals = GOALS
+    goals = goals_in(config.dataset.goals)
     if not distributed.is_main:
         return
     voice = load_voice(args.model_path, config, distributed, args.seed)
@@ -47,3 +37,31 @@ def interact(
     # a folder of weights is no place for transcripts
     folder = args.model_path if args.model_path and is_run_folder(args.model_path) else "."
     converse_in_terminal(talk, Path(folder), ask)
+
+
+def learn(
+    args: argparse.Namespace,
+    flags: Mapping[str, Any],
+    distributed: DistributedContext,
+    ask: Callable[[str], str] | None = None,
+) -> None:
+    """Load an LM, let a human judge and correct what it says, and train on the corrections or say how.
+
+    Raises:
+        UserError: what is wrong with the LM, the personas, the goals or the files.
+    """
+    out = Path(args.out)
+    accepted = Path(args.accepted) if args.accepted else out.with_suffix(".accepted.jsonl")
+    for path in (out, accepted):
+        if path.suffix != ".jsonl" or not path.parent.is_dir():
+            raise UserError(f"{path}: a name that ends with .jsonl, in a folder that is there, is needed")
+    config = read_speaker(args.model_path, args.assignments, flags)
+    goals = goals_in(config.dataset.goals)
+    draw = ProfileDraws(args.profiles or config.dataset.train, config, args.seed, fewest=3, most=5)
+    if not distributed.is_main:
+        return
+    records = Records(out, accepted)
+    voice = load_voice(args.model_path, config, distributed, args.seed)
+    completed = converse_in_terminal(Gym(voice, goals, draw, records, args.dialogues), Path(), ask)
+    distributed.say(f"{records.added} corrections in {out}")
+    command = train_command(args, config, voice.config.model.model_name)

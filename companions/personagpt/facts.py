@@ -1,7 +1,6 @@
 """Where the facts of a persona come from: given on the command line, drawn from a dialogue file, or typed."""
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from companions.personagpt.settings import PersonaConfig

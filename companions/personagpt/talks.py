@@ -1,15 +1,16 @@
 """The two modes of interaction, as conversations that the shell of SPT's chat holds.
 
 Mode 0: the user opens as speaker 1 and talks to the bot, speaker 2. Mode 1: the user picks action codes; the
-interviewer's line and the bot's answer are both generated. In both the bot's facts are typed first where none are given.
-The original prints a line as it decodes it, in mode 1 with the literal `<|endoftext|>` at its end; here a line is shown
-without special tokens.
+interviewer's line and the bot's answer are both generated. In both, the bot's facts are typed first where none are
+given. In mode 1 the original shows each line with the literal `<|endoftext|>` at its end; here no line has special
+tokens.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from companions.personagpt.actions import goal_by_number
 from companions.personagpt.agents import Interviewer, PersonaBot, Voice
 from models.decoding.shell import save_transcript
 from utils.errors import UserError, shown
@@ -164,7 +165,7 @@ class SteeredTalk(PersonaTalk):
         Raises:
             UserError: no number of a goal, or no room for a reply.
         """
-        goal = self.goals[chosen(line, self.goals, self.voice.released)]
+        goal = chosen_goal(line, self.goals, self.voice.released)
         asked = self.interviewer.reply(self.turns, goal)
         reply = self.bot.reply([*self.turns, asked.ids])
         self.notes[len(self.turns)] = f"action: {goal}"
@@ -182,8 +183,8 @@ def menu(goals: Sequence[str]) -> str:
     return "\n".join([" actions: ", *(f"{number} {goal}" for number, goal in enumerate(goals))])
 
 
-def chosen(line: str, goals: Sequence[str], released: bool = False) -> int:
-    """The number that a line chooses.
+def chosen_goal(line: str, goals: Sequence[str], released: bool = False) -> str:
+    """The goal whose number a line is.
 
     Args:
         line: as it was typed.
@@ -191,12 +192,12 @@ def chosen(line: str, goals: Sequence[str], released: bool = False) -> int:
         released: count from the end with negative numbers, as the release's list does.
 
     Raises:
-        UserError: it chooses none.
+        UserError: it is no number of one.
     """
-    text = line.strip()
-    digits = text.removeprefix("-") if released else text
-    if digits.isascii() and digits.isdecimal() and len(digits) < 9:
-        number = int(text)
-        if -len(goals) <= number < len(goals):
-            return number
-    raise UserError(f"{shown(line)}: a number from 0 to {len(goals) - 1} is needed")
+    number = line.strip()
+    goal = goal_by_number(number, goals)
+    if goal is None and released and number.startswith("-"):
+        goal = goal_by_number(number[1:], (goals[0], *reversed(goals)))
+    if goal is None:
+        raise UserError(f"{shown(line)}: a number from 0 to {len(goals) - 1} is needed")
+    return goal

@@ -3,7 +3,7 @@
 import pytest
 
 from companions.personagpt.agents import Interviewer, PersonaBot, self_play
-from companions.personagpt.conversations import GOALS
+from companions.personagpt.actions import GOALS
 from companions.personagpt.talks import ChatTalk, SteeredTalk
 from tests.companions.personagpt.golden import GOLDEN, cases, content
 from tests.companions.personagpt.talking import hold, voice_with
