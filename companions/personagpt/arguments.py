@@ -4,7 +4,15 @@ import argparse
 from typing import Any
 
 from companions.personagpt.settings import PersonaChatSettings
-from utils.config.flags import Parser, add_engine_flags, add_section_flags, boolean, given_flags, natural, positive
+from utils.config.flags import (
+    Parser,
+    add_engine_flags,
+    add_section_flags,
+    boolean,
+    given_flags,
+    natural,
+    positive,
+)
 from utils.config.schema import nested
 
 

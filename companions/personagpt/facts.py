@@ -3,8 +3,8 @@
 import random
 from dataclasses import dataclass
 
+from companions.personagpt.prepared import read_persona_examples
 from companions.personagpt.settings import PersonaConfig
-from dataset.readers import read_dialogues
 from models.decoding.chat import given_lines
 from utils.errors import UserError
 
@@ -37,8 +37,8 @@ class ProfileDraws:
     """Draws personas from a dialogue file, each call one, its facts in shuffled order.
 
     Args:
-        path: the file.
-        config: gives its format.
+        path: a dialogue file with both personas, or a prepared file.
+        config: says how it is read.
         seed: makes the draws repeatable.
         fewest: facts that a persona needs to be drawn.
         most: facts that it may have.
@@ -54,12 +54,8 @@ class ProfileDraws:
     most: int = 1000
 
     def __post_init__(self) -> None:
-        found = {
-            facts
-            for dialogue in read_dialogues(self.path, self.config.dataset.format)
-            for facts in dialogue.personas.values()
-            if self.fewest <= len(facts) <= self.most
-        }
+        examples = read_persona_examples(self.path, self.config)
+        found = {example.persona for example in examples if self.fewest <= len(example.persona) <= self.most}
         if not found:
             raise UserError(f"{self.path}: no persona in it has {self.fewest} to {self.most} facts")
         self.profiles = sorted(found)

@@ -2,8 +2,8 @@
 
 Mode 0: the user opens as speaker 1 and talks to the bot, speaker 2. Mode 1: the user picks action codes; the
 interviewer's line and the bot's answer are both generated. In both, the bot's facts are typed first where none are
-given. In mode 1 the original shows each line with the literal `<|endoftext|>` at its end; here no line has special
-tokens.
+given. Generated lines are shown as the original shows them, without spaces before punctuation; but where it ends each
+line with the literal `<|endoftext|>`, in mode 1, no special token is shown here.
 """
 
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from companions.personagpt.actions import goal_by_number
 from companions.personagpt.agents import Interviewer, PersonaBot, Voice
+from companions.personagpt.dialogues import cleaned
 from models.decoding.shell import save_transcript
 from utils.errors import UserError, shown
 
@@ -109,7 +110,7 @@ class PersonaTalk(ABC):
 
     def _add(self, user: Sequence[int], user_text: str, bot: Sequence[int], bot_text: str) -> None:
         self.turns += [user, bot]
-        self.shown += [f"{USER}{user_text}", f"{BOT}{bot_text}"]
+        self.shown += [f"{USER}{user_text}", f"{BOT}{cleaned(bot_text)}"]
 
 
 class ChatTalk(PersonaTalk):
@@ -169,7 +170,7 @@ class SteeredTalk(PersonaTalk):
         asked = self.interviewer.reply(self.turns, goal)
         reply = self.bot.reply([*self.turns, asked.ids])
         self.notes[len(self.turns)] = f"action: {goal}"
-        self._add(asked.ids, asked.text, reply.ids, reply.text)
+        self._add(asked.ids, cleaned(asked.text), reply.ids, reply.text)
         return ["\n".join(["", *self.shown])] if self.is_complete else self.before()
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from companions.personagpt.agents import Interviewer, PersonaBot, self_play
 from companions.personagpt.actions import GOALS
-from companions.personagpt.talks import ChatTalk, SteeredTalk
+from companions.personagpt.agents import Interviewer, PersonaBot, self_play
+from companions.personagpt.talks import BOT, USER, ChatTalk, SteeredTalk
 from tests.companions.personagpt.golden import GOLDEN, cases, content
 from tests.companions.personagpt.talking import hold, voice_with
 
@@ -47,13 +47,15 @@ def compare(lines, turns, gaps=()):
 def test_released_code_gives_the_releases_lines(path, tmp_path):
     """A prompt that differs in one token, or another limit, would make published weights say other things."""
     case = content(path)
-    lines, asked, _, talk = run(case, tmp_path, fidelity="released_code", action_prompt="A")
+    lines, asked, shown, talk = run(case, tmp_path, fidelity="released_code", action_prompt="A")
     # where a prompt reaches the limit the pinned library stops, and the newer one gives a token per call
     newer = case["transformers_4_10_3"]
     compare(lines[: len(case["turns"])], case["turns"])
     gaps = [turn["min_top2_logit_gap"] for turn in case["turns"]]
     compare(lines, newer.get("turns", case["turns"]), gaps)
     assert asked[: len(case["input_prompts"])] == case["input_prompts"]
+    printed = {line.removesuffix("<|endoftext|>") for line in case["stdout"].splitlines()}
+    assert {line for line in printed if line.startswith((USER, BOT))} <= set("\n".join(shown).splitlines())
     if case["history"]:
         assert [list(turn) for turn in talk.turns] == case["history"]
 
