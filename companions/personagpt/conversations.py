@@ -1,14 +1,18 @@
 """What the commands of conversation do, once their flags are read."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from companions.personagpt.action_files import text_pairs
 from companions.personagpt.actions import goals_in
 from companions.personagpt.facts import ProfileDraws, facts_source
 from companions.personagpt.gym import Gym
+from companions.personagpt.prepared import read_persona_dialogues
 from companions.personagpt.records import Records
+from companions.personagpt.rehearsal import training_arguments, write_rehearsal
 from companions.personagpt.speaking import is_run_folder, load_voice, read_speaker
 from companions.personagpt.talks import ChatTalk, PersonaTalk, SteeredTalk
 from models.decoding.shell import converse_in_terminal
@@ -55,13 +59,24 @@ def learn(
     for path in (out, accepted):
         if path.suffix != ".jsonl" or not path.parent.is_dir():
             raise UserError(f"{path}: a name that ends with .jsonl, in a folder that is there, is needed")
+    if distributed.size > 1:
+        raise UserError("learn is one conversation: start it as one process")
     config = read_speaker(args.model_path, args.assignments, flags)
     goals = goals_in(config.dataset.goals)
-    draw = ProfileDraws(args.profiles or config.dataset.train, config, args.seed, fewest=3, most=5)
-    if not distributed.is_main:
-        return
+    old = read_persona_dialogues(args.profiles or config.dataset.train, config)
+    draw = ProfileDraws(old, args.seed, fewest=3, most=5)
     records = Records(out, accepted)
     voice = load_voice(args.model_path, config, distributed, args.seed)
     completed = converse_in_terminal(Gym(voice, goals, draw, records, args.dialogues), Path(), ask)
-    distributed.say(f"{records.added} corrections in {out}")
-    command = train_command(args, config, voice.config.model.model_name)
+    distributed.say(f"{records.added} corrections added to {out}")
+    if not records.added:
+        return
+    rehearsal = out.with_suffix(".rehearsal.jsonl")
+    write_rehearsal(rehearsal, old, len(text_pairs(out)), config, args.seed)
+    lm = args.model_path or str(config.model.model_name)
+    arguments = training_arguments(args.config, lm, out, rehearsal, config)
+    if args.train and completed:
+        del voice  # its memory is the trainer's
+        train_on_corrections(arguments, distributed)
+    else:
+        distributed.say(f"train on them: python -m companions.personagpt.train {shlex.join(arguments)}")

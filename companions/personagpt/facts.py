@@ -1,9 +1,11 @@
 """Where the facts of a persona come from: given on the command line, drawn from a dialogue file, or typed."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from companions.personagpt.prepared import read_persona_examples
+from companions.personagpt.dialogues import PersonaDialogue
+from companions.personagpt.prepared import read_persona_dialogues
 from companions.personagpt.settings import PersonaConfig
 from models.decoding.chat import given_lines
 from utils.errors import UserError
@@ -28,37 +30,36 @@ def facts_source(
     if given is not None:
         return given_lines("--facts", given)
     if profiles is not None:
-        return ProfileDraws(profiles, config, seed)()
+        return ProfileDraws(read_persona_dialogues(profiles, config), seed)()
     return None
 
 
 @dataclass
 class ProfileDraws:
-    """Draws personas from a dialogue file, each call one, its facts in shuffled order.
+    """Draws personas of dialogues, each call one, its facts in shuffled order.
 
     Args:
-        path: a dialogue file with both personas, or a prepared file.
-        config: says how it is read.
+        dialogues: whose personas are drawn.
         seed: makes the draws repeatable.
         fewest: facts that a persona needs to be drawn.
         most: facts that it may have.
 
     Raises:
-        UserError: the file cannot be read, or no persona in it has so many facts.
+        UserError: no persona has so many facts.
     """
 
-    path: str
-    config: PersonaConfig
+    dialogues: Sequence[PersonaDialogue]
     seed: int | None
     fewest: int = 1
     most: int = 1000
 
     def __post_init__(self) -> None:
-        examples = read_persona_examples(self.path, self.config)
-        found = {example.persona for example in examples if self.fewest <= len(example.persona) <= self.most}
-        if not found:
-            raise UserError(f"{self.path}: no persona in it has {self.fewest} to {self.most} facts")
-        self.profiles = sorted(found)
+        personas = {facts for dialogue in self.dialogues for facts in dialogue.facts}
+        self.profiles = sorted(facts for facts in personas if self.fewest <= len(facts) <= self.most)
+        if not self.profiles:
+            raise UserError(
+                f"{self.dialogues[0].where[0]}: no persona of this file has {self.fewest} to {self.most} facts"
+            )
         self.generator = random.Random(self.seed)
 
     def __call__(self) -> list[str]:

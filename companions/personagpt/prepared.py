@@ -41,9 +41,13 @@ def read_persona_examples(
     Raises:
         UserError: what is wrong with the file, by line; a prepared file was made under other settings.
     """
-    read = read_prepared if is_prepared(path) else _from_dialogues
-    dialogues = read(path, config)
+    dialogues = read_persona_dialogues(path, config)
     return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest)
+
+
+def read_persona_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
+    """The dialogues of a dialogue file or of a prepared file, see `read_persona_examples`."""
+    return read_prepared(path, config) if is_prepared(path) else prepare(path, config)[0]
 
 
 def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Counts]:
@@ -102,10 +106,6 @@ def read_prepared(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
     if not rows:
         raise UserError(f"{path}: the file holds no dialogue")
     return [_dialogue(line, f"{path}:{number}", config.dataset.max_utterances) for number, line in rows]
-
-
-def _from_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
-    return prepare(path, config)[0]
 
 
 def _made_with(config: PersonaConfig) -> dict[str, Any]:

@@ -97,5 +97,7 @@ def loss_and_gradients(module: Trainable, batch: Batch) -> tuple[float, dict[str
     module.zero_grad()
     total = module(batch).total
     total.backward()
-    gradients = {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+    gradients = {
+        name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None
+    }
     return total.item(), gradients
