@@ -41,8 +41,19 @@ def read_persona_examples(
     Raises:
         UserError: what is wrong with the file, by line; a prepared file was made under other settings.
     """
-    dialogues = read_persona_dialogues(path, config)
-    return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest)
+    return read_with_counts(path, config, ratio, only_longest)[0]
+
+
+def read_with_counts(
+    path: str, config: PersonaConfig, ratio: float = 1.0, only_longest: bool = False
+) -> tuple[list[Example], Counts | None]:
+    """As `read_persona_examples`, and what was left out of a dialogue file; None for a prepared one."""
+    counts = None
+    if is_prepared(path):
+        dialogues = read_prepared(path, config)
+    else:
+        dialogues, counts = prepare(path, config)
+    return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest), counts
 
 
 def read_persona_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:

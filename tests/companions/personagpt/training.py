@@ -84,10 +84,10 @@ def fixed_task(
     sampler: Any,
     collate: Callable[[Sequence[EncodedExample]], Any] | None = None,
 ) -> Task:
-    """A task on given batches; the first of them is validated on."""
+    """A task on given batches; the first example is validated on."""
     collate = collate or Collator(PAD).train
     train = DataLoader(EncodedDataset(examples), batch_sampler=sampler, collate_fn=collate)
-    first = FixedOrder([[list(next(iter(sampler)))]] * config.training.num_epochs)
+    first = FixedOrder([[[0]]] * config.training.num_epochs)
     valid = DataLoader(EncodedDataset(examples), batch_sampler=first, collate_fn=collate)
     return Task(config=config, prepare=lambda distributed: Prepared(module, train, valid))
 
