@@ -8,11 +8,9 @@ from utils.errors import run_main
 
 SAMPLE = Path("companions/personagpt/sample")
 COMMANDS = "companions.personagpt"
-FACTS = (
-    "i live with two old cats.; i work as a baker.; i will travel to japan.; my hobby is chess.; i listen to jazz music."
-)
+FACTS = "i live with two old cats.; i work as a baker.; i will travel to japan.; my hobby is chess."
 SAID = ["hello ! how are you ?", "do you have any pets ?", "what do you do for work ?", "exit"]
-GOALS_CHOSEN = ["6", "9", "4", "exit"]
+CHOSEN = ["1", "6", "4", "exit"]
 REPLY = ["--max_new_tokens=32", "--seed=1"]
 
 
@@ -38,9 +36,15 @@ def main() -> None:
         "3. PersonaGPT, two runs: dialogues of personas, then action codes with old dialogues beside them",
         [
             *("-m", f"{COMMANDS}.train", f"--log_dir={log_dir}"),
-            *("--config=config/personagpt/sample-pretrain.yml", "--config=config/personagpt/sample-control.yml"),
+            *(
+                "--config=config/personagpt/sample-pretrain.yml",
+                "--config=config/personagpt/sample-control.yml",
+            ),
             f"--set=model.model_name={base_lm}",
-            *(f"--set=dataset.train={data / 'train_data.jsonl'}", f"--set=dataset.valid={data / 'valid_data.jsonl'}"),
+            *(
+                f"--set=dataset.train={data / 'train_data.jsonl'}",
+                f"--set=dataset.valid={data / 'valid_data.jsonl'}",
+            ),
             f"--set=dataset.actions={data / 'active_data.jsonl'}",
         ],
     )
@@ -52,7 +56,7 @@ def main() -> None:
     run("5. All metrics of the generated replies", ["evaluate_runs_results.py", f"--main_path={log_dir}"])
     talk = ["-m", f"{COMMANDS}.interact", f"--model_path={trained}", *REPLY, f"--facts={FACTS}"]
     run("6. You talk to the persona", [*talk, "--mode=0"], SAID)
-    run("7. You pick action codes; interviewer and persona talk", [*talk, "--mode=1", "-turns", "3"], GOALS_CHOSEN)
+    run("7. You pick action codes; interviewer and persona talk", [*talk, "--mode=1", "-turns", "3"], CHOSEN)
     print(
         f"\nDone in {time.monotonic() - started:.0f} s. Everything lies in {log_dir}:\n"
         f"  {trained}/model                    the LM, Hugging Face format\n"

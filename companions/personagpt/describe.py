@@ -1,4 +1,4 @@
-"""`python -m companions.personagpt.describe`: configuration.md beside it, keys and flags from the code that reads them."""
+"""`python -m companions.personagpt.describe`: configuration.md, keys and flags from the code that reads them."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ import yaml
 
 from companions.personagpt import evaluate, register_personagpt
 from companions.personagpt.evaluation import RESULT, EvaluateOptions, evaluate_run
-from companions.personagpt.prepared import prepare, read_persona_examples, write_prepared
+from companions.personagpt.prepared import prepare, prepared_text, read_persona_examples
 from companions.personagpt.sample.generate import FOLDER, VALID_NAME
 from models.configuration import build_config
 from models.decoding.runs import read_run_config
@@ -95,7 +95,7 @@ def test_a_prepared_file_is_evaluated_as_it_is(run, distributed):
     """What preprocess_dataset wrote has its own cap; asking it for more would be refused, after an hour of scoring."""
     config = read_run_config(run)
     prepared = run / "valid.jsonl"
-    write_prepared(prepared, prepare(config.dataset.valid, config)[0], config)
+    prepared.write_text(prepared_text(prepare(config.dataset.valid, config)[0], config), encoding="utf-8")
     evaluate_run(run, distributed, replace(QUICK, valid_path=str(prepared), openings=0))
     assert report(run)["replies"]["number"] == 9
     assert report(run)["answers"]["answers"] == 18

@@ -1,0 +1,82 @@
+"""What the commands of conversation do, once their flags are read."""
+
+import argparse
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from companions.personagpt.action_files import text_pairs
+from companions.personagpt.actions import goals_in
+from companions.personagpt.facts import ProfileDraws, facts_source
+from companions.personagpt.gym import Gym
+from companions.personagpt.prepared import read_persona_dialogues
+from companions.personagpt.records import Records
+from companions.personagpt.rehearsal import training_arguments, write_rehearsal
+from companions.personagpt.speaking import is_run_folder, load_voice, read_speaker
+from companions.personagpt.talks import ChatTalk, PersonaTalk, SteeredTalk
+from models.decoding.shell import converse_in_terminal
+from utils.distributed import DistributedContext
+from utils.errors import UserError
+
+
+def interact(
+    args: argparse.Namespace,
+    flags: Mapping[str, Any],
+    distributed: DistributedContext,
+    ask: Callable[[str], str] | None = None,
+) -> None:
+    """Load an LM and talk to it in one of the two modes; only the main process talks.
+
+    Raises:
+        UserError: what is wrong with the LM, the facts or the goals.
+    """
+    config = read_speaker(args.model_path, args.assignments, flags)
+    facts = facts_source(args.facts, args.profiles, config, args.seed)
+    goals = goals_in(config.dataset.goals)
+    if not distributed.is_main:
+        return
+    voice = load_voice(args.model_path, config, distributed, args.seed)
+    talk: PersonaTalk = SteeredTalk(voice, facts, goals) if args.mode == 1 else ChatTalk(voice, facts)
+    # a folder of weights is no place for transcripts
+    folder = args.model_path if args.model_path and is_run_folder(args.model_path) else "."
+    converse_in_terminal(talk, Path(folder), ask)
+
+
+def learn(
+    args: argparse.Namespace,
+    flags: Mapping[str, Any],
+    distributed: DistributedContext,
+    ask: Callable[[str], str] | None = None,
+) -> None:
+    """Load an LM, let a human judge and correct what it says, and train on the corrections or say how.
+
+    Raises:
+        UserError: what is wrong with the LM, the personas, the goals or the files.
+    """
+    out = Path(args.out)
+    accepted = Path(args.accepted) if args.accepted else out.with_suffix(".accepted.jsonl")
+    for path in (out, accepted):
+        if path.suffix != ".jsonl" or not path.parent.is_dir():
+            raise UserError(f"{path}: a name that ends with .jsonl, in a folder that is there, is needed")
+    if distributed.size > 1:
+        raise UserError("learn is one conversation: start it as one process")
+    config = read_speaker(args.model_path, args.assignments, flags)
+    goals = goals_in(config.dataset.goals)
+    old = read_persona_dialogues(args.profiles or config.dataset.train, config)
+    draw = ProfileDraws(old, args.seed, fewest=3, most=5)
+    records = Records(out, accepted)
+    voice = load_voice(args.model_path, config, distributed, args.seed)
+    completed = converse_in_terminal(Gym(voice, goals, draw, records, args.dialogues), Path(), ask)
+    distributed.say(f"{records.added} corrections added to {out}")
+    if not records.added:
+        return
+    rehearsal = out.with_suffix(".rehearsal.jsonl")
+    write_rehearsal(rehearsal, old, len(text_pairs(out)), config, args.seed)
+    lm = args.model_path or str(config.model.model_name)
+    arguments = training_arguments(args.config, lm, out, rehearsal, config)
+    if args.train and completed:
+        del voice  # its memory is the trainer's
+        train_on_corrections(arguments, distributed)
+    else:
+        distributed.say(f"train on them: python -m companions.personagpt.train {shlex.join(arguments)}")
