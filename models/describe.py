@@ -123,7 +123,7 @@ def flag_rows(parser: Parser, config: type[Config]) -> Iterator[tuple[str, ...]]
         else:
             default, meaning = action.default, action.help or ""
         yield (
-            code(action.option_strings[0]),
+            ", ".join(map(code, action.option_strings)),
             code(action.dest) if field is not None else "",
             code(_flag_default(action, default)),
             meaning,

@@ -16,10 +16,9 @@ from deepspeed.launcher.runner import parse_args as launcher_arguments
 
 from models.decoding.runs import read_run_config
 from tests.conftest import ROOT
-from tests.documents import DOCUMENTS, code_blocks, commands
+from tests.documents import TEXTS, code_blocks, commands
 from tests.helpers import launch
 
-TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 COMMANDS = sorted({command for text in TEXTS.values() for command in commands(text)})
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -50,7 +49,7 @@ class StandIns:
         name = read_run_config(self.published).model.model_name
         shutil.copytree(GOLDEN / Path(name).name, folder / "public_ckpt" / name)
         self.json_lines = {kind: folder / f"{kind}.jsonl" for kind in data}
-        dialogue = code_blocks(TEXTS["data.md"], "json")[0]
+        dialogue = code_blocks(TEXTS["docs/data.md"], "json")[0]
         for path in self.json_lines.values():
             path.write_text(dialogue * 8, encoding="utf-8")
 
