@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dataset.lines import text_lines
 from dataset.strict_json import fields_of, parsed_line, text_of
 from utils.errors import UserError, nearest, shown
-from utils.files import json_line, write_errors, write_whole
+from utils.files import json_line, write_errors
 
 _COLUMNS = ("context", "response")
 _WHAT = "file of action codes"
@@ -42,13 +42,9 @@ def text_pairs(path: str | Path) -> list[TextPair]:
     return pairs
 
 
-def write_pairs(path: Path, pairs: Iterable[TextPair]) -> None:
-    """Write pairs as JSON lines, in the place of an earlier file.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    write_whole(path, "".join(map(_line, pairs)))
+def pairs_text(pairs: Iterable[TextPair]) -> str:
+    """What a file of JSON lines with these pairs holds."""
+    return "".join(map(_line, pairs))
 
 
 def append_pair(path: Path, pair: TextPair) -> None:
