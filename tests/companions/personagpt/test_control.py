@@ -207,7 +207,8 @@ def test_the_releases_table_is_frozen_and_counts_in_the_norm(make, distributed, 
 def test_decay_is_decoupled(make):
     """Adam's own decay is scaled by its second moment: little where gradients are large."""
     for group in make(weight_decay=0.3).parameter_groups(1e-3):
-        assert group["weight_decay"] == 0.3 and group["decoupled_weight_decay"] is True
+        assert group["weight_decay"] == 0.3
+        assert group["decoupled_weight_decay"] is True
 
 
 def test_a_stream_alone_has_its_own_loss(make):
