@@ -28,9 +28,10 @@ from companions.personagpt.prompts import ActionVariant, PersonaEncoder, action_
 from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.tokens import ACT, ADDED, EOS_TEXT, P1, P2, SEP, START
 from dataset.encoding import EncodedExample
-from utils.errors import UserError, nearest, shown
+from utils.errors import UserError, shown
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>")
+_OPENING = "<|"
 _KNOWN = (EOS_TEXT, *ADDED)
 _LAYOUTS = (
     f"{ACT}goal{SEP}{P1}{SEP}, {ACT}goal{P1}{SEP}, or {P1} or {P2} with a fact before each {EOS_TEXT} and {SEP}; after "
@@ -64,8 +65,8 @@ class ActionExample:
             UserError: a text of it holds a special token, and would be read as such.
         """
         for text in (*self.turns, self.response, *self.facts, *([self.goal] if self.goal else [])):
-            if found := _SPECIAL.search(text):
-                raise UserError(f"{shown(found[0])} stands in {shown(text)}; it cannot be kept as an example")
+            if _OPENING in text:
+                raise UserError(f"'{_OPENING}' stands in {shown(text)}, which cannot be kept as an example")
         if self.goal is None:
             prefix = (P1, P2)[self.speaker - 1] + "".join(fact + EOS_TEXT for fact in self.facts) + SEP
         else:
@@ -184,12 +185,14 @@ def _prefix(pieces: list[_Piece], where: str) -> tuple[ActionExample, list[_Piec
 def _pieces(text: str, where: str) -> list[_Piece]:
     """A text cut after each special token; blanks beside any but eos are dropped."""
     tokens = _SPECIAL.findall(text)
-    for token in tokens:
-        if token not in _KNOWN:
-            raise UserError(f"{where}: unknown special token {shown(token)}{nearest(token, _KNOWN)}")
+    parts = _SPECIAL.split(text)
+    unknown = [token for token in tokens if token not in _KNOWN]
+    unknown += [part[part.index(_OPENING) :] for part in parts if _OPENING in part]
+    if unknown:
+        raise UserError(f"{where}: unknown special token {shown(unknown[0])}; known: {', '.join(_KNOWN)}")
     pieces = []
     before = EOS_TEXT
-    for words, token in zip(_SPECIAL.split(text), [*tokens, EOS_TEXT], strict=True):
+    for words, token in zip(parts, [*tokens, EOS_TEXT], strict=True):
         words = words if before == EOS_TEXT else words.lstrip()
         pieces.append(_Piece(words if token == EOS_TEXT else words.rstrip(), token))
         before = token

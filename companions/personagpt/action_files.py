@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dataset.lines import text_lines
 from dataset.strict_json import fields_of, parsed_line, text_of
 from utils.errors import UserError, nearest, shown
-from utils.files import append_line, json_line, write_whole
+from utils.files import append_line, json_line
 
 _COLUMNS = ("context", "response")
 _WHAT = "file of action codes"
@@ -41,13 +41,9 @@ def text_pairs(path: str | Path) -> list[TextPair]:
     return pairs
 
 
-def write_pairs(path: Path, pairs: Iterable[TextPair]) -> None:
-    """Write pairs as JSON lines, in the place of an earlier file.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    write_whole(path, "".join(map(_line, pairs)))
+def pairs_text(pairs: Iterable[TextPair]) -> str:
+    """What a file of JSON lines with these pairs holds."""
+    return "".join(map(_line, pairs))
 
 
 def append_pair(path: Path, pair: TextPair) -> None:

@@ -8,8 +8,8 @@ others is a dialogue:
 """
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from companions.personagpt.dialogues import Counts, PersonaDialogue, persona_dialogues, persona_examples
@@ -21,7 +21,7 @@ from dataset.lines import text_lines
 from dataset.readers import read_dialogues
 from dataset.strict_json import fields_of, items_of, parsed_line, texts_of
 from utils.errors import UserError, existing_file, shown
-from utils.files import json_line, write_whole
+from utils.files import json_line
 
 _VERSION = {"personagpt": 1}
 _MARK = b'{"personagpt":'
@@ -75,7 +75,7 @@ def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Co
 
 
 def is_prepared(path: str) -> bool:
-    """Whether a file says in its first line that `write_prepared` wrote it.
+    """Whether a file says in its first line that it is a prepared one.
 
     Raises:
         UserError: it is missing, empty, a folder, or may not be read.
@@ -84,17 +84,13 @@ def is_prepared(path: str) -> bool:
         return stream.read(100).removeprefix(codecs.BOM_UTF8).startswith(_MARK)
 
 
-def write_prepared(path: Path, dialogues: list[PersonaDialogue], config: PersonaConfig) -> None:
-    """Write a prepared file whole.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+def prepared_text(dialogues: Sequence[PersonaDialogue], config: PersonaConfig) -> str:
+    """What a prepared file holds."""
     rows: list[dict[str, Any]] = [
         {"facts": dialogue.facts, "turns": dialogue.turns, "answers": dialogue.answers}
         for dialogue in dialogues
     ]
-    write_whole(path, "".join(map(json_line, [{**_VERSION, **_made_with(config)}, *rows])))
+    return "".join(map(json_line, [{**_VERSION, **_made_with(config)}, *rows]))
 
 
 def read_prepared(path: str, config: PersonaConfig) -> list[PersonaDialogue]:

@@ -48,6 +48,8 @@ def read_tabs(path, config, ratio=1.0, only_longest=False):
 class TurnEncoder:
     """bos, then each turn and eos."""
 
+    drops_turns = True
+
     def __init__(self, tokenizer, config, max_tokens, response_only):
         self.tokenizer, self.bos, self.eos = tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad, self.max_tokens = self.eos, max_tokens or config.dataset.max_token_length
@@ -65,10 +67,6 @@ class TurnEncoder:
             ids += [*self.tokenizer(example.response, add_special_tokens=False).input_ids, self.eos]
         targets = ((start, len(ids)),) if with_response else ()
         return EncodedExample(np.array(ids, dtype=np.int32), start, targets, "", example.dialogue, index)
-
-    def keeps_end(self, example):
-        """Nothing is cut."""
-        return True
 
 
 def turn_collator(encoder, config, decoding, pair_labels):
