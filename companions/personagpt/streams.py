@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 
 from dataset.batch import Batch
 from dataset.encoding import EncodedExample
-from dataset.loading import Ranks
+from dataset.loading import EncodedDataset, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,22 @@ def joined(old: Sequence[EncodedExample], new: Sequence[EncodedExample]) -> list
     offset = 1 + max((example.dialogue for example in old), default=-1)
     moved = [dataclasses.replace(example, dialogue=offset + example.dialogue) for example in new]
     return [dataclasses.replace(example, index=index) for index, example in enumerate([*old, *moved])]
+
+
+class StreamDataset(EncodedDataset):
+    """The examples of `joined`; its length is that of one pass, in which new ones come again.
+
+    Args:
+        examples: of `joined`.
+        num_old: how many of them are old.
+    """
+
+    def __init__(self, examples: Sequence[EncodedExample], num_old: int) -> None:
+        super().__init__(examples)
+        self.num_old = num_old
+
+    def __len__(self) -> int:
+        return 2 * self.num_old
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from companions.personagpt.prepared import read_with_counts
 from companions.personagpt.prompts import PersonaEncoder
 from companions.personagpt.released import WholeUpdates, shuffled
 from companions.personagpt.settings import PersonaConfig
-from companions.personagpt.streams import StreamCollator, StreamSampler, joined, recycled
+from companions.personagpt.streams import StreamCollator, StreamDataset, StreamSampler, joined, recycled
 from companions.personagpt.tokens import make_tokenizer
 from dataset.batch import Collator
 from dataset.encoding import EncodedExample
-from dataset.loading import Ranks, load_batches, make_batches, make_sampler
+from dataset.loading import EncodedDataset, Ranks, load_batches, make_batches, make_sampler
 from models.dialogue_task import dialogue_task
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
@@ -29,13 +29,17 @@ def persona_task(config: PersonaConfig) -> Task:
     """The task of a configuration; its precision is what this device has.
 
     Raises:
-        UserError: a precision that this device lacks, or a file that is missing.
+        UserError: a precision that this device lacks, a missing file, or what is wrong with one of action codes.
     """
     files = {"train": config.dataset.train}
+    # told before an earlier stage of the same command is trained
+    existing_file(config.dataset.train, "dialogue file")
+    existing_file(config.dataset.valid, "dialogue file")
     if config.training.stage == "control":
         files["actions"] = str(config.dataset.actions)
-    for path in (*files.values(), config.dataset.valid):  # told before an earlier stage is trained
-        existing_file(path, "data file")
+        for path in (config.dataset.actions, config.dataset.valid_actions):
+            if path is not None:
+                read_action_examples(path, config)
     task = dialogue_task(config)
     return replace(task, prepare=partial(_prepare, task.config), files=files)
 
@@ -114,7 +118,7 @@ def _dialogues_alone(data: _Data, ranks: Ranks) -> _Loaders:
     train = data.dialogues(files.train, training.training_ratio)
     valid = data.dialogues(files.valid)
     return (
-        load_batches(train, collate, training, data.sampler(train, ranks)),
+        load_batches(EncodedDataset(train), collate, training, data.sampler(train, ranks)),
         make_batches(valid, collate, training, False, ranks, files.valid),
     )
 
@@ -126,12 +130,12 @@ def _with_actions(data: _Data, ranks: Ranks) -> _Loaders:
     new = data.actions(files.actions)
     old_valid, new_valid = data.dialogues(files.valid), data.actions(files.valid_actions)
     data.notes.append(
-        f"{files.actions}: {len(new)} examples, of which {len(old)} are taken in turn beside those of dialogues"
+        f"{files.actions}: {len(new)} examples beside {len(old)} of dialogues; they come again as often as it takes"
     )
     order = recycled(len(new), training.seed, ranks, training.shuffle_train)
     sampler = StreamSampler(data.sampler(old, ranks), len(old), order)
     of_train, of_valid = (StreamCollator(collate, len(part)).train for part in (old, old_valid))
     return (
-        load_batches(joined(old, new), of_train, training, sampler),
+        load_batches(StreamDataset(joined(old, new), len(old)), of_train, training, sampler),
         make_batches(joined(old_valid, new_valid), of_valid, training, False, ranks, files.valid),
     )

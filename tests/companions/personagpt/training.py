@@ -89,7 +89,7 @@ def fixed_task(
     train = DataLoader(EncodedDataset(examples), batch_sampler=sampler, collate_fn=collate)
     first = FixedOrder([[[0]]] * config.training.num_epochs)
     valid = DataLoader(EncodedDataset(examples), batch_sampler=first, collate_fn=collate)
-    return Task(config=config, prepare=lambda distributed: Prepared(module, train, valid))
+    return Task(config, lambda distributed: Prepared(module, train, valid), config.model.load_bit)
 
 
 def loss_and_gradients(module: Trainable, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
