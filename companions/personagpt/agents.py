@@ -67,15 +67,9 @@ class Voice:
         longest = self.settings.max_length
         self.longest = min(longest, self.model.text_limit(0) or longest)
         """tokens of prompt and reply"""
-        self.room = self.longest - self.settings.reply_room
+        kept = min(self.settings.reply_room, self.longest // 2)
+        self.room = (self.model.text_limit(1) or 2**31) if self.released else self.longest - kept
         """tokens of a prompt"""
-        if self.released:
-            self.room = self.model.text_limit(1) or 2**31
-        elif self.room < 2:
-            raise UserError(
-                f"chat.reply_room: {self.settings.reply_room} leaves nothing of the LM's {self.longest} positions to "
-                "the prompt; lower it"
-            )
 
     def turn(self, text: str) -> list[int]:
         """A line with its end: `text EOS`."""

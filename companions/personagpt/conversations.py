@@ -8,6 +8,7 @@ from typing import Any
 
 from companions.personagpt.action_files import text_pairs
 from companions.personagpt.actions import goals_in
+from companions.personagpt.chain import read_chain, train_chain
 from companions.personagpt.facts import ProfileDraws, facts_source
 from companions.personagpt.gym import Gym
 from companions.personagpt.prepared import read_persona_dialogues
@@ -65,18 +66,19 @@ def learn(
     goals = goals_in(config.dataset.goals)
     old = read_persona_dialogues(args.profiles or config.dataset.train, config)
     draw = ProfileDraws(old, args.seed, fewest=3, most=5)
+    rehearsal = out.with_suffix(".rehearsal.jsonl")
+    lm = args.model_path or str(config.model.model_name)
+    arguments = training_arguments(args.config, lm, out, rehearsal, config, args.deepspeed_config)
+    training = read_chain(arguments)  # a mistake in its configuration is told before the conversations
     records = Records(out, accepted)
     voice = load_voice(args.model_path, config, distributed, args.seed)
     completed = converse_in_terminal(Gym(voice, goals, draw, records, args.dialogues), Path(), ask)
     distributed.say(f"{records.added} corrections added to {out}")
     if not records.added:
         return
-    rehearsal = out.with_suffix(".rehearsal.jsonl")
     write_rehearsal(rehearsal, old, len(text_pairs(out)), config, args.seed)
-    lm = args.model_path or str(config.model.model_name)
-    arguments = training_arguments(args.config, lm, out, rehearsal, config)
     if args.train and completed:
         del voice  # its memory is the trainer's
-        train_on_corrections(arguments, distributed)
+        train_chain(training, distributed)
     else:
         distributed.say(f"train on them: python -m companions.personagpt.train {shlex.join(arguments)}")

@@ -87,7 +87,7 @@ class Gym:
         """The persona, the conversation so far, and the goals."""
         facts = [f"{AGENT}:", *(f"  {fact}" for fact in self.agent.facts)]
         said = [f"{self._name(number)}: {text}" for number, text in enumerate(self.texts)]
-        return ["\n".join(["", *facts, *said, menu(self.goals)])]
+        return ["\n".join(["", *facts, *([""] if said else []), *said, "", menu(self.goals)])]
 
     def _name(self, turn: int) -> str:
         """Who says a turn."""

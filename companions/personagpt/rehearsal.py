@@ -41,7 +41,7 @@ def write_rehearsal(
 
 
 def training_arguments(
-    config_path: str, lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig
+    config_path: str, lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig, engine: str | None
 ) -> list[str]:
     """What follows `python -m companions.personagpt.train` to train on corrections.
 
@@ -52,6 +52,7 @@ def training_arguments(
         rehearsal: the old ones.
         config: of the conversations; it goes on with its goals, its validation file and what decides how a prepared
             file is read.
+        engine: DeepSpeed's configuration, where it is not the default one.
     """
     dataset, model = config.dataset, config.model
     keys = {
@@ -65,7 +66,5 @@ def training_arguments(
         "dataset.drop_duplicates": str(dataset.drop_duplicates).lower(),
         **({"dataset.goals": dataset.goals} if dataset.goals else {}),
     }
-    return [
-        f"--config={config_path}",
-        *(part for key, value in keys.items() for part in ("--set", f"{key}={value}")),
-    ]
+    assigned = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    return [f"--config={config_path}", *assigned, *([f"--deepspeed_config={engine}"] if engine else [])]

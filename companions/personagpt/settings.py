@@ -75,21 +75,11 @@ class PersonaChatSettings(ChatSettings):
     max_length: Annotated[Positive, Flag("max_length", short=("-maxlen",))] = 1000
     """tokens of prompt and reply together"""
     reply_room: Positive = 64
-    """tokens of max_length that stay free for a reply: the oldest turns are dropped until they are"""
+    """tokens that stay free for a reply, half of max_length at most: the oldest turns are dropped until they are"""
     num_turns: Annotated[Positive, Flag("num_turns", short=("-turns",))] = 8
     """exchanges of a conversation, of two lines each"""
     num_facts: Positive = 5
     """facts that are typed where none are given"""
-
-    def rules(self) -> list[tuple[bool, str]]:
-        """A prompt needs tokens of its own."""
-        return [
-            (
-                self.reply_room >= self.max_length,
-                "chat.reply_room leaves nothing of chat.max_length (--max_length) to the prompt; lower it with "
-                "--set chat.reply_room=N",
-            )
-        ]
 
 
 class PersonaConfig(Config):

@@ -72,6 +72,10 @@ def load_voice(
         model = load_run(Path(source), config)
     else:
         model = build_model(config, build_tokenizer(config)).eval()
+    if added := getattr(model, "rows_added", 0):
+        distributed.say(
+            f"automatic choice: {added} rows drawn at random, for tokens that this LM was not trained with"
+        )
     # whoever samples without a seed wants other replies each time
     drawn = seed if seed is not None else random.randrange(2**31)
     return Voice(model.to(distributed.device), config, distributed.device, drawn)

@@ -158,7 +158,7 @@ class SteeredTalk(PersonaTalk):
 
     def before(self) -> list[str]:
         """The conversation so far, and the phrases to choose from."""
-        return ["\n".join(["", *self.shown, "", menu(self.goals)] if self.shown else ["", menu(self.goals)])]
+        return ["\n".join(["", *self.shown, *([""] if self.shown else []), menu(self.goals)])]
 
     def exchange(self, line: str) -> list[str]:
         """The conversation so far, with the interviewer's line and the bot's answer.
