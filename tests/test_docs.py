@@ -31,7 +31,10 @@ def test_the_readme_is_short():
 
 def test_the_file_tree_is_complete():
     """A module that the tree does not name, or names and does not exist, leads the reader astray."""
-    trees = [code_blocks(section(TEXTS[name], "## Files")) for name in ("docs/architecture.md", "docs/companions.md")]
+    trees = [
+        code_blocks(section(TEXTS[name], "## Files"))
+        for name in ("docs/architecture.md", "docs/companions.md")
+    ]
     named, folders = set(), []
     for line in [line for (tree,) in trees for line in tree.splitlines()]:
         depth = (len(line) - len(line.lstrip())) // 2
@@ -61,7 +64,9 @@ def test_links_lead_somewhere(name):
         file, _, anchor = target.partition("#")
         assert (path.parent / file).is_file(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", TEXTS[str((path.parent / file).resolve().relative_to(ROOT))], re.MULTILINE)
+            headings = re.findall(
+                r"^#+ (.*)$", TEXTS[str((path.parent / file).resolve().relative_to(ROOT))], re.MULTILINE
+            )
             assert anchor in {
                 re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
             }
@@ -70,7 +75,13 @@ def test_links_lead_somewhere(name):
 @pytest.mark.parametrize("name", TEXTS)
 def test_named_files_exist(name):
     """A file that the text sends the reader to is gone, or lies elsewhere by now."""
-    made = ("data_file/ConvAI2/", "data_file/personagpt/", "public_ckpt/", "ds_ckpt/", "model/")  # by a download or by a run
+    made = (
+        "data_file/ConvAI2/",
+        "data_file/personagpt/",
+        "public_ckpt/",
+        "ds_ckpt/",
+        "model/",
+    )  # by a download or by a run
     examples = {"models/baselines/bitfit.py", "models/spt/balance.py"}  # those of docs/architecture.md
     examples |= {"utils/metrics/repetition.py", "dataset/tab_separated.py"}
     for target in set(re.findall(r"`([\w./-]+/(?:[\w-]+\.\w+)?)`", TEXTS[name])) - examples:
