@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from companions.personagpt.dialogues import PersonaDialogue
-from companions.personagpt.prepared import write_prepared
+from companions.personagpt.prepared import prepared_text
 from companions.personagpt.settings import PersonaConfig
+from utils.files import write_whole
 
 
 def draw_answers(
@@ -36,22 +37,21 @@ def write_rehearsal(
     Raises:
         UserError: it cannot be written.
     """
-    write_prepared(path, draw_answers(dialogues, count, random.Random(seed)), config)
+    write_whole(path, prepared_text(draw_answers(dialogues, count, random.Random(seed)), config))
 
 
 def training_arguments(
-    config_path: str, lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig, engine: str | None
+    flags: Sequence[str], lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig
 ) -> list[str]:
     """What follows `python -m companions.personagpt.train` to train on corrections.
 
     Args:
-        config_path: config/personagpt/learn.yml or another.
+        flags: `--config=FILE` and others of the trainer.
         lm: run folder or weights that are trained further.
         corrections: the new examples.
         rehearsal: the old ones.
         config: of the conversations; it goes on with its goals, its validation file and what decides how a prepared
             file is read.
-        engine: DeepSpeed's configuration, where it is not the default one.
     """
     dataset, model = config.dataset, config.model
     keys = {
@@ -65,5 +65,4 @@ def training_arguments(
         "dataset.drop_duplicates": str(dataset.drop_duplicates).lower(),
         **({"dataset.goals": dataset.goals} if dataset.goals else {}),
     }
-    assigned = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
-    return [f"--config={config_path}", *assigned, *([f"--deepspeed_config={engine}"] if engine else [])]
+    return [*flags, *(part for key, value in keys.items() for part in ("--set", f"{key}={value}"))]
