@@ -33,6 +33,11 @@ def interact_parser() -> Parser:
         metavar="TEXT|FILE",
         help="of the bot, 'fact; fact' or a file with one line each; else typed",
     )
+    parser.add_argument(
+        "--partner",
+        metavar="TEXT|FILE",
+        help="facts of a second bot, which opens: the two talk to each other, whatever the mode",
+    )
     _add_settings(parser)
     return parser
 
@@ -66,6 +71,9 @@ def learn_parser() -> Parser:
         default="config/personagpt/learn.yml",
         metavar="FILE",
         help="of that training (default config/personagpt/learn.yml)",
+    )
+    parser.add_argument(
+        "--log_dir", metavar="FOLDER", help="folder of its run folder; else the configuration's"
     )
     _add_settings(parser)
     return parser

@@ -8,14 +8,18 @@ from typing import Any
 
 from companions.personagpt.action_files import text_pairs
 from companions.personagpt.actions import goals_in
+from companions.personagpt.agents import self_play
 from companions.personagpt.chain import read_chain, train_chain
+from companions.personagpt.dialogues import cleaned
 from companions.personagpt.facts import ProfileDraws, facts_source
 from companions.personagpt.gym import Gym
 from companions.personagpt.prepared import read_persona_dialogues
+from companions.personagpt.prompts import speaker_of
 from companions.personagpt.records import Records
 from companions.personagpt.rehearsal import training_arguments, write_rehearsal
 from companions.personagpt.speaking import is_run_folder, load_voice, read_speaker
 from companions.personagpt.talks import ChatTalk, PersonaTalk, SteeredTalk
+from models.decoding.chat import given_lines
 from models.decoding.shell import converse_in_terminal
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -35,9 +39,16 @@ def interact(
     config = read_speaker(args.model_path, args.assignments, flags)
     facts = facts_source(args.facts, args.profiles, config, args.seed)
     goals = goals_in(config.dataset.goals)
+    partner = None if args.partner is None else given_lines("--partner", args.partner)
+    if partner and facts is None:
+        raise UserError("--partner needs the facts of the first bot too: --facts or --profiles")
     if not distributed.is_main:
         return
     voice = load_voice(args.model_path, config, distributed, args.seed)
+    if partner and facts:
+        for number, line in enumerate(self_play(voice, partner, facts, voice.settings.num_turns)):
+            distributed.say(f"bot {speaker_of(number)}: {cleaned(line.text)}")
+        return
     talk: PersonaTalk = SteeredTalk(voice, facts, goals) if args.mode == 1 else ChatTalk(voice, facts)
     # a folder of weights is no place for transcripts
     folder = args.model_path if args.model_path and is_run_folder(args.model_path) else "."
@@ -68,7 +79,9 @@ def learn(
     draw = ProfileDraws(old, args.seed, fewest=3, most=5)
     rehearsal = out.with_suffix(".rehearsal.jsonl")
     lm = args.model_path or str(config.model.model_name)
-    arguments = training_arguments(args.config, lm, out, rehearsal, config, args.deepspeed_config)
+    given = {name: getattr(args, name) for name in ("config", "log_dir", "deepspeed_config")}
+    passed_on = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    arguments = training_arguments(passed_on, lm, out, rehearsal, config)
     training = read_chain(arguments)  # a mistake in its configuration is told before the conversations
     records = Records(out, accepted)
     voice = load_voice(args.model_path, config, distributed, args.seed)

@@ -41,18 +41,17 @@ def write_rehearsal(
 
 
 def training_arguments(
-    config_path: str, lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig, engine: str | None
+    flags: Sequence[str], lm: str, corrections: Path, rehearsal: Path, config: PersonaConfig
 ) -> list[str]:
     """What follows `python -m companions.personagpt.train` to train on corrections.
 
     Args:
-        config_path: config/personagpt/learn.yml or another.
+        flags: `--config=FILE` and others of the trainer.
         lm: run folder or weights that are trained further.
         corrections: the new examples.
         rehearsal: the old ones.
         config: of the conversations; it goes on with its goals, its validation file and what decides how a prepared
             file is read.
-        engine: DeepSpeed's configuration, where it is not the default one.
     """
     dataset, model = config.dataset, config.model
     keys = {
@@ -66,5 +65,4 @@ def training_arguments(
         "dataset.drop_duplicates": str(dataset.drop_duplicates).lower(),
         **({"dataset.goals": dataset.goals} if dataset.goals else {}),
     }
-    assigned = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
-    return [f"--config={config_path}", *assigned, *([f"--deepspeed_config={engine}"] if engine else [])]
+    return [*flags, *(part for key, value in keys.items() for part in ("--set", f"{key}={value}"))]
