@@ -14,6 +14,8 @@ from companions.personagpt.split_lm import SplitLanguageModel
 from companions.personagpt.tokens import STEERING
 from models.trainable import StepOutput
 
+_LOSS_NAMES = {"old": "persona_loss", "new": "ctrl_loss"}
+
 
 class ControlledPersonaGPT(PersonaGPT):
     """PersonaGPT on two streams: what is new, action codes, and what is old, dialogues, so that it is not forgotten.
@@ -53,14 +55,23 @@ class ControlledPersonaGPT(PersonaGPT):
             self.group(positions, settings.positions_rate, decay),
         ]
 
+    def describe(self) -> list[str]:
+        """Base LM, stage, and the rate and decay of each part."""
+        names = ("all else", "rows of the steering tokens", "other rows", "positions")
+        groups = self.parameter_groups(self.config.training.learning_rate)
+        rates = [
+            f"{name} {group['lr']:g}" for name, group in zip(names, groups, strict=True) if group["params"]
+        ]
+        return [
+            *super().describe()[:-1],
+            f"stage control: rates of {', '.join(rates)}; weight decay {groups[0]['weight_decay']:g}",
+        ]
+
     def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """As `PersonaGPT`'s; the rows that are apart stand in the tables again."""
         if isinstance(self.lm, SplitLanguageModel):
             state = self.lm.merged(state, "lm.")
         super().save_trained(folder, state, metadata)
-
-
-_LOSS_NAMES = {"old": "persona_loss", "new": "ctrl_loss"}
 
 
 def build_controlled(config: PersonaConfig, tokenizer: PreTrainedTokenizerBase) -> ControlledPersonaGPT:

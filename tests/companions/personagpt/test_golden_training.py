@@ -1,5 +1,6 @@
 """Training on the shared trainer against the golden runs: `pretrain` and `control`, the release's and corrected."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def _variants(part: str) -> list[Any]:
         names = [*(["release"] if "release" in expected else []), *expected["computed"]]
         found += [pytest.param(case, name, id=f"{case.name}-{name}") for name in names]
     return found
+
+
+def _decay(variant: str) -> float:
+    """`intended_decay_0.01_with_first_token`: 0.01."""
+    found = re.search(r"_decay_([\d.]+)", variant)
+    return float(found[1]) if found else 0.0
 
 
 def _start() -> dict[str, torch.Tensor]:
@@ -112,7 +119,7 @@ def test_control(case: Path, variant: str, distributed, tmp_path):
         "other_rows_rate": settings["other_rows"],
         "positions_rate": settings["positions"],
         "grad_clip": settings["clip"],
-        "weight_decay": 0.01 if "decay_0.01" in variant else 0.0,
+        "weight_decay": _decay(variant),
     }
     fidelity = "released_code" if release else "paper"
     config = golden_config(tmp_path, model={"fidelity": fidelity}, training=training)

@@ -108,7 +108,8 @@ def test_a_published_folder_loads_with_its_ids_and_numbers(published):
     assert TextEncoder(tokenizer)("ask about hobbies.") == [2093, 546, 45578, 13]
     model = build_personagpt(config, tokenizer).eval()
     assert (model.rows_added, model.text_limit(0)) == (0, 1024)
-    pairs, row = content(GOLDEN / "preprocess" / "dialogues.release.json"), LOSSES["per_example"][0]
+    pairs = content(GOLDEN / "preprocess" / "dialogues.release.json")
+    row = next(row for row in LOSSES["per_example"] if "release_train_step_loss" in row)
     with torch.no_grad():
         loss = model(Collator(PAD).train(encoded([pairs[row["index"]]], first_token=False))).total
     assert loss.item() == pytest.approx(row["release_train_step_loss"], abs=1e-4)
