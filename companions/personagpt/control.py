@@ -53,6 +53,18 @@ class ControlledPersonaGPT(PersonaGPT):
             self.group(positions, settings.positions_rate, decay),
         ]
 
+    def describe(self) -> list[str]:
+        """Base LM, stage, and the rate and decay of each part."""
+        names = ("all else", "rows of the steering tokens", "other rows", "positions")
+        groups = self.parameter_groups(self.config.training.learning_rate)
+        rates = [
+            f"{name} {group['lr']:g}" for name, group in zip(names, groups, strict=True) if group["params"]
+        ]
+        return [
+            *super().describe()[:-1],
+            f"stage control: rates of {', '.join(rates)}; weight decay {groups[0]['weight_decay']:g}",
+        ]
+
     def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """As `PersonaGPT`'s; the rows that are apart stand in the tables again."""
         if isinstance(self.lm, SplitLanguageModel):

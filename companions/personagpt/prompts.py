@@ -116,10 +116,6 @@ class PersonaEncoder:
         self.text.encode(list(texts))  # all at once is faster; they are known from here on
         return [self._encoded(index, example, with_response) for index, example in enumerate(examples)]
 
-    def keeps_end(self, example: Example) -> bool:
-        """Whether the newest turn is left: it always is, as a prompt that has no room for it is an error."""
-        return True
-
     def fits(self, example: Example) -> bool:
         """Whether nothing need be left out of the prompt of an example."""
         prompt = with_history(*self._parts(example), self.ids)

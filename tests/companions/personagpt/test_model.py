@@ -58,6 +58,8 @@ def test_losses_of_golden_examples(model, row):
         assert loss == pytest.approx(row["release_train_step_loss"], abs=1e-4)
         norm = torch.stack([gradient.double().norm() for gradient in gradients.values()]).norm().item()
         assert norm == pytest.approx(row["release_train_step_grad_norm"], rel=1e-3)
+    if "corrected" not in row:
+        return
     expected = row["corrected"]
     batch = Collator(PAD).train(encoded([corrected(row["index"])]))
     with torch.no_grad():
@@ -88,15 +90,16 @@ def with_dialogues(examples: list[EncodedExample]) -> list[EncodedExample]:
     ]
 
 
-@pytest.mark.parametrize(
-    "pairs", [RELEASE[:12], [corrected(index) for index in range(12)]], ids=["two", "one"]
-)
+@pytest.mark.parametrize("num_eos", [1, 2])
 @pytest.mark.parametrize("first_token", [True, False])
-def test_shared_rows_give_the_same_loss_and_gradient(model, pairs, first_token):
+def test_shared_rows_give_the_same_loss_and_gradient(model, num_eos, first_token):
     """A row that serves all answers of a speaker is only worth having where it is exact, with one eos and with two."""
+    start = RELEASE[0][1][0]
+    turns = next(index for index in range(1, len(RELEASE)) if RELEASE[index][1][0] == start)
+    pairs = RELEASE[:turns] if num_eos == 2 else [corrected(index) for index in range(turns)]
     examples = with_dialogues(encoded(pairs, first_token))
     apart, shared = Collator(PAD).train(examples), Collator(PAD, share_rows=True).train(examples)
-    assert len(apart.input_ids) == 12
+    assert len(apart.input_ids) == turns > 2
     assert len(shared.input_ids) == 2  # a row for each speaker
     assert (apart.input_ids == PAD).any()
     loss, gradients = loss_and_gradients(model, apart)
