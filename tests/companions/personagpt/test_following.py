@@ -1,5 +1,7 @@
 """Following of action codes: what is asked, what is counted, and that steering is what is measured."""
 
+from dataclasses import replace
+
 import pytest
 
 from companions.personagpt import register_personagpt
@@ -114,3 +116,16 @@ def test_a_model_that_is_steered_scores_above_chance(model, distributed, monkeyp
     replies = measure_following(model, model.config, openings, GOALS_HERE, 4, 1, distributed)
     found = score_following([replies[number] for number in range(6)], openings, GOALS_HERE)
     assert (found.steered, found.unsteered) == (1, 0)
+
+
+def test_ranks_share_the_replies(model, distributed):
+    """A reply that no rank made would move all later ones to other goals."""
+    openings = [(), ("hi there", "hello !")]
+    config = model.config.replaced({"decoding": {"max_new_tokens": 3}})
+    whole = measure_following(model, config, openings, GOALS_HERE, 2, 1, distributed)
+    shares = [
+        measure_following(model, config, openings, GOALS_HERE, 2, 1, replace(distributed, rank=rank, size=2))
+        for rank in (0, 1)
+    ]
+    assert sorted([*shares[0], *shares[1]]) == list(range(6))
+    assert {**shares[0], **shares[1]} == whole

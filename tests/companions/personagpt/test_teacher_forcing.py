@@ -1,5 +1,7 @@
 """A model over true answers, against the numbers of the golden cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -106,3 +108,12 @@ def test_a_loss_that_is_no_number_is_told(model, distributed):
     finally:
         with torch.no_grad():
             weight.copy_(before)
+
+
+def test_ranks_share_the_answers(model, distributed):
+    """An answer that two ranks score, or none, would weigh the mean of a file otherwise."""
+    examples = encoded(list(range(20)), True)
+    whole = score_answers(model, examples, 4, distributed)
+    shares = [score_answers(model, examples, 4, replace(distributed, rank=rank, size=2)) for rank in (0, 1)]
+    assert sorted([*shares[0], *shares[1]]) == list(range(20))
+    assert {**shares[0], **shares[1]} == whole
