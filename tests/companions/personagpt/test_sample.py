@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from companions.personagpt.actions import GOALS, follows
 from companions.personagpt.sample import generate
 from companions.personagpt.tokens import ADDED, EOS_TEXT
 from dataset.dialogue import PARTNER, SELF
@@ -104,3 +105,12 @@ def test_action_rows_have_the_form_of_variant_b(name):
         assert set(re.findall(r"<\|\w+\|>", row["context"] + row["response"])) <= {*ADDED, EOS_TEXT}
     assert lengths <= {0, 2, 4, 6}, "the one who follows a code opens the dialogue"
     assert len(lengths) > 1
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_replies_follow_their_codes_and_no_others(name):
+    """The demo's share of replies that follow would not be of what the sample teaches."""
+    for row in action_rows(name):
+        goal = row["context"].removeprefix("<|act|>").partition("<|")[0]
+        followed = [other for other in GOALS if follows(row["response"].removesuffix(EOS_TEXT), other)]
+        assert followed == [goal], row["response"]
