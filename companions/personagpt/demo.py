@@ -11,7 +11,7 @@ COMMANDS = "companions.personagpt"
 FACTS = "i live with two old cats.; i work as a baker.; i will travel to japan.; my hobby is chess."
 SAID = ["hello ! how are you ?", "do you have any pets ?", "what do you do for work ?", "exit"]
 CHOSEN = ["1", "6", "4", "exit"]
-REPLY = ["--max_new_tokens=32", "--seed=1"]
+REPLY = ["--max_new_tokens=32", "--top_k=1"]  # the likeliest words: an LM this small drifts when it samples
 
 
 def main() -> None:
@@ -61,6 +61,7 @@ def main() -> None:
         f"\nDone in {time.monotonic() - started:.0f} s. Everything lies in {log_dir}:\n"
         f"  {trained}/model                    the LM, Hugging Face format\n"
         f"  {trained}/evaluation.json          the figures; evaluation_result.txt has every reply\n"
+        "The LM is tiny and minutes old: its lines keep to the form and often to the subject, less to the facts.\n"
         f"Talk to it: python -m {COMMANDS}.interact --model_path={trained} --mode=1"
     )
 
