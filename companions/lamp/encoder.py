@@ -13,7 +13,6 @@ from models.lm.families import longest_input
 from models.lm.language_model import cannot_load, lm_source, local_only
 from utils.errors import UserError
 
-CONTRIEVER = "facebook/contriever"
 _LONGEST = 512  # tokens, where the tokenizer states no limit
 
 

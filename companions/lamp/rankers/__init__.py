@@ -10,6 +10,8 @@ from utils.errors import UserError, nearest
 if TYPE_CHECKING:
     import torch
 
+CONTRIEVER = "facebook/contriever"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -30,7 +32,7 @@ class RankerOptions:
 
     batch_size: int = 16
     """see `Encoder.embed`"""
-    encoder: str = "facebook/contriever"
+    encoder: str = CONTRIEVER
     """name or folder of a text encoder"""
     device: "torch.device | str" = "cpu"
     """where it computes"""
@@ -69,6 +71,8 @@ def _contriever(options: RankerOptions) -> Ranker:
     encoder = load_encoder(options.encoder, options.device)
 
     def rank(questions: Sequence[Candidates]) -> list[list[int]]:
+        if not questions:
+            return []
         queries, documents = zip(*((item.query, item.documents) for item in questions), strict=True)
         orders = []
         for question, scores in zip(

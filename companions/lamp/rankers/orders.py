@@ -1,6 +1,6 @@
 """Orders of a user's profile items as pure functions: positions in the profile, best first.
 
-Ties are broken in one stated way everywhere: of items that are equal, the one that stands later in the file comes first.
+Ties are broken in one way everywhere: of equal items, the one that stands later in the file comes first.
 """
 
 import random
@@ -15,7 +15,7 @@ def best_first(scores: Sequence[float] | np.ndarray) -> list[int]:
 
 
 def newest_first(dates: Sequence[tuple[int, ...]]) -> list[int]:
-    """Positions of dates [N], each as its numbers, from the newest to the oldest; of equal dates the later one first."""
+    """Positions of dates [N], each as its numbers, newest first; of equal dates the later one first."""
     return sorted(range(len(dates)), key=lambda position: dates[position])[::-1]
 
 
