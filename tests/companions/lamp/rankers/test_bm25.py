@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from rank_bm25 import BM25Okapi
 
 from companions.lamp.rankers.bm25 import bm25_scores
 
@@ -33,3 +34,17 @@ def test_a_query_without_a_word_of_the_profile_scores_zero():
     """Its items are tied; an error, or nan, would put them in an order that nobody stated."""
     assert bm25_scores("sky", ["red fox", "one cow"]).tolist() == [0.0, 0.0]
     assert bm25_scores("", ["red fox", "one cow"]).tolist() == [0.0, 0.0]
+
+
+def test_terms_in_another_order_make_a_tie():
+    """The 16th decimal would decide between two items that score the same, and with it the version of the library."""
+    documents = [
+        "The rusty sensor follows the battery for three hours.",
+        "The clumsy sensor ignores the engineer for three hours. The silent factory repairs the circuit after an update.",
+        "The hidden trumpet repeats the encore at full volume. The minor violin conducts the melody without sheet music.",
+    ]
+    query = "The tall engineer repairs the gripper in the lab. The minor choir conducts the choir in the second act."
+    exact = BM25Okapi([document.split() for document in documents]).get_scores(query.split())
+    assert exact[1] != exact[2]
+    scores = bm25_scores(query, documents)
+    assert scores[1] == scores[2] == pytest.approx(exact[1], abs=1e-11)
