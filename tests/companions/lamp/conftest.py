@@ -3,7 +3,9 @@
 import pytest
 
 from companions.lamp.encoder import Encoder, load_encoder
-from tests.companions.lamp.golden import ENCODER
+from tests.companions.lamp.golden import GOLDEN
+
+ENCODER = GOLDEN / "models" / "bert-tiny"
 
 
 @pytest.fixture(scope="session")

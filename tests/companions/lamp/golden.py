@@ -1,21 +1,23 @@
-"""The golden cases of LaMP: numbers that the benchmark's own code computed (their README says how)."""
+"""The golden cases: numbers of the benchmark's release, in the project's copy or in `$LAMP_GOLDEN_DIR`."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import ROOT
 
 GOLDEN = Path(os.environ.get("LAMP_GOLDEN_DIR") or ROOT / "tests" / "golden" / "lamp").resolve()
-ENCODER = GOLDEN / "models" / "bert-tiny"
 
 
-def golden(name: str) -> Any:
-    """The content of a JSON file, by its path in the folder."""
-    return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+def load(path: str | Path) -> Any:
+    """The content of a JSON file, by its path from the folder of golden cases."""
+    return json.loads((GOLDEN / path).read_text(encoding="utf-8"))
 
 
-def cases(pattern: str) -> list[str]:
-    """The paths of the files that match, in the folder, so that cases of the same form run without a change."""
-    return sorted(str(path.relative_to(GOLDEN)) for path in GOLDEN.glob(pattern))
+def cases(pattern: str) -> list[Any]:
+    """The files that a pattern finds, as test parameters: their paths from the folder of golden cases."""
+    found = sorted(path.relative_to(GOLDEN) for path in GOLDEN.glob(pattern))
+    return [pytest.param(path, id=str(path)) for path in found]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from companions.lamp.encoder import Encoder, batches_by_length, load_encoder, mean_pool
-from tests.companions.lamp.golden import ENCODER, GOLDEN
+from tests.companions.lamp.conftest import ENCODER
+from tests.companions.lamp.golden import GOLDEN
 from utils.errors import UserError
 
 

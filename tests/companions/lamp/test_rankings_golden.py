@@ -10,7 +10,8 @@ from companions.lamp.rankers.bm25 import bm25_scores
 from companions.lamp.rankers.dense import dense_scores
 from companions.lamp.rankings import candidates, rank_file, read_rankings
 from companions.lamp.tasks import task_of
-from tests.companions.lamp.golden import ENCODER, GOLDEN, cases, golden
+from tests.companions.lamp.conftest import ENCODER
+from tests.companions.lamp.golden import GOLDEN, cases, load
 from utils.errors import UserError
 
 RANKINGS = cases("1_ranking/*.json")
@@ -47,7 +48,7 @@ def test_there_are_cases():
 @pytest.mark.parametrize("name", RANKINGS)
 def test_the_orders(name, distributed, tmp_path):
     """Other first items make another prompt, and no result of the benchmark could be compared."""
-    case = golden(name)
+    case = load(name)
     path = GOLDEN / "data" / case["task"] / "questions.json"
     expected = case["ranking"]
     if "tie_groups" in case:
@@ -59,10 +60,10 @@ def test_the_orders(name, distributed, tmp_path):
     assert ranked(case, path, distributed, tmp_path) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in RANKINGS if "detail" in golden(name)])
+@pytest.mark.parametrize("name", [case for case in RANKINGS if "detail" in load(*case.values)])
 def test_the_scores(name, encoder):
     """An order may agree by chance: a query or document of other words shows in the scores."""
-    case = golden(name)
+    case = load(name)
     for question in read_questions(GOLDEN / "data" / case["task"] / "questions.json", task_of(case["task"])):
         query, documents, scores = scores_of(case, question, encoder)
         wanted = case["detail"][question.id]
@@ -74,12 +75,12 @@ def test_the_scores(name, encoder):
 
 def edges():
     """Every edge question of every case."""
-    for name in RANKINGS:
-        case = golden(name)
-        questions = golden(f"data/{case['task']}/edge_questions.json")
+    for (name,) in (parameter.values for parameter in RANKINGS):
+        case = load(name)
+        questions = load(f"data/{case['task']}/edge_questions.json")
         inputs = {edge["question"]["id"]: edge["question"] for edge in questions}
         for edge in case["edge"]:
-            yield pytest.param(case, edge, inputs[edge["id"]], id=f"{name.split('/')[1][:-5]}.{edge['kind']}")
+            yield pytest.param(case, edge, inputs[edge["id"]], id=f"{name.stem}.{edge['kind']}")
 
 
 @pytest.mark.parametrize(("case", "edge", "question"), edges())
