@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ def rank_file(
     distributed.say(f"{ranking}: {bar.n} questions ranked by {ranker}")
 
 
-def _counted(pairs: Iterator[tuple[str, list[str]]], bar: tqdm) -> Iterator[tuple[str, list[str]]]:
+def _counted(pairs: Iterator[tuple[str, list[str]]], bar: "tqdm[Any]") -> Iterator[tuple[str, list[str]]]:
     for pair in pairs:
         yield pair
         bar.update()

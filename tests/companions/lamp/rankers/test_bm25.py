@@ -40,8 +40,10 @@ def test_terms_in_another_order_make_a_tie():
     """The 16th decimal would decide between two items that score the same, and with it the version of the library."""
     documents = [
         "The rusty sensor follows the battery for three hours.",
-        "The clumsy sensor ignores the engineer for three hours. The silent factory repairs the circuit after an update.",
-        "The hidden trumpet repeats the encore at full volume. The minor violin conducts the melody without sheet music.",
+        "The clumsy sensor ignores the engineer for three hours. "
+        "The silent factory repairs the circuit after an update.",
+        "The hidden trumpet repeats the encore at full volume. "
+        "The minor violin conducts the melody without sheet music.",
     ]
     query = "The tall engineer repairs the gripper in the lab. The minor choir conducts the choir in the second act."
     exact = BM25Okapi([document.split() for document in documents]).get_scores(query.split())
