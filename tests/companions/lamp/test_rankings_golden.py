@@ -7,7 +7,7 @@ import pytest
 from companions.lamp.questions import read_questions
 from companions.lamp.rankers import RankerOptions, ranker_kind
 from companions.lamp.rankers.bm25 import bm25_scores
-from companions.lamp.rankers.dense import dense_scores
+from companions.lamp.rankers.dense import DenseScorer
 from companions.lamp.rankings import candidates, rank_file, read_rankings
 from companions.lamp.tasks import task_of
 from tests.companions.lamp.conftest import ENCODER
@@ -31,7 +31,11 @@ def scores_of(case, question, encoder):
     asked, _ = candidates(question, task_of(case["task"]), ranker_kind(case["ranker"]), case["use_date"])
     if case["ranker"] == "bm25":
         return asked.query, asked.documents, bm25_scores(asked.query, asked.documents).tolist()
-    return asked.query, asked.documents, dense_scores(encoder, [asked.query], [asked.documents])[0].tolist()
+    return (
+        asked.query,
+        asked.documents,
+        DenseScorer(encoder).scores([asked.query], [asked.documents])[0].tolist(),
+    )
 
 
 def in_stated_order(tie_groups, profile):
