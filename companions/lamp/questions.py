@@ -52,7 +52,7 @@ def read_questions(path: str | Path, task: Task | None, need_output: bool = Fals
     """
     seen: set[str] = set()
     for number, record in enumerate(read_array(path, "questions file"), start=1):
-        question = _question(record, f"{path}: question {number}", str(path), task)
+        question = parse_question(record, f"{path}: question {number}", str(path), task)
         if question.id in seen:
             raise question.error("field 'id': an earlier question has it too")
         if need_output and question.output is None:
@@ -98,7 +98,18 @@ def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str
     write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
 
 
-def _question(record: Any, where: str, path: str, task: Task | None) -> Question:
+def parse_question(record: Any, where: str, path: str, task: Task | None) -> Question:
+    """A question from what a file has in its place.
+
+    Args:
+        record: that.
+        where: the place in words, for messages about a record without an id.
+        path: the file.
+        task: see `read_questions`.
+
+    Raises:
+        UserError: it is no question, by its id and field.
+    """
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected an object, found {shown(record)}")
     name = _text(record, "id", where)
