@@ -23,13 +23,15 @@ class Scoring:
     """the metric that chooses the best checkpoint and is the feedback of retrieval"""
     direction: Literal["higher", "lower"]
     """which way of `best` is better"""
+    headline: tuple[str, ...]
+    """the metrics that the official evaluation reports"""
     official: tuple[str, ...]
-    """the names that the official evaluation reports"""
+    """what it calls them"""
 
 
-LABELS = Scoring("labels", "accuracy", "higher", ("accuracy", "f1"))
-RATING = Scoring("rating", "mae", "lower", ("MAE", "RMSE"))
-TEXT = Scoring("text", "rouge-1", "higher", ("rouge-1", "rouge-L"))
+LABELS = Scoring("labels", "accuracy", "higher", ("accuracy", "f1"), ("accuracy", "f1"))
+RATING = Scoring("rating", "mae", "lower", ("mae", "rmse"), ("MAE", "RMSE"))
+TEXT = Scoring("text", "rouge-1", "higher", ("rouge-1", "rouge-L"), ("rouge-1", "rouge-L"))
 
 
 @dataclass(frozen=True)
