@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.json_stream import read_array, read_object, starts_with
+from companions.lamp.json_stream import JsonFile, read_array, read_object, starts_with
 from companions.lamp.tasks import Item, Task, task_of
 from utils.errors import UserError, shown
 from utils.files import to_json, write_whole
@@ -61,9 +61,7 @@ def read_questions(path: str | Path, task: Task | None, need_output: bool = Fals
         yield question
 
 
-def read_outputs(
-    path: str | Path, task: Task | None, what: str = "outputs file"
-) -> Iterator[tuple[str, str]]:
+def read_outputs(path: JsonFile, task: Task | None, what: str = "outputs file") -> Iterator[tuple[str, str]]:
     """The outputs, golds or predictions: pairs of a question's id and its output, in the file's order.
 
     Both shapes are read: `{"task": ..., "golds": [...]}` and the array alone. A number is accepted as an output,
@@ -96,6 +94,18 @@ def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str
         if times > 1:
             raise UserError(f"cannot write {path}: question '{name}' has {times} outputs")
     write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
+
+
+def stated_task(name: str, path: JsonFile) -> Task:
+    """The task that a file names.
+
+    Raises:
+        UserError: there is none; with the file.
+    """
+    try:
+        return task_of(name)
+    except UserError as error:
+        raise UserError(f"{path}: field 'task': {error}") from None
 
 
 def parse_question(record: Any, where: str, path: str, task: Task | None) -> Question:
@@ -147,7 +157,7 @@ def _check_item(item: Any, where: str, task: Task | None) -> None:
         raise _wrong(item, "date", where, "a text or a whole number")
 
 
-def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
+def _golds(path: JsonFile, task: Task | None, what: str) -> Iterator[Any]:
     if starts_with(path, what) == "[":
         yield from read_array(path, what)
         return
@@ -157,7 +167,7 @@ def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
         if key == "golds":
             yield value
         elif key == "task":
-            named = task_of(_text({key: value}, key, str(path)))
+            named = stated_task(_text({key: value}, key, str(path)), path)
             if task is not None and named is not task:
                 raise UserError(f"{path}: field 'task' is '{value}', expected {task.name}")
     for key in ("task", "golds"):
