@@ -5,6 +5,7 @@ Every border comes from the character positions of dataset/text.py, never from s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from tokenizers import Encoding
@@ -30,6 +31,23 @@ class EncodedExample:
     dialogue: int
     index: int
     """place in the file"""
+
+
+class Encoder(Protocol):
+    """What training, decoding and the chat ask of whatever makes token ids of examples."""
+
+    pad: int
+    """the id that fills the rows of a batch"""
+    max_tokens: int
+    """longest text"""
+    drops_turns: bool
+    """whether the oldest turns of a text that is too long are left out; if not, its end is cut at inference"""
+
+    def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
+        """Encode examples in their order; with_response=False gives the inference text."""
+
+    def fits(self, example: Example) -> bool:
+        """Whether nothing need be cut from the inference text of an example; asked where no turns are dropped."""
 
 
 class ExampleEncoder:

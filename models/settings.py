@@ -3,7 +3,7 @@
 A model type adds its own keys in a subclass of `Config`, see docs/architecture.md.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -69,10 +69,10 @@ class OptimisationSettings(Section):
     grad_clip: Annotated[NonNegative, Flag("grad_clip")] = 0.0
     """largest gradient norm; 0 switches clipping off"""
     warmup_type: Annotated[
-        Literal["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest"] | None,
+        Literal["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest", "Linear"] | None,
         Flag("warmup_type"),
     ] = None
-    """a DeepSpeed learning-rate scheduler"""
+    """how the learning rate changes: one of DeepSpeed's schedulers, or Linear, down to 0"""
     warmup_min: Annotated[NonNegative, Flag("warmup_min")] = 0.0
     """learning rate at the start of the warm-up"""
     warmup_ratio: Annotated[float, Field(ge=0, le=1), Flag("warmup_ratio")] = 0.05
@@ -95,6 +95,9 @@ class TrainingSettings(OptimisationSettings, LoadingSettings):
 class Config(Section):
     """A whole configuration; a model type narrows `model` and `training` to its own sections."""
 
+    released_reads_padding: ClassVar[bool] = True
+    """whether `fidelity: released_code` reads the padding of each example's own row"""
+
     model: LMSettings
     """the model"""
     training: TrainingSettings = TrainingSettings()
@@ -110,7 +113,7 @@ class Config(Section):
         """Rows are not shared with the release's retriever, which reads the padding of each example's own row."""
         return [
             (
-                self.model.released and self.training.rows == "dialogue",
+                self.released_reads_padding and self.model.released and self.training.rows == "dialogue",
                 "training.rows: dialogue needs model.fidelity: paper (the release's retriever reads padding, "
                 "which a shared row does not have)",
             )
