@@ -26,6 +26,7 @@ def rank_file(
     distributed: DistributedContext,
     options: RankerOptions | None = None,
     use_date: bool = False,
+    released: bool = False,
 ) -> None:
     """Rank the whole profile of every question of a file, in the order of the file.
 
@@ -39,12 +40,15 @@ def rank_file(
         distributed: the processes; all of them call this.
         options: of the ranker.
         use_date: documents end with their date.
+        released: search for what the release does, see `Task.released_query`.
 
     Raises:
         UserError: unknown ranker, or a fault in the file, by question, item and field. An earlier ranking stays.
     """
     kind = ranker_kind(ranker)
-    asked = (candidates(question, task, kind, use_date) for question in read_questions(questions, task))
+    asked = (
+        candidates(question, task, kind, use_date, released) for question in read_questions(questions, task)
+    )
     rank = kind.make(options or RankerOptions(device=distributed.device))
     bar = tqdm(desc=ranker, unit=" questions", disable=not distributed.is_main, mininterval=0.5)
     with bar:
@@ -63,7 +67,7 @@ def _counted(pairs: Iterator[tuple[str, list[str]]], bar: "tqdm[Any]") -> Iterat
 
 
 def candidates(
-    question: Question, task: Task, kind: RankerKind, use_date: bool = False
+    question: Question, task: Task, kind: RankerKind, use_date: bool = False, released: bool = False
 ) -> tuple[Candidates, list[str]]:
     """What a ranker reads of a question, and the ids of its items.
 
@@ -72,11 +76,13 @@ def candidates(
         task: which of the benchmark's.
         kind: the ranker.
         use_date: documents end with their date.
+        released: search for what the release does.
 
     Raises:
         UserError: the input lacks the marks around the query, or an item its date, and the ranker reads it.
     """
-    query = task.query(question.input) if kind.reads_query else ""
+    query_of = (released and task.released_query) or task.query
+    query = query_of(question.input) if kind.reads_query else ""
     if query is None:
         raise question.error(
             f"field 'input' lacks the marks of {task.option}, between which the query stands: {shown(question.input)}"
