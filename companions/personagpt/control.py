@@ -14,6 +14,8 @@ from companions.personagpt.split_lm import SplitLanguageModel
 from companions.personagpt.tokens import STEERING
 from models.trainable import StepOutput
 
+_LOSS_NAMES = {"old": "persona_loss", "new": "ctrl_loss"}
+
 
 class ControlledPersonaGPT(PersonaGPT):
     """PersonaGPT on two streams: what is new, action codes, and what is old, dialogues, so that it is not forgotten.
@@ -70,9 +72,6 @@ class ControlledPersonaGPT(PersonaGPT):
         if isinstance(self.lm, SplitLanguageModel):
             state = self.lm.merged(state, "lm.")
         super().save_trained(folder, state, metadata)
-
-
-_LOSS_NAMES = {"old": "persona_loss", "new": "ctrl_loss"}
 
 
 def build_controlled(config: PersonaConfig, tokenizer: PreTrainedTokenizerBase) -> ControlledPersonaGPT:
