@@ -41,9 +41,24 @@ def read_persona_examples(
     Raises:
         UserError: what is wrong with the file, by line; a prepared file was made under other settings.
     """
-    read = read_prepared if is_prepared(path) else _from_dialogues
-    dialogues = read(path, config)
-    return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest)
+    return read_with_counts(path, config, ratio, only_longest)[0]
+
+
+def read_with_counts(
+    path: str, config: PersonaConfig, ratio: float = 1.0, only_longest: bool = False
+) -> tuple[list[Example], Counts | None]:
+    """As `read_persona_examples`, and what was left out of a dialogue file; None for a prepared one."""
+    counts = None
+    if is_prepared(path):
+        dialogues = read_prepared(path, config)
+    else:
+        dialogues, counts = prepare(path, config)
+    return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest), counts
+
+
+def read_persona_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
+    """The dialogues of a dialogue file or of a prepared file, see `read_persona_examples`."""
+    return read_prepared(path, config) if is_prepared(path) else prepare(path, config)[0]
 
 
 def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Counts]:
@@ -98,10 +113,6 @@ def read_prepared(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
     if not rows:
         raise UserError(f"{path}: the file holds no dialogue")
     return [_dialogue(line, f"{path}:{number}", config.dataset.max_utterances) for number, line in rows]
-
-
-def _from_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
-    return prepare(path, config)[0]
 
 
 def _made_with(config: PersonaConfig) -> dict[str, Any]:
