@@ -110,3 +110,17 @@ def test_prompts_of_convogyms_agents():
     for speaker, length in ((1, 2), (2, 1)):
         bot = PersonaBot(voice, expected["convogym_facts"], speaker)
         assert voice.prompt(bot.prefix(), turns[:length]) == gym[f"persona_p{speaker}"]
+
+
+@pytest.mark.parametrize(("fidelity", "length"), [("paper", 3), ("released_code", 2)])
+def test_the_releases_self_play_counts_tokens_twice(fidelity, length):
+    """Its loop stops at half of what max_length leaves; the corrected limit is prompt and reply together."""
+    case = content(GOLDEN / "interaction" / "self_play.json")
+    first, second = ([fact.removesuffix("<|endoftext|>") for fact in case[name]] for name in ("p1", "p2"))
+    prompt = self_play(voice_with(), first, second, 1)[0].prompt
+    voice = voice_with(max_length=len(prompt) + 3, reply_room=3, fidelity=fidelity)
+    turn = PersonaBot(voice, first, 1)
+    line = voice.reply(turn.prefix(), [], 2 if voice.released else 1)
+    assert line.ids == tuple(case["runs"]["1024"][0][:length])
+    if fidelity == "released_code":
+        assert self_play(voice, first, second, 1)[0].ids == line.ids
