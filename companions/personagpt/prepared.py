@@ -56,6 +56,11 @@ def read_with_counts(
     return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest), counts
 
 
+def read_persona_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
+    """The dialogues of a dialogue file or of a prepared file, see `read_persona_examples`."""
+    return read_prepared(path, config) if is_prepared(path) else prepare(path, config)[0]
+
+
 def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Counts]:
     """The dialogues of a dialogue file as PersonaGPT uses them, and what was left out; errors as the reader's."""
     settings, released = config.dataset, config.model.released
