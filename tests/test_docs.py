@@ -34,9 +34,9 @@ def test_the_readme_is_short():
 
 def test_the_file_tree_is_complete():
     """A module that the tree does not name, or names and does not exist, leads the reader astray."""
-    (tree,) = code_blocks(section(ARCHITECTURE, "## Files"))
+    trees = [code_blocks(section(TEXTS[name], "## Files")) for name in ("architecture.md", "companions.md")]
     named, folders = set(), []
-    for line in tree.splitlines():
+    for line in [line for (tree,) in trees for line in tree.splitlines()]:
         depth = (len(line) - len(line.lstrip())) // 2
         names = re.match(r"\s*((?:[\w./]+ )*[\w./]+)", line)[1].split()
         names = [name for name in names if name.endswith((".py", "/"))]
