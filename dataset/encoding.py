@@ -5,6 +5,7 @@ Every border comes from the character positions of dataset/text.py, never from s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from tokenizers import Encoding
@@ -30,6 +31,21 @@ class EncodedExample:
     dialogue: int
     index: int
     """place in the file"""
+
+
+class Encoder(Protocol):
+    """What training, decoding and the chat ask of whatever makes token ids of examples."""
+
+    pad: int
+    """the id that fills the rows of a batch"""
+    max_tokens: int
+    """longest text"""
+
+    def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
+        """Encode examples in their order; with_response=False gives the inference text."""
+
+    def keeps_end(self, example: Example) -> bool:
+        """Whether the end of an inference text, the newest turn, is left when the text is cut to fit."""
 
 
 class ExampleEncoder:
@@ -89,11 +105,9 @@ class ExampleEncoder:
             for index, (example, text, encoding) in enumerate(zip(examples, texts, encodings, strict=True))
         ]
 
-    def fits(self, example: Example) -> bool:
-        """Whether nothing need be cut from the inference text of an example."""
-        self._set_up_tokenizer()
-        encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
-        return self._length(encoding, with_response=False) <= self.max_tokens
+    def keeps_end(self, example: Example) -> bool:
+        """True: the oldest turns go."""
+        return True
 
     def _set_up_tokenizer(self) -> None:
         # each time, not once in the constructor, as calling the tokenizer that the backend belongs to resets

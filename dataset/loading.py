@@ -1,4 +1,4 @@
-"""From a dialogue file to batches: read, take the share asked for, encode, collate, load."""
+"""From a dialogue file to examples, and from encoded examples to batches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.batch import Batch
 from dataset.dialogue import Example, examples_of
-from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.encoding import EncodedExample
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
-from dataset.settings import DataConfig
+from dataset.settings import DataConfig, LoadingSettings
 from utils.errors import UserError
 
 
@@ -52,33 +52,32 @@ def read_examples(
     return examples_of(kept, only_longest)
 
 
-def load_batches(
-    path: str,
-    config: DataConfig,
-    encoder: ExampleEncoder,
+def make_batches(
+    encoded: Sequence[EncodedExample],
     collate: Callable[[Sequence[EncodedExample]], Batch],
+    training: LoadingSettings,
     train: bool,
     ranks: Ranks | None = None,
+    source: str = "the data",
 ) -> DataLoader[EncodedExample]:
-    """Batches of a dialogue file with responses, for training or for the validation loss: a `Batch` each.
+    """Batches of examples that were encoded with their responses: a `Batch` each.
 
     Args:
-        path: the file.
-        config: the configuration.
-        encoder: makes token ids of its examples.
+        encoded: the examples; those of a dialogue stand side by side, in ascending order of their dialogues.
         collate: makes a batch of encoded examples.
-        train: shuffle, and apply training_ratio.
+        training: batch size, seed, rows and workers.
+        train: shuffle, where `shuffle_train` asks for it.
         ranks: this process among all; the default is one process.
+        source: what the examples were read from, for error messages.
 
     Raises:
-        UserError: what is wrong with the file or an example, by line.
+        UserError: there is no example, or for training not one for each rank.
     """
     ranks = ranks or Ranks()
-    training = config.training
-    examples = read_examples(path, config, training.training_ratio if train else 1.0, training.only_longest)
-    encoded = encoder.encode(examples, with_response=True)
+    if not encoded:
+        raise UserError(f"{source}: no example")
     if train and len(encoded) < ranks.world_size:
-        raise UserError(f"{path}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
+        raise UserError(f"{source}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
     sampler = BatchSampler(
         lengths=[len(example.ids) for example in encoded],
         dialogues=[example.dialogue for example in encoded],

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from dataset.similarity import PairLabels
 from models.conversation import ConversationModel
 from models.settings import Config
+from models.text_format import TextFormat
 from utils.config.schema import Section, composed
 
 
@@ -42,6 +43,8 @@ class ModelType:
     """(configuration, tokenizer) -> the model"""
     make_tokenizer: Callable[[Any], PreTrainedTokenizerBase] | None = None
     """(configuration) -> tokenizer; None: that of the base LM"""
+    texts: TextFormat = TextFormat()
+    """which examples a file gives, how they become ids and batches, where a reply ends; SPT's"""
     training_sections: Callable[[], Sequence[type[Section]]] = tuple
     """further sections of `training`, such as those of its losses; asked when a configuration is read"""
     pair_labels: Callable[[Any], PairLabels | None] = _nothing

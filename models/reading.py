@@ -1,14 +1,19 @@
-"""How the texts of a configuration are encoded and made into batches: as the paper says, or as the release does."""
+"""How the texts of a configuration are read, encoded and made into batches: as its model type says."""
 
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Collator
-from dataset.encoding import EncodedExample, ExampleEncoder
-from dataset.loading import Ranks, load_batches
+from dataset.encoding import EncodedExample, Encoder
+from dataset.loading import Ranks, make_batches
 from models.registry import model_type
-from models.release.reading import ReleasedCollator, ReleasedEncoder
 from models.settings import Config
+from models.text_format import TextFormat
+
+
+def texts_of(config: Config) -> TextFormat:
+    """The texts of a configuration's model type."""
+    return model_type(config.model.model_type).texts
 
 
 def make_encoder(
@@ -16,14 +21,13 @@ def make_encoder(
     config: Config,
     max_tokens: int | None = None,
     response_only: bool = False,
-) -> ExampleEncoder:
+) -> Encoder:
     """The encoder that a configuration asks for; see `ExampleEncoder`."""
-    kind = ReleasedEncoder if config.model.released else ExampleEncoder
-    return kind(tokenizer, config, max_tokens, response_only)
+    return texts_of(config).make_encoder(tokenizer, config, max_tokens, response_only)
 
 
 def make_collator(
-    encoder: ExampleEncoder, config: Config, decoding: bool = False, label_pairs: bool = True
+    encoder: Encoder, config: Config, decoding: bool = False, label_pairs: bool = True
 ) -> Collator:
     """The collator that a configuration asks for.
 
@@ -36,15 +40,7 @@ def make_collator(
     labels = None
     if label_pairs and not decoding:
         labels = model_type(config.model.model_type).pair_labels(config)
-    if config.model.released:
-        return ReleasedCollator(
-            pad_id=encoder.pad,
-            pair_labels=labels,
-            max_tokens=encoder.max_tokens,
-            hide_id=None if decoding else encoder.pad,
-        )
-    shared = config.training.rows == "dialogue" and not decoding
-    return Collator(pad_id=encoder.pad, share_rows=shared, pair_labels=labels)
+    return texts_of(config).make_collator(encoder, config, decoding, labels)
 
 
 def make_loader(
@@ -68,6 +64,10 @@ def make_loader(
     Raises:
         UserError: what is wrong with the file or an example, by line.
     """
+    training = config.training
+    ratio = training.training_ratio if train else 1.0
+    examples = texts_of(config).read_examples(path, config, ratio, training.only_longest)
     encoder = make_encoder(tokenizer, config, max_tokens)
+    encoded = encoder.encode(examples, with_response=True)
     collator = make_collator(encoder, config, label_pairs=train)
-    return load_batches(path, config, encoder, collator.train, train, ranks)
+    return make_batches(encoded, collator.train, training, train, ranks, source=path)

@@ -1,4 +1,4 @@
-"""DeepSpeed's learning-rate schedulers, started and scaled so that every update has a rate of its own.
+"""Learning-rate schedules: DeepSpeed's, started and scaled so that every update has a rate of its own, and Linear.
 
 DeepSpeed's warm-ups begin with an update or two at learning rate 0, and count their steps from there.
 """
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from deepspeed.runtime import lr_schedules
+from torch.optim.lr_scheduler import LambdaLR
 
 from models.settings import OptimisationSettings
 
@@ -21,7 +22,8 @@ def make_scheduler(
     update W; WarmupLR stays there, WarmupDecayLR falls along a line that would be back at `warmup_min` in update
     T + 1, and WarmupCosineLR along a cosine that is at 0.0001 of the learning rate in update T. OneCycle rises and
     falls along lines. LRRangeTest grows by its first value in every W updates. Where the first update would have
-    learning rate 0, that step is left out.
+    learning rate 0, that step is left out. Linear rises along a line to the top in update W, and falls along a line
+    that would be at 0 in update T + 1: without a warm-up update n has 1 - (n - 1) / T of the learning rate.
 
     A group of parameters whose rate is not `learning_rate` but r times that has r times the schedule's rate in
     every update.
@@ -41,6 +43,8 @@ def make_scheduler(
     tested = [max(low, high / 100) * share for share in shares]
     left_out = 1 if low == 0 or warmup == 0 else 0  # the step at learning rate 0
     rise, total = max(2, warmup + left_out), total_steps + left_out
+    if training.warmup_type == "Linear":
+        return _linear(optimizer, low / high, left_out, rise - 1, total)
     cycle = max(1, warmup)
     arguments: dict[str, dict[str, Any]] = {
         "WarmupLR": {"warmup_min_lr": lows, "warmup_max_lr": highs, "warmup_num_steps": rise},
@@ -70,3 +74,18 @@ def make_scheduler(
     first = {"OneCycle": left_out - 1, "LRRangeTest": -1}.get(kind, left_out)
     scheduler.step(first)
     return scheduler
+
+
+def _linear(optimizer: torch.optim.Optimizer, low: float, left_out: int, top: int, total: int) -> LambdaLR:
+    """From the share `low` of each group's rate at step 0 to the whole at step `top`, then to 0 at step `total`.
+
+    The first update is at step `left_out`.
+    """
+
+    def share(update: int) -> float:
+        step = update + left_out
+        if step <= top:
+            return low + (1 - low) * step / top
+        return max(0.0, (total - step) / (total - top)) if total > top else 0.0
+
+    return LambdaLR(optimizer, share)

@@ -1,27 +1,24 @@
-"""Talking to a trained run: a persona, a history, commands, and the prompt that each reply was given.
+"""Talking to a trained run: a persona, a history, commands, and the prompt that each reply was given."""
 
-Input and output are plain functions, so that a test can hold a whole conversation.
-"""
-
-import io
+import dataclasses
 import os
 import random
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Dialogue, Example
 from dataset.readers import read_dialogues
-from dataset.text import SELF_MARK, cut_response, label_turns
+from dataset.text import SELF_MARK, label_turns
 from models.conversation import ConversationModel
 from models.decoding.generation import Reply, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
-from models.reading import make_collator, make_encoder
+from models.decoding.shell import converse_in_terminal, is_no_text
+from models.reading import make_collator, make_encoder, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -40,7 +37,7 @@ anything else is said to the model"""
 
 @dataclass
 class Conversation:
-    """The state of one chat: persona, history, and who answers.
+    """The state of one chat: persona, history, and who answers. A `Talk` of the shell.
 
     Args:
         model: a trained model in evaluation mode.
@@ -58,6 +55,10 @@ class Conversation:
     persona: tuple[str, ...] = field(init=False)
     history: list[str] = field(init=False)
     transcript: list[str] = field(init=False)
+
+    prompt: ClassVar[str] = "you> "
+    is_over: ClassVar[bool] = False
+    """it goes on for as long as the user likes"""
 
     def __post_init__(self) -> None:
         self.settings = self.config.chat
@@ -86,11 +87,11 @@ class Conversation:
         seed = self.seed + len(self.history)
         scores, choice = choose_prompts(self.model, batch, seed=seed)
         reply = generate_replies(self.model, batch, scores, choice, self.settings, seed=seed)[0]
-        text = cut_response(reply.text).strip()
+        text = texts_of(self.config).cut(reply.text).strip()
         self.history += [utterance, text]
         shown = "" if reply.prompt is None else f" [prompt {reply.prompt}]"
         self.transcript += [*label_turns([utterance]), f"{SELF_MARK}{text}{shown}"]
-        return Reply(text, reply.prompt, reply.scores)
+        return dataclasses.replace(reply, text=text)
 
     def _example(self, utterance: str) -> Example:
         """Persona, history and utterance; for a run of the authors' without the oldest turns that do not fit.
@@ -101,11 +102,39 @@ class Conversation:
         for start in range(len(self.history) + 1):
             context = (*self.history[start:], utterance)
             example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
-            if self.encoder.drops_turns or self.encoder.fits(example):
+            if self.encoder.keeps_end(example):
                 return example
         raise UserError(
             f"this message: with the persona it is longer than the {self.encoder.max_tokens} tokens that fit"
         )
+
+    def opening(self) -> list[str]:
+        """The persona, and where the commands are found."""
+        return [self._persona_block(), "type help for the commands"]
+
+    def answer(self, line: str) -> list[str]:
+        """The reply to a line, or what a command does.
+
+        Raises:
+            UserError: what was asked for cannot be done.
+        """
+        said = line.strip()
+        command = said.lower()
+        if command == "help":
+            return [HELP]
+        if command == "clear":
+            self.clear()
+            return ["history cleared"]
+        if command == "r":
+            self.reload()
+            return [self._persona_block()]
+        if not said:
+            return []
+        reply = self.say(said)
+        return [f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}"]
+
+    def _persona_block(self) -> str:
+        return "\n".join(["persona:", *(f"  {line}" for line in self.persona or ["(none)"])])
 
     def save(self, folder: Path) -> Path:
         """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
@@ -115,74 +144,6 @@ class Conversation:
         while not write_new(path := folder / f"chat_{number}.txt", text):
             number += 1
         return path
-
-
-def converse(
-    chat: Conversation, ask: Callable[[str], str], show: Callable[[str], None], folder: Path
-) -> None:
-    """Read lines until `exit`, the end of the input or Ctrl-C.
-
-    Args:
-        chat: the conversation.
-        ask: shows a prompt and returns a line, such as `input`.
-        show: prints a line.
-        folder: where `save` writes.
-    """
-    show(_persona_block(chat))
-    show("type help for the commands")
-    while True:
-        try:
-            line = ask("you> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            show("")
-            show("goodbye")
-            return
-        command = line.lower()
-        if command == "exit":
-            show("goodbye")
-            return
-        try:
-            for text in _answer(chat, line, command, folder):
-                show(text)
-        except UserError as error:  # such as a message that is too long: the conversation continues
-            show(f"error: {error}")
-        except KeyboardInterrupt:
-            show("")
-            show("goodbye")
-            return
-
-
-def _answer(chat: Conversation, line: str, command: str, folder: Path) -> list[str]:
-    """What a line of the user is answered with.
-
-    Raises:
-        UserError: the line is no text, or what was asked for cannot be done.
-    """
-    if _is_no_text(line):
-        raise UserError("this line holds bytes that are not UTF-8 text; nothing was said to the model")
-    if command == "help":
-        return [HELP]
-    if command == "clear":
-        chat.clear()
-        return ["history cleared"]
-    if command == "r":
-        chat.reload()
-        return [_persona_block(chat)]
-    if command == "save":
-        return [f"saved to {chat.save(folder)}"]
-    if not line:
-        return []
-    reply = chat.say(line)
-    return [f"bot{'' if reply.prompt is None else f' [prompt {reply.prompt}]'}> {reply.text}"]
-
-
-def _is_no_text(line: str) -> bool:
-    """Whether bytes that are not UTF-8 were in it, as the input or the command line marks them."""
-    return any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line)
-
-
-def _persona_block(chat: Conversation) -> str:
-    return "\n".join(["persona:", *(f"  {line}" for line in chat.persona or ["(none)"])])
 
 
 def persona_source(
@@ -213,7 +174,7 @@ def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str,
 
 
 def _given_persona(given: str) -> list[str]:
-    if _is_no_text(given):
+    if is_no_text(given):
         raise UserError(f"--persona {given!a}: it holds bytes that are not UTF-8 text")
     looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
     if looks_like_file and not os.path.isfile(given):
@@ -226,14 +187,6 @@ def _given_persona(given: str) -> list[str]:
     if not lines:
         raise UserError(f"--persona {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
     return lines
-
-
-def _ask(prompt: str) -> str:
-    """`input`; a line that comes from a file or a pipe is shown, so that the transcript can be read."""
-    line = input(prompt)
-    if not sys.stdin.isatty():
-        print(line, flush=True)
-    return line
 
 
 def chat_with_run(
@@ -262,14 +215,10 @@ def chat_with_run(
     draw = persona_source(persona, config, valid_path, seed)
     if not distributed.is_main:
         return
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat continues
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
     transformers_logging.set_verbosity_error()  # it warns that no_repeat_ngram_size sees the reply alone
     transformers_logging.disable_progress_bar()
     model = load_run(run, config).to(distributed.device)
     # whoever samples without a seed wants other replies each time
     drawn = seed if seed is not None else random.randrange(2**31)
     chat = Conversation(model, config, draw, distributed.device, drawn if config.chat.do_sample else 0)
-    converse(chat, ask or _ask, lambda text: print(text, flush=True), run)
+    converse_in_terminal(chat, run, ask)

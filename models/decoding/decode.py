@@ -13,13 +13,12 @@ from transformers.utils import logging as transformers_logging
 from dataset.batch import Collator
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
-from dataset.loading import read_examples
 from models.conversation import ConversationModel
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
-from models.reading import make_collator, make_encoder
+from models.reading import make_collator, make_encoder, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -159,7 +158,7 @@ def _load(
     config, reason = _config(run, options)
     if reason:
         distributed.say(f"automatic choice: {reason}")
-    examples = read_examples(config.dataset.valid, config)
+    examples = texts_of(config).read_examples(config.dataset.valid, config)
     if distributed.is_main:
         check_writable(run)
     model = load_run(run, config).to(distributed.device)
@@ -196,7 +195,8 @@ def decode_examples(
     # nothing is generated after a target, so it has the room of the new tokens too
     scorer = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
     targets = scorer.encode(examples, with_response=True)
-    stopping = [StopAtMarks(model)]
+    text_format = texts_of(config)
+    stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows = {}
     batches = decoding_batches(texts, options.batch_size, collator.reads_padding)[
         distributed.rank :: distributed.size
@@ -211,7 +211,9 @@ def decode_examples(
                 model, collator, [targets[number] for number in numbers], choice, distributed
             )
             for place, number in enumerate(numbers):
-                rows[number] = result_row(examples[number], replies[place], sums[place], counts[place])
+                rows[number] = result_row(
+                    examples[number], replies[place], sums[place], counts[place], text_format.cut
+                )
             bar.update(len(numbers) * distributed.size)
     return rows
 

@@ -92,20 +92,24 @@ class Reply:
     """index of the soft prompt before it"""
     scores: list[float] | None
     """the retriever's K scores, before any selection noise"""
+    ids: tuple[int, ...] = ()
+    """generated token ids, uncut, up to and including the one that ended the text; no prompt, no padding"""
 
 
 class StopAtMarks(StoppingCriteria):
     """Stops a row at a token that holds a character after which the text is cut anyway.
 
-    See `STOP_CHARACTERS` of dataset/text.py.
+    Args:
+        model: gives the tokenizer, and the rows of the head.
+        characters: which; without any no row is stopped. The default is that of SPT's texts.
     """
 
-    def __init__(self, model: ConversationModel) -> None:
+    def __init__(self, model: ConversationModel, characters: Sequence[str] = STOP_CHARACTERS) -> None:
         # the head may have more rows than the tokenizer has tokens (OPT: 50,272 and 50,265)
         rows, tokens = model.lm.head_weight.shape[0], len(model.tokenizer)
         texts = model.tokenizer.batch_decode([[token] for token in range(tokens)])
         self.stops = torch.zeros(max(rows, tokens), dtype=torch.bool)
-        self.stops[:tokens] = torch.tensor([any(stop in text for stop in STOP_CHARACTERS) for text in texts])
+        self.stops[:tokens] = torch.tensor([any(stop in text for stop in characters) for text in texts])
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
         """[rows] bool: which rows are done."""
@@ -219,7 +223,21 @@ def generate_replies(
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     chosen = [None] * len(texts) if choice is None else choice.tolist()
     columns = [None] * len(texts) if scores is None else scores.T.float().tolist()
-    return [Reply(*reply) for reply in zip(texts, chosen, columns, strict=True)]
+    ids = _without_padding(tokens, tokenizer.eos_token_id, stopping)
+    return [Reply(*reply) for reply in zip(texts, chosen, columns, ids, strict=True)]
+
+
+def _without_padding(
+    tokens: Tensor, eos_id: int, stopping: Sequence[StoppingCriteria]
+) -> list[tuple[int, ...]]:
+    """Each row of tokens [B, T] up to the one that ended it: what follows is padding, which may have eos's id."""
+    ended = tokens == eos_id  # [B, T]
+    for criterion in stopping:
+        for step in range(tokens.shape[1]):
+            ended[:, step] |= criterion(tokens[:, : step + 1], None)
+    # [B]; argmax is the first of equals, and 0 where there is none
+    counts = torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, tokens.shape[1])
+    return [tuple(row[:count]) for row, count in zip(tokens.tolist(), counts.tolist(), strict=True)]
 
 
 def _check_steps(steps: int, new_tokens: int, settings: DecodingSettings) -> None:

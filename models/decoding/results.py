@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ class Share:
     rows: dict[int, dict[str, Any]]
 
 
-def result_row(example: Example, reply: Reply, nll: float, nll_tokens: int) -> dict[str, Any]:
-    """One line of `evaluation_result.jsonl`."""
+def result_row(
+    example: Example, reply: Reply, nll: float, nll_tokens: int, cut: Callable[[str], str] = cut_response
+) -> dict[str, Any]:
+    """One line of `evaluation_result.jsonl`; `cut` takes the reply out of the generated text."""
     return {
         "persona": list(example.persona),
         "context": label_turns(example.context),
-        "prediction": cut_response(reply.text),
+        "prediction": cut(reply.text),
         "raw_prediction": reply.text,
         "target": example.response,
         "prompt": reply.prompt,

@@ -25,13 +25,12 @@ from transformers import (
 from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
-from models.lm.language_model import LanguageModel, base_lm_folder
+from models.lm.language_model import LanguageModel, base_lm_folder, save_language_model
 from models.model_type import ModelType
 from models.plain import PlainModel
 from models.settings import Config, LMSettings, PlainConfig, PretrainedSettings
 from utils.config.schema import Positive, Section
 from utils.errors import UserError
-from utils.files import write_folder
 from utils.precision import DTYPES
 
 _Layers = Annotated[int, Field(ge=1, le=200)]
@@ -136,21 +135,7 @@ class BaseLM(PlainModel):
         Raises:
             UserError: it cannot be written; an earlier LM is as it was.
         """
-        lm = self.lm.model
-        # tied weights stay one tensor: the library writes it once, under the name that it looks for
-        values = {
-            id(parameter): state[f"lm.model.{name}"].to(parameter.dtype)
-            for name, parameter in lm.named_parameters()
-        }
-        content = lm.state_dict()  # buffers too
-        for name, parameter in lm.named_parameters(remove_duplicate=False):
-            content[name] = values[id(parameter)]
-
-        def fill(part: Path) -> None:
-            lm.save_pretrained(part, state_dict=content)
-            self.tokenizer.save_pretrained(part)
-
-        write_folder(base_lm_folder(folder), fill)
+        save_language_model(folder, self.lm, self.tokenizer, state)
 
 
 def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> BaseLM:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from models.lm.families import check_family, longest_input
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
+from utils.files import write_folder
 from utils.precision import DTYPES
 from utils.runs import WHOLE_MODEL
 
@@ -192,8 +194,40 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
 
 
 def base_lm_folder(run: str | Path) -> Path:
-    """Where a run of `model_type: language_model` keeps its LM in the Hugging Face format."""
+    """Where a run that keeps a whole LM has it, in the Hugging Face format."""
     return Path(run) / WHOLE_MODEL
+
+
+def save_language_model(
+    run: Path, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Tensor]
+) -> None:
+    """Write an LM and its tokenizer to a run folder in the Hugging Face format, see `base_lm_folder`.
+
+    Args:
+        run: the run folder.
+        lm: gives names, precision, buffers and configuration.
+        tokenizer: its tokenizer.
+        state: every parameter of the LM as a `ConversationModel` names it, `lm.model.{name}`; what is written has
+            the LM's own precision.
+
+    Raises:
+        UserError: it cannot be written; an earlier LM is as it was.
+    """
+    model = lm.model
+    # tied weights stay one tensor: the library writes it once, under the name that it looks for
+    values = {
+        id(parameter): state[f"lm.model.{name}"].to(parameter.dtype)
+        for name, parameter in model.named_parameters()
+    }
+    content = model.state_dict()  # buffers too
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        content[name] = values[id(parameter)]
+
+    def fill(part: Path) -> None:
+        model.save_pretrained(part, state_dict=content)
+        tokenizer.save_pretrained(part)
+
+    write_folder(base_lm_folder(run), fill)
 
 
 def lm_source(name: str) -> str:

@@ -34,6 +34,7 @@ FROM_ZERO = {
     ],
     "OneCycle": [HIGH / 3, HIGH * 2 / 3, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],
     "LRRangeTest": [0.0001, 0.0001 * 4 / 3, 0.0001 * 5 / 3, 0.0002, 0.0001 * 7 / 3, 0.0001 * 8 / 3],
+    "Linear": [HIGH / 3, HIGH * 2 / 3, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],
 }
 LOW = 0.001
 RISE = 0.009  # HIGH - LOW
@@ -57,11 +58,13 @@ FROM_LOW = {
     ],
     "OneCycle": [LOW, LOW + RISE / 3, LOW + RISE * 2 / 3, HIGH, LOW + RISE * 2 / 3, LOW + RISE / 3],
     "LRRangeTest": [LOW, LOW * 4 / 3, LOW * 5 / 3, LOW * 2, LOW * 7 / 3, LOW * 8 / 3],
+    "Linear": [LOW, LOW + RISE / 2, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],  # it falls to 0
 }
 NO_WARMUP = {
     "WarmupLR": [HIGH] * 6,
     "WarmupDecayLR": [HIGH, HIGH, LOW + RISE * 4 / 5, LOW + RISE * 3 / 5, LOW + RISE * 2 / 5, LOW + RISE / 5],
     "WarmupCosineLR": [HIGH, _cosine(1 / 5), _cosine(2 / 5), _cosine(3 / 5), _cosine(4 / 5), HIGH * LAST],
+    "Linear": [HIGH, HIGH * 5 / 6, HIGH * 4 / 6, HIGH * 3 / 6, HIGH * 2 / 6, HIGH / 6],
 }
 
 
@@ -84,6 +87,12 @@ def rates_of(make_config, distributed, tmp_path, monkeypatch):
         return used, [row["lr"] for row in logged(folder, "train")]
 
     return run
+
+
+def _training(**settings):
+    """The section `training`, as far as a schedule reads it."""
+    section = {"warmup_ratio": 0.5, "warmup_min": 0.0, "learning_rate": HIGH}
+    return SimpleNamespace(**section | settings)
 
 
 CASES = [
@@ -116,8 +125,7 @@ def test_every_group_follows_the_schedule_at_its_own_height(kind, settings, rate
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
     groups = [{"params": [parameters[0]], "lr": HIGH * small}, {"params": parameters[1:]}]
     optimizer = torch.optim.Adam(groups, lr=HIGH)
-    section = {"warmup_type": kind, "warmup_ratio": 0.5, "warmup_min": 0.0, "learning_rate": HIGH} | settings
-    scheduler = make_scheduler(optimizer, SimpleNamespace(**section), len(rates))
+    scheduler = make_scheduler(optimizer, _training(warmup_type=kind, **settings), len(rates))
     used = []
     for _ in rates:
         used.append([group["lr"] for group in optimizer.param_groups])
@@ -131,3 +139,41 @@ def test_without_a_schedule_the_rate_stays(rates_of):
     """A scheduler that nobody asked for."""
     used, _ = rates_of()
     assert used == [HIGH] * 6
+
+
+@pytest.mark.parametrize("settings", [{}, {"warmup_min": LOW}, {"warmup_ratio": 0.0}, {"warmup_ratio": 1.0}])
+@pytest.mark.parametrize("total", [1, 2, 5])
+def test_a_linear_schedule_of_few_updates(settings, total):
+    """A division by the length of a slope that is not there ends a short training, or makes a rate of it negative."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=HIGH)
+    scheduler = make_scheduler(optimizer, _training(warmup_type="Linear", **settings), total)
+    used = []
+    for _ in range(total):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert all(0 < rate <= HIGH for rate in used)
+    scheduler.step()  # past the end
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_a_linear_schedule_goes_on_from_its_state(tmp_path):
+    """A checkpoint that keeps a function is a pickle of code; one that keeps no step begins the training's rates anew."""
+    rates = NO_WARMUP["Linear"]
+    training = _training(warmup_type="Linear", warmup_ratio=0.0)
+    optimizers = [torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=HIGH) for _ in range(2)]
+    first, second = (make_scheduler(optimizer, training, len(rates)) for optimizer in optimizers)
+    for _ in range(2):
+        optimizers[0].step()
+        first.step()
+    states = {"optimizer": optimizers[0].state_dict(), "scheduler": first.state_dict()}
+    torch.save(states, tmp_path / "states.pt")
+    states = torch.load(tmp_path / "states.pt", weights_only=True)
+    optimizers[1].load_state_dict(states["optimizer"])
+    second.load_state_dict(states["scheduler"])
+    used = []
+    for _ in rates[2:]:
+        used.append(optimizers[1].param_groups[0]["lr"])
+        optimizers[1].step()
+        second.step()
+    assert used == pytest.approx(rates[2:], rel=1e-6)

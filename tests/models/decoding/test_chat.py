@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from models.decoding import chat as chat_module
-from models.decoding.chat import HELP, Conversation, chat_with_run, converse, persona_source
+from models.decoding.chat import HELP, Conversation, chat_with_run, persona_source
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import ChatSettings
+from models.decoding.shell import converse
 from utils.errors import UserError
 
 SKI = "i like to ski.; i have two cats."

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from models.lm.language_model import save_language_model
 from models.registry import build_model, build_tokenizer
 from tests.conftest import FAMILIES
 from tests.helpers import train
@@ -57,6 +58,18 @@ def test_weights_that_are_one_are_written_once_and_stay_one(new_lm, tmp_path, di
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     for name, value in model.lm.model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("precision", [32, "bf16"])
+def test_the_state_is_what_is_saved(new_lm, tmp_path, precision):
+    """The module's own, rounded values instead of the state's would be saved where a training keeps float32 ones."""
+    config = new_lm("gpt2", precision)
+    model = build_model(config, build_tokenizer(config))
+    state = {name: value.float() + 1 for name, value in model.trained_state().items()}
+    save_language_model(tmp_path, model.lm, model.tokenizer, state | {"another.part": torch.zeros(1)})
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    for name, parameter in model.lm.model.named_parameters():
+        assert torch.equal(stored[name], state[f"lm.model.{name}"].to(parameter.dtype)), name
 
 
 @pytest.mark.slow
