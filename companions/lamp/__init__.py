@@ -1,1 +1,1 @@
-"""LaMP, ROPG and RSPG: retrieval from a user's profile, trained by the LM's feedback (arXiv 2304.11406, 2404.05970)."""
+"""LaMP (Salemi et al., 2024): personalised text from a user's profile, and retrieval that the LM's feedback trains."""

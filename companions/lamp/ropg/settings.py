@@ -1,7 +1,7 @@
 """The configuration of ROPG's training; config/lamp/ropg-kd.yml and ropg-rl.yml hold the paper's values."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -110,13 +110,13 @@ class RLSettings(RopgTrainingSettings):
 
 
 class RopgConfig(Section):
-    """A whole configuration; `training` is that of one of the two methods."""
+    """A whole configuration; a method narrows `training` to its own section."""
 
     model: RetrieverSettings = RetrieverSettings()
     """the encoder"""
     dataset: FeedbackDataSettings = FeedbackDataSettings()
     """the data"""
-    training: Any
+    training: RopgTrainingSettings = RopgTrainingSettings()
     """the training"""
 
 
