@@ -1,7 +1,7 @@
 """Utilities: how well an LM's output served, higher is better, from the metrics that were measured of it.
 
 Most tasks use their metric as it is. The ratings of LaMP-3 use (w - MAE) / w, w being the largest error that the gold
-rating allows: 1 for an exact prediction, 0 for the worst one (Salemi et al., 2024, section 4).
+rating allows: 1 for an exact prediction, 0 for the worst one (Salemi et al., 2024, arXiv 2404.05970).
 """
 
 from collections.abc import Mapping
