@@ -34,10 +34,20 @@ def read_array(path: str | Path, what: str) -> Iterator[Any]:
         source = _Source(path, file)
         for _ in source.members("[]", f"{what} is an array"):
             yield source.value()
+        source.end()
 
 
-def read_object(path: str | Path, what: str) -> Iterator[tuple[str, Any]]:
-    """The keys and values of the object that a file holds; arguments and errors as `read_array`."""
+def read_object(path: str | Path, what: str, array: str | None = None) -> Iterator[tuple[str, Any]]:
+    """The keys and values of the object that a file holds.
+
+    Args:
+        path: the file.
+        what: the file in words, for messages.
+        array: a key whose value is an array that comes an element at a time, each with the key.
+
+    Raises:
+        UserError: there is no such file, or it is not a JSON object; by its line.
+    """
     path = existing_file(path, what)
     keys: set[str] = set()
     with path.open("rb") as file:
@@ -48,7 +58,12 @@ def read_object(path: str | Path, what: str) -> Iterator[tuple[str, Any]]:
                 raise source.error(f"key {shown(key)} is given twice")
             keys.add(key)
             source.take(":", "after a key")
-            yield key, source.value()
+            if key == array:
+                for _ in source.members("[]", f"'{key}' is an array"):
+                    yield key, source.value()
+            else:
+                yield key, source.value()
+        source.end()
 
 
 def starts_with(path: str | Path, what: str) -> str:
@@ -94,7 +109,7 @@ class _Source:
         self.json = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=_no_number)
 
     def members(self, brackets: str, what: str) -> Iterator[None]:
-        """One turn for each member of an array or object; the caller reads it. Nothing may follow the last one."""
+        """One turn for each member of an array or object; the caller reads it."""
         opening, closing = brackets[0], brackets[1]
         self.take(opening, what)
         if self.symbol() == closing:
@@ -103,8 +118,11 @@ class _Source:
             yield
             while self.take(f",{closing}", "after a value") == ",":
                 yield
+
+    def end(self) -> None:
+        """Nothing but blanks is left."""
         if self.symbol():
-            raise self.error(f"something follows the '{closing}' at the end")
+            raise self.error(f"something follows the end of the JSON: {shown(self.symbol())}")
 
     def symbol(self) -> str:
         """The next character that is no blank, which stays; "" at the end."""
@@ -130,17 +148,19 @@ class _Source:
             try:
                 value, end = self.json.raw_decode(self.text, self.start)
             except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _LONGEST_WORD
+                left = len(self.text) - error.pos
+                cut = error.msg.startswith("Unterminated") or left <= _LONGEST_WORD
                 if not (cut and self._read_on()):
-                    raise self.error(f"not valid JSON: {error.msg}", error.pos) from None
+                    raise self.error(f"not valid JSON: {error.msg}", len(self.text) - left) from None
             except (ValueError, RecursionError) as error:  # which know no place: `unique_keys` and the like
                 deep = isinstance(error, RecursionError)
                 message = "nested too deeply" if deep else first_line(error)
                 raise self.error(f"not valid JSON: {message}") from None
             else:
                 # a number may go on with digits, or with as much as "e+" before them
-                if end + 2 < len(self.text) or not self._read_on():
-                    self.start = end
+                left = len(self.text) - end
+                if left > 2 or not self._read_on():
+                    self.start = len(self.text) - left
                     return value
 
     def error(self, message: str, position: int | None = None) -> UserError:

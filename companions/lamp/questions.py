@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from companions.lamp.json_stream import read_array, read_object, starts_with
 from companions.lamp.tasks import Item, Task, task_of
@@ -39,12 +39,12 @@ class Question:
         return UserError(f"{self.path}: question '{self.id}'{of_item}: {message}")
 
 
-def read_questions(path: str | Path, task: Task, need_output: bool = False) -> Iterator[Question]:
+def read_questions(path: str | Path, task: Task | None, need_output: bool = False) -> Iterator[Question]:
     """The questions of a questions file or a merged file, in its order; one is in memory at a time.
 
     Args:
         path: the file.
-        task: says which text fields the items have.
+        task: says which text fields the items have; None: they are not looked at.
         need_output: each question must have `output`, as after a merge with the golds.
 
     Raises:
@@ -62,32 +62,27 @@ def read_questions(path: str | Path, task: Task, need_output: bool = False) -> I
 
 
 def read_outputs(
-    path: str | Path, task: Task, what: str = "outputs file", keep: Literal["first", "last"] = "first"
-) -> dict[str, str]:
-    """The outputs, golds or predictions, by question id in the file's order.
+    path: str | Path, task: Task | None, what: str = "outputs file"
+) -> Iterator[tuple[str, str]]:
+    """The outputs, golds or predictions: pairs of a question's id and its output, in the file's order.
 
-    Both shapes are read: `{"task": ..., "golds": [...]}` and the array alone. Numbers are accepted as outputs of tasks
-    with labels or ratings.
+    Both shapes are read: `{"task": ..., "golds": [...]}` and the array alone. A number is accepted as an output,
+    except of a task whose outputs are texts.
 
     Args:
         path: the file.
-        task: what its `task` must be.
+        task: what its `task` must be; None: any.
         what: the file in words, for messages.
-        keep: which of several outputs with one id counts.
 
     Raises:
-        UserError: it is no such file, or of another task.
+        UserError: it is no such file, or of another task; when reading comes to the mistake.
     """
-    golds = _golds(path, task, what)
-    outputs: dict[str, str] = {}
-    for number, record in enumerate(golds, start=1):
+    for number, record in enumerate(_golds(path, task, what), start=1):
         where = f"{path}: output {number}"
         if not isinstance(record, dict):
             raise UserError(f"{where}: expected an object with id and output, found {shown(record)}")
         name = _text(record, "id", where)
-        if name not in outputs or keep == "last":
-            outputs[name] = _output(record, task, f"{path}: output of '{name}'")
-    return outputs
+        yield name, _output(record, task, f"{path}: output of '{name}'")
 
 
 def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str]]) -> None:
@@ -103,7 +98,7 @@ def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str
     write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
 
 
-def _question(record: Any, where: str, path: str, task: Task) -> Question:
+def _question(record: Any, where: str, path: str, task: Task | None) -> Question:
     if not isinstance(record, dict):
         raise UserError(f"{where}: expected an object, found {shown(record)}")
     name = _text(record, "id", where)
@@ -131,34 +126,38 @@ def _question(record: Any, where: str, path: str, task: Task) -> Question:
     )
 
 
-def _check_item(item: Any, where: str, task: Task) -> None:
+def _check_item(item: Any, where: str, task: Task | None) -> None:
     if not isinstance(item, dict):
         raise UserError(f"{where}: expected an object, found {shown(item)}")
     where = f"{where} ('{_text(item, 'id', where)}')"
-    for field in task.fields:
+    for field in task.fields if task else ():
         _text(item, field, where)
     if isinstance(item.get("date", ""), bool) or not isinstance(item.get("date", ""), str | int):
         raise _wrong(item, "date", where, "a text or a whole number")
 
 
-def _golds(path: str | Path, task: Task, what: str) -> Iterable[Any]:
+def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
     if starts_with(path, what) == "[":
-        return read_array(path, what)
-    content = dict(read_object(path, what))
-    named = content.get("task")
-    if not isinstance(named, str):
-        raise _wrong(content, "task", str(path), "the name of a task")
-    if task_of(named) is not task:
-        raise UserError(f"{path}: field 'task' is '{named}', expected {task.name}")
-    if not isinstance(content.get("golds"), list):
-        raise _wrong(content, "golds", str(path), "an array of outputs")
-    golds: list[Any] = content["golds"]
-    return golds
+        yield from read_array(path, what)
+        return
+    found = set()
+    for key, value in read_object(path, what, array="golds"):
+        found.add(key)
+        if key == "golds":
+            yield value
+        elif key == "task":
+            named = task_of(_text({key: value}, key, str(path)))
+            if task is not None and named is not task:
+                raise UserError(f"{path}: field 'task' is '{value}', expected {task.name}")
+    for key in ("task", "golds"):
+        if key not in found:
+            raise UserError(f"{path}: field '{key}' is missing{', or empty' if key == 'golds' else ''}")
 
 
-def _output(record: Mapping[str, Any], task: Task, where: str) -> str:
+def _output(record: Mapping[str, Any], task: Task | None, where: str) -> str:
     value = record.get("output")
-    if task.scoring.kind != "text" and isinstance(value, int | float) and not isinstance(value, bool):
+    texts = task is not None and task.scoring.kind == "text"
+    if not texts and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return _text(record, "output", where)
 

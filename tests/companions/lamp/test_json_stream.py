@@ -53,11 +53,23 @@ def test_what_is_written_is_read_again(tmp_path):
 
 
 @pytest.mark.usefixtures("chunk")
+def test_an_array_within_an_object(tmp_path):
+    """The golds of 20,000 questions would be in memory at once, or a key that stands after them would be lost."""
+    path = tmp_path / "x.json"
+    path.write_text('{"task": "t", "golds": [{"id": "1"}, {"id": "2"}], "more": [1, 2]}')
+    pairs = [("task", "t"), ("golds", {"id": "1"}), ("golds", {"id": "2"}), ("more", [1, 2])]
+    assert list(read_object(path, "file", array="golds")) == pairs
+    path.write_text('{"golds":\n7}')
+    with pytest.raises(UserError, match=r":2: expected '\[' \('golds' is an array\), found '7'"):
+        list(read_object(path, "file", array="golds"))
+
+
+@pytest.mark.usefixtures("chunk")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[1,\n2", "2: expected ',' or ']' (after a value), found the end"),
-        ("[1]\n]", "2: something follows the ']' at the end"),
+        ("[1]\n]", "2: something follows the end of the JSON: ']'"),
         ('{"a": 1}', "1: expected '[' (questions file is an array), found '{'"),
         ("  ", "1: expected '[' (questions file is an array), found the end"),
         ("[tru", "1: not valid JSON: Expecting value"),

@@ -32,7 +32,7 @@ def test_golden_questions_are_read_whole(path):
     task = task_of(path.parent.name)
     questions = list(read_questions(GOLDEN / path, task))
     assert [question.record for question in questions] == load(path)
-    outputs = read_outputs(GOLDEN / path.with_name("outputs.json"), task)
+    outputs = dict(read_outputs(GOLDEN / path.with_name("outputs.json"), task))
     assert set(outputs) == {question.id for question in questions}
 
 
@@ -95,10 +95,11 @@ def test_both_shapes_of_outputs(file):
     """The benchmark's own object made the release's merge fail."""
     golds = [{"id": "1", "output": "a"}, {"id": "0", "output": "b"}, {"id": "1", "output": "c"}]
     for content in (golds, {"task": "LaMP_4", "golds": golds}, {"task": "LaMP-4", "golds": golds}):
-        assert read_outputs(file(content), TASK) == {"1": "a", "0": "b"}
-        assert read_outputs(file(content), TASK, keep="last") == {"1": "c", "0": "b"}
+        for task in (TASK, None):
+            assert list(read_outputs(file(content), task)) == [("1", "a"), ("0", "b"), ("1", "c")]
     rating = [{"id": "1", "output": 4}, {"id": "2", "output": 2.5}]
-    assert read_outputs(file(rating), task_of("LaMP_3")) == {"1": "4", "2": "2.5"}
+    assert dict(read_outputs(file(rating), task_of("LaMP_3"))) == {"1": "4", "2": "2.5"}
+    assert dict(read_outputs(file(rating), None)) == {"1": "4", "2": "2.5"}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,10 @@ def test_both_shapes_of_outputs(file):
     [
         ({"task": "LaMP_5", "golds": []}, ": field 'task' is 'LaMP_5', expected LaMP_4"),
         ({"task": "LaMP_9", "golds": []}, "unknown task 'LaMP_9'; did you mean"),
-        ({"golds": []}, ": field 'task' is missing (the name of a task)"),
-        ({"task": "LaMP_4", "golds": {}}, ": field 'golds' is {}, expected an array of outputs"),
+        ({"golds": []}, ": field 'task' is missing"),
+        ({"task": "LaMP_4"}, ": field 'golds' is missing, or empty"),
+        ({"task": 4, "golds": []}, ": field 'task' is 4, expected a text"),
+        ({"task": "LaMP_4", "golds": {}}, ":1: expected '[' ('golds' is an array), found '{'"),
         (["x"], ": output 1: expected an object with id and output, found 'x'"),
         ([{"id": "7", "output": 3}], ": output of '7': field 'output' is 3, expected a text"),
         ([{"output": "x"}], ": output 1: field 'id' is missing (a text)"),
@@ -116,7 +119,7 @@ def test_both_shapes_of_outputs(file):
 def test_wrong_outputs(file, content, message):
     """Predictions of another task would be scored with this one's metric."""
     with pytest.raises(UserError) as caught:
-        read_outputs(file(content), TASK)
+        list(read_outputs(file(content), TASK))
     assert message in str(caught.value)
 
 
@@ -128,6 +131,6 @@ def test_written_outputs_have_the_benchmarks_form(tmp_path):
         "task": "LaMP_4",
         "golds": [{"id": "0", "output": "é"}, {"id": "1", "output": ""}],
     }
-    assert read_outputs(path, TASK) == {"0": "é", "1": ""}
+    assert dict(read_outputs(path, TASK)) == {"0": "é", "1": ""}
     with pytest.raises(UserError, match="question '0' has 2 outputs"):
         write_outputs(path, TASK, [("0", "a"), ("0", "b")])
