@@ -40,12 +40,14 @@ class Encoder(Protocol):
     """the id that fills the rows of a batch"""
     max_tokens: int
     """longest text"""
+    drops_turns: bool
+    """whether the oldest turns of a text that is too long are left out; if not, its end is cut at inference"""
 
     def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
         """Encode examples in their order; with_response=False gives the inference text."""
 
-    def keeps_end(self, example: Example) -> bool:
-        """Whether the end of an inference text, the newest turn, is left when the text is cut to fit."""
+    def fits(self, example: Example) -> bool:
+        """Whether nothing need be cut from the inference text of an example; asked where no turns are dropped."""
 
 
 class ExampleEncoder:
@@ -105,9 +107,11 @@ class ExampleEncoder:
             for index, (example, text, encoding) in enumerate(zip(examples, texts, encodings, strict=True))
         ]
 
-    def keeps_end(self, example: Example) -> bool:
-        """True: the oldest turns go."""
-        return True
+    def fits(self, example: Example) -> bool:
+        """Whether nothing need be cut from the inference text of an example."""
+        self._set_up_tokenizer()
+        encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
+        return self._length(encoding, with_response=False) <= self.max_tokens
 
     def _set_up_tokenizer(self) -> None:
         # each time, not once in the constructor, as calling the tokenizer that the backend belongs to resets

@@ -27,6 +27,8 @@ class PersonaDatasetSettings(DatasetSettings):
     """examples of action codes, .csv or .jsonl; the control stage needs them"""
     valid_actions: str | None = None
     """further ones to validate on"""
+    goals: str | None = None
+    """phrases of the action codes, one per line; null for the eleven of PersonaGPT"""
     max_utterances: Positive = 20
     """utterances of a dialogue that are used, both speakers counted"""
     drop_duplicates: bool = True

@@ -102,7 +102,7 @@ class Conversation:
         for start in range(len(self.history) + 1):
             context = (*self.history[start:], utterance)
             example = Example(self.persona, context, "", 0, len(context) // 2, "this message")
-            if self.encoder.keeps_end(example):
+            if self.encoder.drops_turns or self.encoder.fits(example):
                 return example
         raise UserError(
             f"this message: with the persona it is longer than the {self.encoder.max_tokens} tokens that fit"

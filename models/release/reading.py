@@ -19,12 +19,6 @@ class ReleasedEncoder(ExampleEncoder):
 
     drops_turns = False
 
-    def keeps_end(self, example: Example) -> bool:
-        """Whether nothing need be cut from the inference text of an example."""
-        self._set_up_tokenizer()
-        encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
-        return self._length(encoding, with_response=False) <= self.max_tokens
-
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
         text = super()._text(example, with_response, drop)
         return text if with_response else dataclasses.replace(text, response=" ")

@@ -14,7 +14,6 @@ from dataset.batch import Collator
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from dataset.text import STOP_CHARACTERS, cut_response
-from models import registry
 from models.baselines.full_finetuning import build_full_finetuning
 from models.decoding import chat as chat_module
 from models.decoding import decode as decode_module
@@ -23,7 +22,7 @@ from models.decoding.decode import DecodeOptions, decode_examples, decode_runs
 from models.decoding.generation import Reply
 from models.model_type import ModelType
 from models.reading import make_collator, make_loader, texts_of
-from models.registry import build_tokenizer, register_model_type
+from models.registry import MODEL_TYPES, build_tokenizer
 from models.settings import PlainConfig
 from models.text_format import TextFormat
 from tests.helpers import json_rows, logged, model_of, train
@@ -49,6 +48,8 @@ def read_tabs(path, config, ratio=1.0, only_longest=False):
 class TurnEncoder:
     """bos, then each turn and eos."""
 
+    drops_turns = True
+
     def __init__(self, tokenizer, config, max_tokens, response_only):
         self.tokenizer, self.bos, self.eos = tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.pad, self.max_tokens = self.eos, max_tokens or config.dataset.max_token_length
@@ -66,10 +67,6 @@ class TurnEncoder:
             ids += [*self.tokenizer(example.response, add_special_tokens=False).input_ids, self.eos]
         targets = ((start, len(ids)),) if with_response else ()
         return EncodedExample(np.array(ids, dtype=np.int32), start, targets, "", example.dialogue, index)
-
-    def keeps_end(self, example):
-        """Nothing is cut."""
-        return True
 
 
 def turn_collator(encoder, config, decoding, pair_labels):
@@ -93,8 +90,7 @@ MODEL_TYPE = ModelType(
 @pytest.fixture
 def config(make_config, monkeypatch, tmp_path):
     """The configuration of the other system, on a tiny LM."""
-    monkeypatch.setattr(registry, "MODEL_TYPES", dict(registry.MODEL_TYPES))
-    register_model_type("turns", __name__)
+    monkeypatch.setitem(MODEL_TYPES, "turns", __name__)
     files = {}
     for name, turns in TURNS.items():
         lines = [f"{number}\t{turn} {number}\n" for number in range(4) for turn in turns]
@@ -127,7 +123,6 @@ def test_batches_are_those_of_the_type(config):
     assert batch.num_examples == 4
 
 
-@pytest.mark.slow
 def test_a_run_of_another_system(config, distributed):
     """Decoding that reads the file by `dataset.format`, or cuts at SPT's marks, would score other replies."""
     run = train(config, distributed, "turns")
@@ -180,7 +175,7 @@ def test_the_chat_has_the_texts_of_the_type(config, monkeypatch):
     assert asked == ["<s>hello</s>", "<s>hello</s>A : B</s>and ?</s>"]
 
 
-def test_a_collator_of_ones_own_keeps_the_pairs_of_the_type(make_config):
+def test_pairs_are_labelled_for_training_alone(make_config):
     """Labels that are made for no loss cost a BLEU per pair of examples, in the validation too."""
     config = make_config()
     encoder = texts_of(config).make_encoder(build_tokenizer(config), config, None, False)
