@@ -65,19 +65,20 @@ def _bm25(options: RankerOptions) -> Ranker:
 
 def _contriever(options: RankerOptions) -> Ranker:
     # seconds of import, for the rankers that need them
-    from companions.lamp.encoder import load_encoder
-    from companions.lamp.rankers.dense import dense_scores
+    from transformers.utils import logging as transformers_logging
 
-    encoder = load_encoder(options.encoder, options.device)
+    from companions.lamp.encoder import load_encoder
+    from companions.lamp.rankers.dense import DenseScorer
+
+    transformers_logging.disable_progress_bar()
+    scorer = DenseScorer(load_encoder(options.encoder, options.device), options.batch_size)
 
     def rank(questions: Sequence[Candidates]) -> list[list[int]]:
         if not questions:
             return []
         queries, documents = zip(*((item.query, item.documents) for item in questions), strict=True)
         orders = []
-        for question, scores in zip(
-            questions, dense_scores(encoder, queries, documents, options.batch_size), strict=True
-        ):
+        for question, scores in zip(questions, scorer.scores(queries, documents), strict=True):
             if not scores.isfinite().all():
                 raise UserError(
                     f"encoder {options.encoder}: the scores of question '{question.question}' are not finite: "

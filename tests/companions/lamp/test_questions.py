@@ -106,7 +106,7 @@ def test_both_shapes_of_outputs(file):
     ("content", "message"),
     [
         ({"task": "LaMP_5", "golds": []}, ": field 'task' is 'LaMP_5', expected LaMP_4"),
-        ({"task": "LaMP_9", "golds": []}, "unknown task 'LaMP_9'; did you mean"),
+        ({"task": "LaMP_9", "golds": []}, ": field 'task': unknown task 'LaMP_9'; did you mean"),
         ({"golds": []}, ": field 'task' is missing"),
         ({"task": "LaMP_4"}, ": field 'golds' is missing, or empty"),
         ({"task": 4, "golds": []}, ": field 'task' is 4, expected a text"),
