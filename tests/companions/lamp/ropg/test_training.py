@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from companions.lamp.encoder import load_encoder
+from companions.lamp.rankers import RankerOptions
+from companions.lamp.rankings import rank_file
 from companions.lamp.ropg.model import set_dropout
 from companions.lamp.ropg.settings import KDConfig, RLConfig
 from companions.lamp.ropg.task import ropg_task
+from companions.lamp.tasks import task_of
 from tests.companions.lamp.ropg.questions import ENCODER, write_files
 from tests.helpers import logged
 from trainer.training import train
@@ -93,7 +96,7 @@ def test_it_learns_which_item_serves(run_ropg, method, settings):
     assert {"train_sha256", "train_scores_sha256"} <= metadata.keys()
 
 
-def test_the_checkpoint_ranks_at_once(run_ropg, files):
+def test_the_checkpoint_ranks_at_once(run_ropg, files, distributed, tmp_path):
     """The original saves no tokenizer: its checkpoint cannot be used before one is copied beside it."""
     run = run_ropg(num_epochs=2)
     assert is_run(run)
@@ -103,6 +106,11 @@ def test_the_checkpoint_ranks_at_once(run_ropg, files):
     assert after.max_length == before.max_length
     one, other = (encoder.embed(encoder.tokenize(texts))[0] for encoder in (before, after))
     assert (one - other).abs().max() > 1e-3
+    ranking = tmp_path / "ranking.json"
+    options = RankerOptions(encoder=str(run))
+    merged = Path(files["valid"]["merged"])
+    rank_file(merged, ranking, task_of("LaMP-4"), "contriever", distributed, options)
+    assert len(json.loads(ranking.read_text(encoding="utf-8"))) == 12
     # any program that reads Hugging Face models does, too
     model, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModel, AutoTokenizer))
     assert tokenizer(texts).input_ids == after.tokenize(texts)
