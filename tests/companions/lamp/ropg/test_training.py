@@ -54,11 +54,14 @@ def config_of(files, tmp_path):
 
 
 @pytest.fixture
-def run_ropg(config_of, distributed):
-    """run_ropg(method, train, valid, **training): the run folder."""
+def run_ropg(config_of, distributed, tmp_path):
+    """run_ropg(method, train, valid, stage=2, **training): the run folder."""
 
-    def run(method="kd", *files, **settings):
-        return train(ropg_task(config_of(method, *files, **settings)), distributed, f"ropg-{method}")
+    def run(method="kd", *files, stage=2, **settings):
+        ds_config = tmp_path / "ds.json"
+        ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+        task = ropg_task(config_of(method, *files, **settings))
+        return train(task, distributed, f"ropg-{method}", str(ds_config))
 
     return run
 
@@ -96,9 +99,13 @@ def test_it_learns_which_item_serves(run_ropg, method, settings):
     assert {"train_sha256", "train_scores_sha256"} <= metadata.keys()
 
 
-def test_the_checkpoint_ranks_at_once(run_ropg, files, distributed, tmp_path):
-    """The original saves no tokenizer: its checkpoint cannot be used before one is copied beside it."""
-    run = run_ropg(num_epochs=2)
+@pytest.mark.parametrize("stage", [0, 3])
+def test_the_checkpoint_ranks_at_once(run_ropg, files, distributed, tmp_path, stage):
+    """The original saves no tokenizer: its checkpoint cannot be used before one is copied beside it.
+
+    At stage 3 the parameters are taken apart, also those that are not trained.
+    """
+    run = run_ropg(stage=stage)
     assert is_run(run)
     before, after = load_encoder(str(ENCODER)), load_encoder(str(run))
     texts = ["the harbour", "an oven every morning"]
