@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -11,8 +11,10 @@ from companions.lamp.json_stream import read_object, write_object
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.rankers import Candidates, Ranker, RankerKind, RankerOptions, ranker_kind
 from companions.lamp.tasks import Task, date_key
-from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
+
+if TYPE_CHECKING:
+    from utils.distributed import DistributedContext  # seconds of import, which reading a ranking needs not
 
 WINDOW = 4096
 """profile items that a rank works on at a time; questions are ranked together as long as theirs are fewer"""
@@ -23,7 +25,7 @@ def rank_file(
     ranking: Path,
     task: Task,
     ranker: str,
-    distributed: DistributedContext,
+    distributed: "DistributedContext",
     options: RankerOptions | None = None,
     use_date: bool = False,
     released: bool = False,
@@ -101,7 +103,7 @@ def candidates(
 
 
 def rankings_of(
-    asked: Iterable[tuple[Candidates, list[str]]], rank: Ranker, distributed: DistributedContext
+    asked: Iterable[tuple[Candidates, list[str]]], rank: Ranker, distributed: "DistributedContext"
 ) -> Iterator[tuple[str, list[str]]]:
     """Rank questions over the processes: the id of each, and those of its items, best first; on every process."""
     for window in windows(asked, WINDOW * distributed.size):

@@ -9,6 +9,7 @@ import pytest
 from companions.lamp.json_stream import write_object
 from companions.lamp.merge_with_rank import parser
 from tests.companions.lamp.golden import GOLDEN, load
+from tests.helpers import launch
 from utils.errors import UserError
 
 DATA = GOLDEN / "data" / "LaMP-5"
@@ -66,3 +67,9 @@ def test_outputs_are_asked_for():
     """Left out by mistake, the training file would have no outputs."""
     with pytest.raises(UserError, match="required: --lamp_output_addr"):
         parser().parse_args(["--lamp_questions_addr=q", "--merged_output_addr=m"])
+
+
+def test_merging_loads_no_torch():
+    """It takes longer to import than most files take to merge."""
+    source = "import sys, companions.lamp.merge; sys.exit('torch' in sys.modules)"
+    assert launch(sys.executable, "-c", source).returncode == 0
