@@ -90,8 +90,12 @@ def evaluate_file(
             write_whole(folder / RESULTS, to_json(results, indent=4) + "\n")
     cut = sum(output.is_cut for output in outputs)
     if cut:
-        distributed.say(f"{cut} of {count} prompts were cut to {reader.data.max_length} tokens: their end is lost")
-    distributed.say(f"{path}: {count} questions" + "".join(f"  {key} {value:.4f}" for key, value in results.items()))
+        distributed.say(
+            f"{cut} of {count} prompts were cut to {reader.data.max_length} tokens: their end is lost"
+        )
+    distributed.say(
+        f"{path}: {count} questions" + "".join(f"  {key} {value:.4f}" for key, value in results.items())
+    )
     distributed.say(f"predictions: {folder / PREDICTIONS}")
     return results
 
@@ -107,8 +111,7 @@ def ready_lm(config: AnsweringConfig, distributed: DistributedContext, flag: str
         distributed.say(f"automatic choice: {reason}")
     lm = load_lm(config.model.model_name or "", precision, f"{flag} FOLDER")
     lm.check_lengths(config.dataset.max_length, config.generation.max_length)
-    lm.model.to(distributed.device)
-    return lm
+    return lm.to(distributed.device)
 
 
 def answerer_of(lm: LM, reader: PromptReader, generation: GenerationSettings) -> Answerer:
@@ -171,7 +174,9 @@ def _results(
         return {}
     if lacking[True]:
         first = next(output.id for output in outputs if output.gold is None)
-        raise UserError(f"{path}: {lacking[True]} of {len(outputs)} questions have no output, such as '{first}'")
+        raise UserError(
+            f"{path}: {lacking[True]} of {len(outputs)} questions have no output, such as '{first}'"
+        )
     golds = [output.gold or "" for output in outputs]
     try:
         metrics = training_metrics(task, [output.text for output in outputs], golds, released)

@@ -1,4 +1,4 @@
-"""The sections of a configuration that the LM's commands share: which LM, which prompts, which outputs, how it learns."""
+"""The configurations of the LM's commands: which LM, which prompts, which outputs, and how it learns."""
 
 from typing import Annotated, Literal
 

@@ -65,12 +65,9 @@ def train_lm(
     folder = train(task, distributed, name or task_of(config.dataset.task or "").option, ds_config_path)
     if test:
         precision = task.config.model.load_bit
-        lm = load_lm(str(folder), precision)
-        lm.model.to(distributed.device)
+        lm = load_lm(str(folder), precision).to(distributed.device)
         reader = PromptReader(config.dataset, lm, config.model.released)
-        evaluate_file(
-            lm, reader, test, config.generation, distributed, folder, "test", config.model.released
-        )
+        evaluate_file(lm, reader, test, config.generation, distributed, folder, "test", config.model.released)
     return folder
 
 
