@@ -1,0 +1,176 @@
+"""The benchmark's files, read strictly: questions and merged files one question at a time, outputs and predictions.
+
+An error names the file, the id and the field.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from companions.lamp.json_stream import read_array, read_object, starts_with
+from companions.lamp.tasks import Item, Task, task_of
+from utils.errors import UserError, shown
+from utils.files import to_json, write_whole
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its user's profile."""
+
+    id: str
+    input: str
+    profile: tuple[Item, ...]
+    user: str | None
+    """whose profile it is; None where the file does not say (user-based files)"""
+    output: str | None
+    """the gold output, in merged files"""
+    record: Mapping[str, Any]
+    """the question as the file has it"""
+    path: str
+
+    def error(self, message: str, item: Item | None = None) -> UserError:
+        """A mistake in this question, or in one item of its profile, as one line with the file and the ids."""
+        of_item = "" if item is None else f", profile item '{item['id']}'"
+        return UserError(f"{self.path}: question '{self.id}'{of_item}: {message}")
+
+
+def read_questions(path: str | Path, task: Task | None, need_output: bool = False) -> Iterator[Question]:
+    """The questions of a questions file or a merged file, in its order; one is in memory at a time.
+
+    Args:
+        path: the file.
+        task: says which text fields the items have; None: they are not looked at.
+        need_output: each question must have `output`, as after a merge with the golds.
+
+    Raises:
+        UserError: the file is no array of questions; when reading comes to the mistake.
+    """
+    seen: set[str] = set()
+    for number, record in enumerate(read_array(path, "questions file"), start=1):
+        question = _question(record, f"{path}: question {number}", str(path), task)
+        if question.id in seen:
+            raise question.error("field 'id': an earlier question has it too")
+        if need_output and question.output is None:
+            raise question.error("field 'output' is missing; merge the questions with their outputs")
+        seen.add(question.id)
+        yield question
+
+
+def read_outputs(
+    path: str | Path, task: Task | None, what: str = "outputs file"
+) -> Iterator[tuple[str, str]]:
+    """The outputs, golds or predictions: pairs of a question's id and its output, in the file's order.
+
+    Both shapes are read: `{"task": ..., "golds": [...]}` and the array alone. A number is accepted as an output,
+    except of a task whose outputs are texts.
+
+    Args:
+        path: the file.
+        task: what its `task` must be; None: any.
+        what: the file in words, for messages.
+
+    Raises:
+        UserError: it is no such file, or of another task; when reading comes to the mistake.
+    """
+    for number, record in enumerate(_golds(path, task, what), start=1):
+        where = f"{path}: output {number}"
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: expected an object with id and output, found {shown(record)}")
+        name = _text(record, "id", where)
+        yield name, _output(record, task, f"{path}: output of '{name}'")
+
+
+def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str]]) -> None:
+    """Write golds or predictions, pairs of id and output, as the benchmark's own object.
+
+    Raises:
+        UserError: it cannot be written, or an id comes twice.
+    """
+    rows = [{"id": name, "output": output} for name, output in outputs]
+    for name, times in Counter(row["id"] for row in rows).most_common(1):
+        if times > 1:
+            raise UserError(f"cannot write {path}: question '{name}' has {times} outputs")
+    write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
+
+
+def _question(record: Any, where: str, path: str, task: Task | None) -> Question:
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: expected an object, found {shown(record)}")
+    name = _text(record, "id", where)
+    where = f"{path}: question '{name}'"
+    profile = record.get("profile")
+    if not isinstance(profile, list):
+        raise _wrong(record, "profile", where, "an array of items")
+    ids: set[str] = set()
+    for number, item in enumerate(profile, start=1):
+        _check_item(item, f"{where}, profile item {number}", task)
+        if item["id"] in ids:
+            raise UserError(f"{where}, profile item '{item['id']}': field 'id': an earlier item has it too")
+        ids.add(item["id"])
+    user = record.get("user_id")
+    if user is not None and (isinstance(user, bool) or not isinstance(user, str | int)):
+        raise _wrong(record, "user_id", where, "a text or a whole number")
+    return Question(
+        id=name,
+        input=_text(record, "input", where),
+        profile=tuple(profile),
+        user=None if user is None else str(user),
+        output=_output(record, task, where) if "output" in record else None,
+        record=record,
+        path=path,
+    )
+
+
+def _check_item(item: Any, where: str, task: Task | None) -> None:
+    if not isinstance(item, dict):
+        raise UserError(f"{where}: expected an object, found {shown(item)}")
+    where = f"{where} ('{_text(item, 'id', where)}')"
+    for field in task.fields if task else ():
+        _text(item, field, where)
+    if isinstance(item.get("date", ""), bool) or not isinstance(item.get("date", ""), str | int):
+        raise _wrong(item, "date", where, "a text or a whole number")
+
+
+def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
+    if starts_with(path, what) == "[":
+        yield from read_array(path, what)
+        return
+    found = set()
+    for key, value in read_object(path, what, array="golds"):
+        found.add(key)
+        if key == "golds":
+            yield value
+        elif key == "task":
+            named = task_of(_text({key: value}, key, str(path)))
+            if task is not None and named is not task:
+                raise UserError(f"{path}: field 'task' is '{value}', expected {task.name}")
+    for key in ("task", "golds"):
+        if key not in found:
+            raise UserError(f"{path}: field '{key}' is missing{', or empty' if key == 'golds' else ''}")
+
+
+def _output(record: Mapping[str, Any], task: Task | None, where: str) -> str:
+    value = record.get("output")
+    texts = task is not None and task.scoring.kind == "text"
+    if not texts and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return _text(record, "output", where)
+
+
+def _text(record: Mapping[str, Any], field: str, where: str) -> str:
+    value = record.get(field)
+    if not isinstance(value, str):
+        raise _wrong(record, field, where, "a text")
+    if _SURROGATE.search(value):
+        raise UserError(f"{where}: field '{field}' holds half a character (a lone surrogate)")
+    return value
+
+
+def _wrong(record: Mapping[str, Any], field: str, where: str, wanted: str) -> UserError:
+    found = f"is {shown(record[field])}, expected {wanted}" if field in record else f"is missing ({wanted})"
+    return UserError(f"{where}: field '{field}' {found}")
