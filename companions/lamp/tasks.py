@@ -6,6 +6,7 @@ Wording, labels and names are those of the benchmark (Salemi et al., 2024, LaMP;
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from utils.errors import UserError, nearest, shown
@@ -23,13 +24,15 @@ class Scoring:
     """the metric that chooses the best checkpoint and is the feedback of retrieval"""
     direction: Literal["higher", "lower"]
     """which way of `best` is better"""
+    headline: tuple[str, ...]
+    """the metrics that the official evaluation reports"""
     official: tuple[str, ...]
-    """the names that the official evaluation reports"""
+    """what it calls them"""
 
 
-LABELS = Scoring("labels", "accuracy", "higher", ("accuracy", "f1"))
-RATING = Scoring("rating", "mae", "lower", ("MAE", "RMSE"))
-TEXT = Scoring("text", "rouge-1", "higher", ("rouge-1", "rouge-L"))
+LABELS = Scoring("labels", "accuracy", "higher", ("accuracy", "f1"), ("accuracy", "f1"))
+RATING = Scoring("rating", "mae", "lower", ("mae", "rmse"), ("MAE", "RMSE"))
+TEXT = Scoring("text", "rouge-1", "higher", ("rouge-1", "rouge-L"), ("rouge-1", "rouge-L"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Task:
         """The name with hyphen, as the command line has it."""
         return self.name.replace("_", "-")
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The text fields that an item must have, each once."""
         told = re.findall(r"{(\w+)}", self.item.template)
