@@ -151,8 +151,8 @@ def load_encoder(
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise cannot_load("encoder", name, error, flag) from None
-    if not tokenizer("text", add_special_tokens=False).input_ids:
-        # for some families the library makes an empty tokenizer where there are no files of one
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # the library makes a tokenizer of special tokens where there are no files of one
         raise cannot_load("tokenizer of the encoder", name, ValueError("it has no vocabulary"), flag)
     # the pooler is not used; many encoders come without
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))

@@ -1,18 +1,18 @@
-"""Questions, golds and a ranking become one file: the profiles in the ranking's order, each question with its output."""
+"""Questions, golds and a ranking become one file: profiles in the ranking's order, questions with their outputs."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from companions.lamp.disk_table import DiskTable
-from companions.lamp.questions import golds_of, raw_questions
+from companions.lamp.json_stream import write_array
+from companions.lamp.questions import Question, read_outputs, read_questions
 from companions.lamp.rankings import read_rankings
-from utils.errors import UserError
+from companions.lamp.tasks import Item
 from utils.files import to_json
-from utils.json_streams import write_json_array
 
 
 def merge(questions: Path, outputs: Path | None, ranking: Path | None, merged: Path) -> Counter[str]:
@@ -36,40 +36,46 @@ def merge(questions: Path, outputs: Path | None, ranking: Path | None, merged: P
     """
     counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        golds = ranks = None
-        if outputs is not None:
-            golds = stack.enter_context(DiskTable())
-            for question, output in golds_of(outputs):
-                golds.add(question, output)
-        if ranking is not None:
-            ranks = stack.enter_context(DiskTable())
-            for question, items in read_rankings(ranking):
-                if not ranks.add(question, to_json(items)):
-                    raise UserError(f"{ranking}: question '{question}' is given twice")
+        golds = None if outputs is None else stack.enter_context(_gold_table(outputs))
+        ranks = None if ranking is None else stack.enter_context(_rank_table(ranking))
 
-        def rows() -> Iterator[dict[str, Any]]:
-            for question in raw_questions(questions):
-                row = dict(question)
-                if ranks is not None:
-                    found = ranks.get(row["id"])
-                    if found is None:
-                        raise UserError(f"{ranking}: question '{row['id']}' of {questions} is missing")
-                    row["profile"] = _reordered(row["profile"], json.loads(found), counts)
-                if golds is not None:
-                    output = golds.get(row["id"])
-                    if output is None:
-                        raise UserError(
-                            f"{outputs}: question '{row['id']}' of {questions} has no gold; questions without any "
-                            'golds are merged with --lamp_output_addr ""'
-                        )
-                    row["output"] = output
-                yield row
+        def row(question: Question) -> dict[str, Any]:
+            record = dict(question.record)
+            if ranks is not None:
+                found = ranks.get(question.id)
+                if found is None:
+                    raise question.error(f"it has no ranking in {ranking}; rank this file")
+                record["profile"] = _reordered(question.profile, json.loads(found), counts)
+            if golds is not None:
+                record["output"] = golds.get(question.id)
+                if record["output"] is None:
+                    raise question.error(
+                        f'it has no output in {outputs}; merge questions without golds with --lamp_output_addr ""'
+                    )
+            counts["questions"] += 1
+            return record
 
-        counts["questions"] = write_json_array(merged, rows(), indent=4)
+        write_array(merged, map(row, read_questions(questions, task=None)))
     return counts
 
 
-def _reordered(profile: list[dict[str, Any]], order: list[str], counts: Counter[str]) -> list[dict[str, Any]]:
+def _gold_table(path: Path) -> DiskTable:
+    """Outputs by question id."""
+    golds = DiskTable()
+    for question, output in read_outputs(path, task=None):
+        golds.add(question, output)
+    return golds
+
+
+def _rank_table(path: Path) -> DiskTable:
+    """The array of item ids, as JSON, by question id."""
+    ranks = DiskTable()
+    for question, items in read_rankings(path):
+        ranks.add(question, to_json(items))
+    return ranks
+
+
+def _reordered(profile: Sequence[Item], order: Sequence[str], counts: Counter[str]) -> list[Item]:
     by_id = {item["id"]: item for item in profile}
     kept = [by_id[item] for item in order if item in by_id]
     counts["items"] += len(profile) - len(kept)

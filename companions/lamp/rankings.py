@@ -1,18 +1,18 @@
 """Ranking files: for each question the ids of its profile's items, best first."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import ijson
 from tqdm import tqdm
 
-from companions.lamp.questions import Question, questions_of
+from companions.lamp.json_stream import read_object, write_object
+from companions.lamp.questions import Question, read_questions
 from companions.lamp.rankers import Candidates, Ranker, RankerKind, RankerOptions, ranker_kind
 from companions.lamp.tasks import Task, date_key
 from utils.distributed import DistributedContext
-from utils.errors import UserError, existing_file, first_line, shown
-from utils.json_streams import write_json_object
+from utils.errors import UserError, shown
 
 WINDOW = 4096
 """profile items that a rank works on at a time; questions are ranked together as long as theirs are fewer"""
@@ -44,23 +44,26 @@ def rank_file(
         UserError: unknown ranker, or a fault in the file, by question, item and field. An earlier ranking stays.
     """
     kind = ranker_kind(ranker)
-    asked = (
-        candidates(question, task, kind, questions, use_date) for question in questions_of(questions, task)
-    )
+    asked = (candidates(question, task, kind, use_date) for question in read_questions(questions, task))
     rank = kind.make(options or RankerOptions(device=distributed.device))
-    found = tqdm(
-        rankings_of(asked, rank, distributed), ranker, unit="question", disable=not distributed.is_main
-    )
-    if distributed.is_main:
-        count = write_json_object(ranking, found)
-        distributed.say(f"{ranking}: {count} questions ranked by {ranker}")
-    else:
-        for _ in found:
-            pass
+    bar = tqdm(desc=ranker, unit=" questions", disable=not distributed.is_main, mininterval=0.5)
+    with bar:
+        found = _counted(rankings_of(asked, rank, distributed), bar)
+        if distributed.is_main:
+            write_object(ranking, found)
+        else:  # it takes part in the exchange
+            deque(found, maxlen=0)
+    distributed.say(f"{ranking}: {bar.n} questions ranked by {ranker}")
+
+
+def _counted(pairs: Iterator[tuple[str, list[str]]], bar: "tqdm[Any]") -> Iterator[tuple[str, list[str]]]:
+    for pair in pairs:
+        yield pair
+        bar.update()
 
 
 def candidates(
-    question: Question, task: Task, kind: RankerKind, path: Path, use_date: bool = False
+    question: Question, task: Task, kind: RankerKind, use_date: bool = False
 ) -> tuple[Candidates, list[str]]:
     """What a ranker reads of a question, and the ids of its items.
 
@@ -68,24 +71,25 @@ def candidates(
         question: with its whole profile.
         task: which of the benchmark's.
         kind: the ranker.
-        path: of the file, for messages.
         use_date: documents end with their date.
 
     Raises:
         UserError: the input lacks the marks around the query, or an item its date, and the ranker reads it.
     """
-    where = f"{path}: question '{question.id}'"
     query = task.query(question.input) if kind.reads_query else ""
     if query is None:
-        raise UserError(f"{where}: field 'input' lacks the marks of {task.option}: {shown(question.input)}")
+        raise question.error(
+            f"field 'input' lacks the marks of {task.option}, between which the query stands: {shown(question.input)}"
+        )
     dates = []
-    for item in question.profile if kind.reads_dates or use_date else ():
-        if not kind.reads_dates and "date" in item:
-            continue
-        try:
-            dates.append(date_key(item))
-        except ValueError as error:
-            raise UserError(f"{where}, item '{item['id']}': {error}") from None
+    for item in question.profile:
+        if use_date and "date" not in item:
+            raise question.error("field 'date' is missing, which --use_date asks for", item)
+        if kind.reads_dates:
+            try:
+                dates.append(date_key(item))
+            except ValueError as error:
+                raise question.error(str(error), item) from None
     documents = [task.document_of(item, use_date) for item in question.profile]
     return Candidates(question.id, query, documents, dates), [item["id"] for item in question.profile]
 
@@ -129,18 +133,12 @@ def read_rankings(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         UserError: the file is none of rankings; with the question where it goes wrong.
     """
-    with existing_file(path, "ranking file").open("rb") as file:
-        try:
-            pairs = ijson.kvitems(file, "")
-            first = next(pairs, None)
-            for question, items in chain([] if first is None else [first], pairs):
-                if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-                    raise UserError(f"{path}: question '{question}': a list of item ids is needed")
-                if len(set(items)) < len(items):
-                    twice = next(item for number, item in enumerate(items) if item in items[:number])
-                    raise UserError(f"{path}: question '{question}' ranks item '{twice}' twice")
-                yield question, items
-        except ijson.JSONError as error:
-            raise UserError(f"{path}: no valid JSON: {first_line(error)}") from None
-    if first is None:
-        raise UserError(f"{path}: an object of rankings by question id is needed")
+    for question, items in read_object(path, "ranking file"):
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise UserError(
+                f"{path}: question '{question}' has {shown(items)}, expected an array of item ids"
+            )
+        if len(set(items)) < len(items):
+            twice = next(item for number, item in enumerate(items) if item in items[:number])
+            raise UserError(f"{path}: question '{question}' ranks item '{twice}' twice")
+        yield question, items

@@ -65,9 +65,12 @@ def _bm25(options: RankerOptions) -> Ranker:
 
 def _contriever(options: RankerOptions) -> Ranker:
     # seconds of import, for the rankers that need them
+    from transformers.utils import logging as transformers_logging
+
     from companions.lamp.encoder import load_encoder
     from companions.lamp.rankers.dense import dense_scores
 
+    transformers_logging.disable_progress_bar()
     encoder = load_encoder(options.encoder, options.device)
 
     def rank(questions: Sequence[Candidates]) -> list[list[int]]:
