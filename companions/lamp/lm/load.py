@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -84,12 +85,12 @@ class LM:
         if own.no_repeat_ngram_size:
             found.append(NoRepeatNGramLogitsProcessor(own.no_repeat_ngram_size))
         if own.min_length and eos_ids:
-            found.append(MinLengthLogitsProcessor(own.min_length, list(eos_ids), self.model.device))
+            found.append(MinLengthLogitsProcessor(own.min_length, list(eos_ids), str(self.model.device)))
         if own.forced_bos_token_id is not None:
             found.append(ForcedBOSTokenLogitsProcessor(own.forced_bos_token_id))
         if own.forced_eos_token_id is not None:
             found.append(
-                ForcedEOSTokenLogitsProcessor(max_length, own.forced_eos_token_id, self.model.device)
+                ForcedEOSTokenLogitsProcessor(max_length, own.forced_eos_token_id, str(self.model.device))
             )
         return tuple(found)
 
@@ -105,6 +106,11 @@ class LM:
             raise UserError(
                 f"{self.name}: --max_length {source}{together} are more than its {limit} positions"
             )
+
+    def to(self, device: torch.device) -> "LM":
+        """Move the LM to a device."""
+        nn.Module.to(self.model, device)
+        return self
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Write LM and tokenizer in the Hugging Face form, in the place of an earlier one.
