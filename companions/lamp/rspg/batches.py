@@ -1,6 +1,6 @@
 """Questions with their inputs under every strategy: as arrays, and as padded batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from companions.lamp.metrics import OutputError, Scored, compare
+from companions.lamp.metrics import OutputError, Scored, compare, official_names
 from companions.lamp.ropg.batches import in_parts
 from companions.lamp.rspg.data import Row, read_rows
 from companions.lamp.rspg.inputs import InputMaker
@@ -141,6 +141,17 @@ def inputs_of(rows: Sequence[Row], maker: InputMaker) -> list[list[int]]:
     """Token ids of the inputs of some questions, R for each."""
     prompts = [prompt for row in rows for prompt in row.prompts]
     return maker.ids(prompts, [output for row in rows for output in row.outputs])
+
+
+def official_of(task: Task) -> Callable[[NDArray[np.float64]], dict[str, float]]:
+    """What makes the official metrics of a task from the means [S] of `Scored.values`."""
+    gold = task.labels[0] if task.labels else ""
+    combine = compare(task, [gold], [gold]).combine
+
+    def metrics(means: NDArray[np.float64]) -> dict[str, float]:
+        return {name: float(value) for name, value in official_names(task, combine(means)).items()}
+
+    return metrics
 
 
 def compare_outputs(path: str, task: Task, rows: Sequence[Row], released: bool) -> Scored:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from companions.lamp.disk_table import DiskTable
-from companions.lamp.item_feedback import feedback_files
 from companions.lamp.json_stream import read_object, write_array
 from companions.lamp.questions import Question, read_outputs, read_questions
-from utils.errors import UserError, nearest, shown
+from utils.errors import UserError, existing_file, nearest, shown
 from utils.files import to_json
+
+_SCORES = "scores.json"
 
 
 def build_data(
@@ -24,7 +25,7 @@ def build_data(
     on their number.
 
     Args:
-        feedback: a folder for each strategy, with the files `scores*.json` in it, or such a file.
+        feedback: for each strategy the folder that retriever_utilization_scorer wrote, or its `scores.json`.
         questions: the questions file.
         golds: its outputs file; of two golds of one question the first counts.
         metric: which metric of the feedback becomes the label.
@@ -77,16 +78,15 @@ class _Feedback(DiskTable):
     """The feedback under one strategy, by question."""
 
     def __init__(self, path: Path, metric: str) -> None:
-        super().__init__()
-        self.path, self.metric = path, metric
+        self.path = existing_file(path / _SCORES if path.is_dir() else path, "feedback")
+        self.metric = metric
         self.size = self.taken = 0
+        super().__init__()
 
     def __enter__(self) -> "_Feedback":
-        for file in feedback_files(self.path):
-            for name, record in read_object(file, "feedback"):
-                if not self.add(name, to_json(self._entry(record, f"{file}: question '{name}'"))):
-                    raise UserError(f"{file}: question '{name}' has feedback in an earlier file, too")
-                self.size += 1
+        for name, record in read_object(self.path, "feedback"):
+            self.add(name, to_json(self._entry(record, f"{self.path}: question '{name}'")))
+            self.size += 1
         return self
 
     def _entry(self, record: Any, where: str) -> dict[str, Any]:
@@ -124,12 +124,7 @@ class _Feedback(DiskTable):
         if self.taken == self.size:
             return
         known = {question.id for question in read_questions(questions, None)}
-        unknown = next(
-            name
-            for file in feedback_files(self.path)
-            for name, _ in read_object(file, "feedback")
-            if name not in known
-        )
+        unknown = next(name for name, _ in read_object(self.path, "feedback") if name not in known)
         more = self.size - self.taken
         raise UserError(
             f"{self.path}: feedback on '{unknown}' ({more} in all), which is no question of {questions}"

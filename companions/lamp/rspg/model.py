@@ -2,29 +2,24 @@
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from companions.lamp.encoder import Encoder, load_encoder
-from companions.lamp.metrics import official_names
-from companions.lamp.rspg.batches import ChoiceBatch
+from companions.lamp.rspg.batches import ChoiceBatch, official_of
 from companions.lamp.rspg.settings import RspgConfig
-from companions.lamp.tasks import Task, task_of
+from companions.lamp.tasks import task_of
 from models.feedback import chosen_candidates, feedback_counts, feedback_kl, feedback_reducers
 from models.lm.language_model import base_lm_folder
-from models.trainable import Figure, Reducer, StepOutput, Trainable
+from models.trainable import Figure, StepOutput, Trainable
 from models.trained_part import read_trained, write_trained
 from utils.errors import UserError, first_line, shown
 from utils.files import unique_keys
 from utils.runs import METADATA, is_run, trained_file
-
-Combine = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""from the means [S] of `Scored.values` to metrics"""
 
 
 class Scorer(Trainable):
@@ -43,7 +38,6 @@ class Scorer(Trainable):
         encoder: to start from.
         config: of the training.
         strategies: R names, in the order of the data.
-        combine: makes official metrics of a validation batch's values.
         head: the linear layer to start from; None: a new one.
     """
 
@@ -52,7 +46,6 @@ class Scorer(Trainable):
         encoder: Encoder,
         config: RspgConfig,
         strategies: Sequence[str],
-        combine: Combine | None = None,
         head: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
@@ -64,15 +57,15 @@ class Scorer(Trainable):
         takes_global = "global_attention_mask" in inspect.signature(self.lm.forward).parameters
         self.global_attention = takes_global and not config.model.released
         task = task_of(config.dataset.task or "")
+        metrics = official_of(task)
         self.best = Figure(
             task.scoring.official[0], task.scoring.direction, f"validation {task.scoring.best}"
         )
         self.reducers = {
             **feedback_reducers("strategy"),
             "utility": lambda total, num_examples: {"utility": total.item() / max(1, num_examples)},
+            "official": lambda total, num_examples: {**metrics(total.numpy() / max(1, num_examples))},
         }
-        if combine is not None:
-            self.reducers["official"] = _official(task, combine)
 
     def score(self, texts: Sequence[tuple[Tensor, Tensor]], places: Tensor) -> Tensor:
         """Scores in float32.
@@ -84,9 +77,9 @@ class Scorer(Trainable):
         Returns:
             [R, B].
         """
-        return torch.cat([self._score_texts(ids, mask) for ids, mask in texts]).float()[places]
+        return torch.cat([self.score_texts(ids, mask) for ids, mask in texts]).float()[places]
 
-    def _score_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def score_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores [n] of texts [n, S]."""
         further = {}
         if self.global_attention:
@@ -109,7 +102,7 @@ class Scorer(Trainable):
             **feedback_counts(scores, utilities),
             "utility": utilities.gather(0, chosen[None]).sum(),
         }
-        if "official" in self.reducers and batch.values.shape[-1]:
+        if batch.values.shape[-1]:
             questions = torch.arange(len(chosen), device=chosen.device)
             diagnostics["official"] = batch.values[chosen, questions].sum(dim=0)
         return StepOutput(
@@ -178,29 +171,26 @@ def scorer_encoder(config: RspgConfig) -> Encoder:
     return load_encoder(config.model.model_name, flag="--model_path FOLDER", precision=config.model.load_bit)
 
 
-def load_scorer(
-    config: RspgConfig, encoder: Encoder, strategies: Sequence[str], combine: Combine | None = None
-) -> Scorer:
+def load_scorer(config: RspgConfig, encoder: Encoder, strategies: Sequence[str]) -> Scorer:
     """The scorer that `model.model_name` names: a trained one, or one with a new head.
 
     Args:
         config: of the run.
         encoder: see `scorer_encoder`.
         strategies: those of the data.
-        combine: see `Scorer`.
 
     Raises:
         UserError: it cannot be read, or was trained for something else.
     """
     name = config.model.model_name
     if not is_trained(name):
-        return Scorer(encoder, config, strategies, combine)
+        return Scorer(encoder, config, strategies)
     _check_use(read_metadata(Path(name)), config, strategies, name)
     head, source = read_trained(Path(name))
     width = encoder.model.config.hidden_size
     if {key: tuple(value.shape) for key, value in head.items()} != {"weight": (1, width), "bias": (1,)}:
         raise UserError(f"{source}: not the head of a scorer with {width} inputs")
-    return Scorer(encoder, config, strategies, combine, head)
+    return Scorer(encoder, config, strategies, head)
 
 
 def is_trained(name: str) -> bool:
@@ -237,11 +227,3 @@ def _check_use(metadata: Mapping[str, Any], config: RspgConfig, strategies: Sequ
             raise UserError(
                 f"{name}: it was trained with {key} {shown(metadata.get(key))}, not {shown(wanted)}"
             )
-
-
-def _official(task: Task, combine: Combine) -> Reducer:
-    def reduce(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
-        metrics = official_names(task, combine(total.numpy() / max(1, num_examples)))
-        return {name: float(value) for name, value in metrics.items()}
-
-    return reduce

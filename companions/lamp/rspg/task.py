@@ -6,7 +6,6 @@ from functools import partial
 from transformers.utils import logging as transformers_logging
 
 from companions.lamp.encoder import Encoder
-from companions.lamp.metrics import compare
 from companions.lamp.questions import read_outputs
 from companions.lamp.ropg.batches import Rounds, make_loader
 from companions.lamp.ropg.model import set_dropout
@@ -101,8 +100,7 @@ def _prepare(config: RspgConfig, distributed: DistributedContext) -> Prepared:
         )
     if len(train) < distributed.size:
         raise UserError(f"{data.train}: {len(train)} question(s) are fewer than the {distributed.size} ranks")
-    gold = task.labels[0] if task.labels else ""
-    module = load_scorer(config, encoder, train.strategies, compare(task, [gold], [gold]).combine)
+    module = load_scorer(config, encoder, train.strategies)
     if config.model.gradient_checkpointing:
         module.lm.gradient_checkpointing_enable({"use_reentrant": False})
     if config.model.dropout is not None:
