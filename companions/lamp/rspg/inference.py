@@ -22,6 +22,7 @@ from utils.distributed import DistributedContext
 from utils.errors import UserError
 from utils.files import to_json, write_whole
 from utils.liveness import together
+from utils.precision import decide_precision
 
 PREDICTIONS, METRICS = "final_preds.json", "metrics.json"
 _CHUNK = 256  # questions whose outputs are compared with their golds together
@@ -50,6 +51,8 @@ def validate(config: RspgConfig, folder: Path, distributed: DistributedContext) 
             )
         if distributed.is_main:
             made_folder(folder)
+        precision, _ = decide_precision(config.model.load_bit, "model.load_bit")
+        config = config.replaced({"model": {"load_bit": precision}})
         check_golds(config)
         strategies, mine, summary = _mine(config, task, distributed)
     shares = distributed.gather((mine, summary))

@@ -92,11 +92,15 @@ class Scorer(Trainable):
         scores: Tensor = self.head(vectors).squeeze(-1)
         return scores
 
-    def forward(self, batch: ChoiceBatch, progress: float = 0.0) -> StepOutput:
-        """KL(softmax(utilities / label_temperature) || softmax(scores / temperature)), mean over the questions."""
+    def loss(self, scores: Tensor, utilities: Tensor) -> Tensor:
+        """KL(softmax(utilities / label_temperature) || softmax(scores / temperature)), both [R, B]; mean over B."""
         training = self.config.training
+        return feedback_kl(scores, utilities, training.label_temperature, training.temperature)
+
+    def forward(self, batch: ChoiceBatch, progress: float = 0.0) -> StepOutput:
+        """The loss of a batch, and what its choices are worth."""
         scores, utilities = self.score(batch.texts, batch.places), batch.utilities
-        loss = feedback_kl(scores, utilities, training.label_temperature, training.temperature)
+        loss = self.loss(scores, utilities)
         chosen = chosen_candidates(scores)  # [B]
         diagnostics = {
             **feedback_counts(scores, utilities),

@@ -20,7 +20,7 @@ def main() -> None:
     from utils.liveness import distributed_context
 
     with distributed_context(args.local_rank) as distributed:
-        run_rspg(config, args, distributed)
+        run_rspg(config, distributed, args.name, args.do_train, args.do_validation, args.deepspeed_config)
 
 
 if __name__ == "__main__":
