@@ -215,6 +215,13 @@ def read_metadata(run: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     if not isinstance(found, dict) or found.get("method") != "rspg":
         raise UserError(f"{path}: {run} is no scorer of RSPG")
+    names, length = found.get("strategies"), found.get("max_length_input")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: 'strategies' is {shown(names)}, expected a list of names")
+    if not isinstance(length, int) or length < 1:
+        raise UserError(f"{path}: 'max_length_input' is {shown(length)}, expected a number of tokens")
+    if found.get("fidelity") not in ("paper", "released_code"):
+        raise UserError(f"{path}: 'fidelity' is {shown(found.get('fidelity'))}")
     return found
 
 

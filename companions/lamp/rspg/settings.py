@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from companions.lamp.lm import settings as lm_settings
 from companions.lamp.ropg.settings import FeedbackTrainingSettings, RetrieverSettings
 from utils.config.schema import Flag, Positive, Section, Temperature
 
@@ -67,3 +68,31 @@ class RspgConfig(Section):
     """the data"""
     training: RspgTrainingSettings = RspgTrainingSettings()
     """the training"""
+
+
+class AnsweringDataSettings(lm_settings.PromptSettings):
+    """Keys of `dataset` of answer_once; the files are ranked, and strategies say which use the profile."""
+
+    scorer: Annotated[str | None, Flag("scorer")] = None
+    """run folder of a trained scorer of type Pre"""
+    strategies: Annotated[str | None, Flag("strategies")] = None
+    """its strategies with their merged files, ranked; one without leaves the profile out: none,bm25=FILE,recency=FILE:2
+    (2 items of it in a prompt)"""
+    scorer_batch_size: Annotated[Positive, Flag("per_gpu_batch_size")] = 8
+    """questions with inputs of the full length that are scored together"""
+    num_retrieved: Annotated[Positive, Flag("num_retrieved")] = 4
+    """k: items in a prompt, at most"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """Scorer and strategies are named."""
+        return [
+            (not self.scorer, "dataset.scorer (--scorer) is missing: the run folder of a trained scorer"),
+            (not self.strategies, "dataset.strategies (--strategies) is missing, such as none,bm25=FILE"),
+        ]
+
+
+class AnsweringConfig(lm_settings.AnsweringConfig):
+    """The configuration of answer_once."""
+
+    dataset: AnsweringDataSettings
+    """the questions"""
