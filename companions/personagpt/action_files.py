@@ -1,7 +1,6 @@
 """Pairs of prompt and reply as text, in CSV and in JSON lines; action_data.py says what they mean."""
 
 import csv
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from dataset.lines import text_lines
 from dataset.strict_json import fields_of, parsed_line, text_of
 from utils.errors import UserError, nearest, shown
-from utils.files import json_line, write_errors
+from utils.files import append_line, json_line
 
 _COLUMNS = ("context", "response")
 _WHAT = "file of action codes"
@@ -53,12 +52,7 @@ def append_pair(path: Path, pair: TextPair) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with write_errors(path), path.open("a+b") as stream:
-        # in one write, and on a line of its own, even after one that a crash cut off
-        unfinished = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-        stream.write((b"\n" if unfinished else b"") + _line(pair).encode("utf-8"))
-        stream.flush()
-        os.fsync(stream.fileno())
+    append_line(path, _line(pair))
 
 
 def _line(pair: TextPair) -> str:

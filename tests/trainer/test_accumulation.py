@@ -102,7 +102,11 @@ def test_a_task_may_say_the_accumulation(distributed, tmp_path, capsys):
     """A method whose paper names its effective batch would depend on the DeepSpeed file that is at hand."""
     ds_config = tmp_path / "ds.json"
     ds_config.write_text(json.dumps({"gradient_accumulation_steps": 3}), encoding="utf-8")
-    for steps, updates, said in ((2, [2, 4, 6, 8], True), (3, [1, 2, 3, 4], False), (None, [1, 2, 3, 4], False)):
+    for steps, updates, said in (
+        (2, [2, 4, 6, 8], True),
+        (3, [1, 2, 3, 4], False),
+        (None, [1, 2, 3, 4], False),
+    ):
         task = replace(regression_task(str(tmp_path / "runs")), accumulation_steps=steps)
         run = training.train(task, distributed, "steps", str(ds_config))
         assert [row["step"] for row in logged(run, "valid_epoch")] == updates  # 3 batches an epoch

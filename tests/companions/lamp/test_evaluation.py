@@ -169,7 +169,12 @@ def test_a_gold_that_is_no_label_is_named(tmp_path):
 def test_stray_files_in_an_archive(archives, tmp_path, capsys):
     """macOS puts a file of its own beside each one, which ended the original with a decoding error."""
     golds, files = archives["golds"]
-    stray = {"__MACOSX/golds/._LaMP_1.json": "\x00\x05", "golds/._LaMP_2.json": "\x00", "readme.txt": "x"}
+    stray = {
+        "__MACOSX/golds/._LaMP_1.json": "\x00\x05",
+        "golds/._LaMP_2.json": "\x00",
+        "__MACOSX/x.json": "\x00",
+        "readme.txt": "x",
+    }
     notes = {"package.json": '{"name": "x"}', "list.json": "[1]"}
     more = zipped(tmp_path / "more.zip", {**files, **stray, **notes})
     assert evaluate_all(golds, more) == evaluate_all(golds, golds)

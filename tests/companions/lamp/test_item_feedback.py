@@ -27,10 +27,22 @@ def test_both_forms_say_the_same(tmp_path):
     [
         ("scores.json", '{"a-b": 3}', r"scores.json: 'a-b': expected an object of metrics, found 3"),
         ("scores.json", "[]", "scores.json:1: "),
-        ("scores.jsonl", "{}\n", r"scores.jsonl:1: expected an object with question, item \(texts\) and metrics"),
-        ("scores.jsonl", '\n{"question": 1, "item": "a"}\n', "scores.jsonl:2: expected an object with question"),
+        (
+            "scores.jsonl",
+            "{}\n",
+            r"scores.jsonl:1: expected an object with question, item \(texts\) and metrics",
+        ),
+        (
+            "scores.jsonl",
+            '\n{"question": 1, "item": "a"}\n',
+            "scores.jsonl:2: expected an object with question",
+        ),
         ("scores.jsonl", '{"question": "q", "item": "a"}\n', "scores.jsonl:1: expected an object of metrics"),
-        ("scores.jsonl", '{"question": "q", "question": "r"}\n', "scores.jsonl:1: not valid JSON: key 'question'"),
+        (
+            "scores.jsonl",
+            '{"question": "q", "question": "r"}\n',
+            "scores.jsonl:1: not valid JSON: key 'question'",
+        ),
         ("scores.jsonl", "{\n", "scores.jsonl:1: not valid JSON"),
         ("scores.jsonl", "[" * 100_000 + "\n", "scores.jsonl:1: not valid JSON"),
     ],

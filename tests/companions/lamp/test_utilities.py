@@ -10,7 +10,12 @@ RATING = task_of("LaMP-3")
 
 @pytest.mark.parametrize(
     ("gold", "errors", "wanted"),
-    [("5", (0, 4, 2), (1, 0, 0.5)), ("3", (0, 1, 2), (1, 0.5, 0)), ("2", (2, 0), (1 / 3, 1)), (" 1 ", (4,), (0,))],
+    [
+        ("5", (0, 4, 2), (1, 0, 0.5)),
+        ("3", (0, 1, 2), (1, 0.5, 0)),
+        ("2", (2, 0), (1 / 3, 1)),
+        (" 1 ", (4,), (0,)),
+    ],
 )
 def test_an_error_is_measured_by_the_largest_that_the_gold_allows(gold, errors, wanted):
     """A plain error would be maximised, and the worst item taught as the best."""

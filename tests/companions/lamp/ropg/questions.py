@@ -61,7 +61,9 @@ def write_files(folder: Path, name: str, count: int, seed: int, date: bool = Tru
     questions, feedback = [], {}
     for number in range(count):
         asked, wanted = generator.choice(PAIRS)
-        filler = " ".join(generator.choices(("the", "old", "quiet", "in", "every"), k=generator.randint(1, 3)))
+        filler = " ".join(
+            generator.choices(("the", "old", "quiet", "in", "every"), k=generator.randint(1, 3))
+        )
         profile = []
         for place, (_, word) in enumerate(generator.sample(PAIRS, 4)):
             item = {"id": f"{number}{place}", "title": f"the {word}", "text": f"{filler} {word}"}

@@ -8,9 +8,12 @@ from utils.errors import UserError
 
 NEEDED = ["--task", "LaMP-3", "--train_data", "merged.json", "--scores_path", "scores.json"]
 # of the original; --temperature of KD alone
-ORIGINAL = """train_data do_train scores_path max_length_query max_length_document name checkpoint_dir per_gpu_batch_size
-local-rank main_port seed save_freq warmup_steps total_steps scheduler_steps accumulation_steps dropout lr clip optim
-scheduler weight_decay fixed_lr ctx_size task model_path cache_dir""".split()
+ORIGINAL = """
+train_data do_train scores_path max_length_query max_length_document name checkpoint_dir
+per_gpu_batch_size local-rank main_port seed save_freq warmup_steps total_steps scheduler_steps
+accumulation_steps dropout lr clip optim scheduler weight_decay fixed_lr ctx_size task model_path
+cache_dir
+""".split()
 
 
 def read(*arguments, config=KDConfig, method="kd"):

@@ -108,6 +108,8 @@ def test_draws_depend_on_pass_and_example_alone():
     assert len({draw for draws in one.values() for draw in draws}) == 22  # new in every pass
     assert draws_by_example(2, 3) == one
     assert draws_by_example(1, 5, num_workers=2) == one
+    examples = made((2,))
+    assert Items(examples, seed=3)[0].draw != Items(examples, seed=4)[0].draw
 
 
 def test_rounds_go_on_through_the_passes():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from companions.lamp.encoder import Encoder
 from companions.lamp.ropg.examples import read_examples
 from companions.lamp.ropg.settings import FeedbackDataSettings
 from tests.companions.lamp.ropg.questions import encoder, write_files
@@ -93,6 +94,20 @@ def test_feedback_may_lie_in_shards(files, tiny, tmp_path):
     (folder / "scores_4.json").write_text(json.dumps({pairs[0][0]: {"rouge-1": 0.5}}), encoding="utf-8")
     with pytest.raises(UserError, match=r"scores_4.json: 'q0-00' has another feedback, read before"):
         read(files | {"scores": str(folder)}, tiny)
+
+
+class Bare(Encoder):
+    """An encoder whose tokenizer adds no special tokens, asked for empty texts."""
+
+    def tokenize(self, texts, max_length=None):
+        """Nothing."""
+        return [[] for _ in texts]
+
+
+def test_a_text_without_tokens_has_one(files, tiny):
+    """Attention over nothing gives NaN, which one empty item would spread over all weights."""
+    for example in read(files, Bare(tiny.model, tiny.tokenizer, tiny.max_length)):
+        assert [len(text) for text in (example.query, *example.documents)] == [1] * 5
 
 
 def drop_feedback(feedback):

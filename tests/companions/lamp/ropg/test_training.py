@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from companions.lamp.encoder import load_encoder
+from companions.lamp.rankers import RankerOptions
+from companions.lamp.rankings import rank_file
 from companions.lamp.ropg.model import set_dropout
 from companions.lamp.ropg.settings import KDConfig, RLConfig
 from companions.lamp.ropg.task import ropg_task
+from companions.lamp.tasks import task_of
 from tests.companions.lamp.ropg.questions import ENCODER, write_files
 from tests.helpers import logged
 from trainer.training import train
@@ -51,11 +54,16 @@ def config_of(files, tmp_path):
 
 
 @pytest.fixture
-def run_ropg(config_of, distributed):
-    """run_ropg(method, train, valid, **training): the run folder."""
+def run_ropg(config_of, distributed, tmp_path):
+    """run_ropg(method, train, valid, stage=2, **training): the run folder."""
 
-    def run(method="kd", *files, **settings):
-        return train(ropg_task(config_of(method, *files, **settings)), distributed, f"ropg-{method}")
+    def run(method="kd", *files, stage=2, **settings):
+        ds_config = tmp_path / "ds.json"
+        # at stage 3 small parameters, too, are taken apart
+        zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+        ds_config.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
+        task = ropg_task(config_of(method, *files, **settings))
+        return train(task, distributed, f"ropg-{method}", str(ds_config))
 
     return run
 
@@ -93,9 +101,13 @@ def test_it_learns_which_item_serves(run_ropg, method, settings):
     assert {"train_sha256", "train_scores_sha256"} <= metadata.keys()
 
 
-def test_the_checkpoint_ranks_at_once(run_ropg, files):
-    """The original saves no tokenizer: its checkpoint cannot be used before one is copied beside it."""
-    run = run_ropg(num_epochs=2)
+@pytest.mark.parametrize("stage", [0, 3])
+def test_the_checkpoint_ranks_at_once(run_ropg, files, distributed, tmp_path, stage):
+    """The original saves no tokenizer: its checkpoint cannot be used before one is copied beside it.
+
+    At stage 3 the parameters are taken apart, also those that are not trained.
+    """
+    run = run_ropg(stage=stage)
     assert is_run(run)
     before, after = load_encoder(str(ENCODER)), load_encoder(str(run))
     texts = ["the harbour", "an oven every morning"]
@@ -103,6 +115,11 @@ def test_the_checkpoint_ranks_at_once(run_ropg, files):
     assert after.max_length == before.max_length
     one, other = (encoder.embed(encoder.tokenize(texts))[0] for encoder in (before, after))
     assert (one - other).abs().max() > 1e-3
+    ranking = tmp_path / "ranking.json"
+    options = RankerOptions(encoder=str(run))
+    merged = Path(files["valid"]["merged"])
+    rank_file(merged, ranking, task_of("LaMP-4"), "contriever", distributed, options)
+    assert len(json.loads(ranking.read_text(encoding="utf-8"))) == 12
     # any program that reads Hugging Face models does, too
     model, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModel, AutoTokenizer))
     assert tokenizer(texts).input_ids == after.tokenize(texts)
@@ -155,7 +172,7 @@ def test_steps_are_those_of_plain_adam(run_ropg, config_of, distributed, method,
 
 def test_a_run_is_repeated_exactly(run_ropg):
     """Drawn items that are not seeded make every comparison of two settings one of luck."""
-    one, same, other = (weights(run_ropg("rl", num_epochs=2, seed=seed)) for seed in (0, 0, 1))
+    one, same, other = (weights(run_ropg("rl", seed=seed)) for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
