@@ -1,0 +1,27 @@
+"""Train the scorer of retrieval strategies (RSPG), or predict with it.
+
+`python -m companions.lamp.rspg.rspg --rspg_type Post --task LaMP-3 --do_train --do_validation --train_data RSPG_TRAIN
+--val_data RSPG_DEV --val_lamp_golds DEV_OUTPUTS --name NAME`; a trained one predicts with `--do_validation
+--model_path RUN` and without `--do_train`.
+"""
+
+from utils.console import quiet_libraries
+from utils.errors import run_main
+
+
+def main() -> None:
+    """Parse, train, predict."""
+    quiet_libraries()
+    # what is wrong with flags or configuration is told before torch is imported, which takes seconds
+    from companions.lamp.rspg.arguments import read_arguments
+
+    args, config = read_arguments()
+    from companions.lamp.rspg.running import run_rspg
+    from utils.liveness import distributed_context
+
+    with distributed_context(args.local_rank) as distributed:
+        run_rspg(config, distributed, args.name, args.do_train, args.do_validation, args.deepspeed_config)
+
+
+if __name__ == "__main__":
+    run_main(main)
