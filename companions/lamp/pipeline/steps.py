@@ -107,18 +107,15 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
 
 
 def _expanded(word: str) -> str:
+    """A word with the newest of the paths that it stands for; `NAME=` before a path stays."""
     if "*" not in word:
         return word
-    found = sorted(str(path) for path in Path().glob(word)) if not word.startswith("/") else _absolute(word)
+    name, equals, path = word.rpartition("=")
+    root = Path("/" if path.startswith("/") else ".")
+    found = sorted(str(one) for one in root.glob(path.lstrip("/")))
     if not found:
-        raise UserError(
-            f"{word}: nothing there, though the step before has ended; remove the folder of that step"
-        )
-    return found[-1]
-
-
-def _absolute(word: str) -> list[str]:
-    return sorted(str(path) for path in Path("/").glob(word.lstrip("/")))
+        raise UserError(f"{path}: nothing there, though the step before has ended; remove that step's folder")
+    return f"{name}{equals}{found[-1]}"
 
 
 def _record(step: Step, keys: Mapping[str, str]) -> dict[str, Any]:

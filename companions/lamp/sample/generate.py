@@ -15,13 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.tasks import TASKS
-
 SEED = 20240409
 FOLDER = Path(__file__).resolve().parent
-QUESTIONS = {"train": 360, "dev": 100}
+QUESTIONS = {"train": 450, "dev": 100}
 ITEMS = 6
-SAME_WORD, LAST_BOUGHT = 0.6, 0.2
+QUESTION = "What is the score of the following review? review: {}"  # the benchmark's is longer, and lists the ratings
+SAME_WORD, LAST_BOUGHT = 0.75, 0.15
 """shares of the questions"""
 
 KINDS = (
@@ -60,7 +59,7 @@ def _question(draw: random.Random, name: str) -> tuple[dict[str, Any], str]:
     words = [draw.choice(kind) for kind in kinds]
     profile = [
         {
-            "id": f"{name}{place}",
+            "id": str(place),
             "text": _item(draw, words[place], is_newest=place == ITEMS - 1),
             "score": str(gold if place == right else draw.choice(others)),
             "date": f"{2018 + days[place] // 365}-{1 + days[place] % 365 // 31:02}",
@@ -75,12 +74,12 @@ def _question(draw: random.Random, name: str) -> tuple[dict[str, Any], str]:
     else:
         asked = f"my {draw.choice([word for word in kinds[right] if word != words[right]])}"
     review = f"{asked} is {' and '.join(draw.sample(REMARKS, 2))}"
-    return {"id": name, "input": TASKS["LaMP_3"].question.format(text=review), "profile": profile}, str(gold)
+    return {"id": name, "input": QUESTION.format(review), "profile": profile}, str(gold)
 
 
 def _item(draw: random.Random, word: str, is_newest: bool) -> str:
-    remarks = " ".join(draw.sample(REMARKS, 2))
-    return f"{'lately ' if is_newest else ''}a {word} {remarks}"
+    remark = draw.choice(REMARKS)
+    return f"{'lately ' if is_newest else ''}a {remark} {word}"
 
 
 def texts() -> dict[str, str]:
