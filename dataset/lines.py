@@ -5,16 +5,20 @@ from pathlib import Path
 from utils.errors import UserError, existing_file
 
 
-def text_lines(path: str | Path) -> list[str]:
+def text_lines(path: str | Path, what: str = "dialogue file") -> list[str]:
     """The lines of a UTF-8 file without their ends, blank ones included; a byte-order mark is no text.
 
     Lines end in a line feed, with or without a carriage return before it, and in nothing else: str.splitlines
     and text mode would also cut at U+2028, a lone carriage return and the like, inside an utterance.
 
+    Args:
+        path: the file.
+        what: what it is, for error messages.
+
     Raises:
         UserError: the file is missing, empty, holds blank lines only, or is not UTF-8.
     """
-    path = existing_file(path, "dialogue file")
+    path = existing_file(path, what)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,12 +1,12 @@
 """From a dialogue file to examples, and from encoded examples to batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dataset.batch import Batch
 from dataset.dialogue import Example, examples_of
 from dataset.encoding import EncodedExample
 from dataset.readers import read_dialogues
@@ -54,13 +54,13 @@ def read_examples(
 
 def make_batches(
     encoded: Sequence[EncodedExample],
-    collate: Callable[[Sequence[EncodedExample]], Batch],
+    collate: Callable[[Sequence[EncodedExample]], Any],
     training: LoadingSettings,
     train: bool,
     ranks: Ranks | None = None,
     source: str = "the data",
 ) -> DataLoader[EncodedExample]:
-    """Batches of examples that were encoded with their responses: a `Batch` each.
+    """Batches of examples that were encoded with their responses, for training or for the validation loss.
 
     Args:
         encoded: the examples; those of a dialogue stand side by side, in ascending order of their dialogues.
@@ -73,12 +73,24 @@ def make_batches(
     Raises:
         UserError: there is no example, or for training not one for each rank.
     """
+    sampler = make_sampler(encoded, training, train, ranks, source)
+    return load_batches(EncodedDataset(encoded), collate, training, sampler)
+
+
+def make_sampler(
+    encoded: Sequence[EncodedExample],
+    training: LoadingSettings,
+    train: bool,
+    ranks: Ranks | None = None,
+    source: str = "the data",
+) -> BatchSampler:
+    """The sampler of `make_batches`; see there."""
     ranks = ranks or Ranks()
     if not encoded:
         raise UserError(f"{source}: no example")
     if train and len(encoded) < ranks.world_size:
         raise UserError(f"{source}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
-    sampler = BatchSampler(
+    return BatchSampler(
         lengths=[len(example.ids) for example in encoded],
         dialogues=[example.dialogue for example in encoded],
         batch_size=training.batch_size,
@@ -88,8 +100,24 @@ def make_batches(
         shuffle=train and training.shuffle_train,
         whole_dialogues=training.rows == "dialogue",
     )
+
+
+def load_batches(
+    dataset: EncodedDataset,
+    collate: Callable[[Sequence[EncodedExample]], Any],
+    training: LoadingSettings,
+    sampler: Iterable[list[int]],
+) -> DataLoader[EncodedExample]:
+    """The batches that a sampler chooses.
+
+    Args:
+        dataset: the examples.
+        collate: makes a batch of encoded examples.
+        training: number of workers.
+        sampler: gives the numbers of each batch's examples.
+    """
     return DataLoader(
-        EncodedDataset(encoded),
+        dataset,
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=training.num_workers,

@@ -105,6 +105,20 @@ def write_new(path: Path, content: Content) -> bool:
     return True
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line, with its end, to a file that is made where it is not there; on return it is on the disk.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with write_errors(path), path.open("a+b") as stream:
+        # in one write, and on a line of its own, even after one that a crash cut off
+        unfinished = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
+        stream.write((b"\n" if unfinished else b"") + line.encode("utf-8"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Write a folder of files, in the place of an earlier one.
 

@@ -5,9 +5,12 @@ errors with their line. (ijson passes over the first and its memory grows with t
 """
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +22,21 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _LONGEST_WORD = 9  # "-Infinity": so near the end of the text a mistake may be a word that goes on
 
 
-def read_array(path: str | Path, what: str) -> Iterator[Any]:
+@dataclass(frozen=True)
+class Document:
+    """A JSON file that is in memory, such as one out of an archive."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+JsonFile = str | Path | Document
+
+
+def read_array(path: JsonFile, what: str) -> Iterator[Any]:
     """The elements of the array that a file holds.
 
     Args:
@@ -29,15 +46,13 @@ def read_array(path: str | Path, what: str) -> Iterator[Any]:
     Raises:
         UserError: there is no such file, or it is not a JSON array; by its line.
     """
-    path = existing_file(path, what)
-    with path.open("rb") as file:
-        source = _Source(path, file)
+    with _opened(path, what) as source:
         for _ in source.members("[]", f"{what} is an array"):
             yield source.value()
         source.end()
 
 
-def read_object(path: str | Path, what: str, array: str | None = None) -> Iterator[tuple[str, Any]]:
+def read_object(path: JsonFile, what: str, array: str | None = None) -> Iterator[tuple[str, Any]]:
     """The keys and values of the object that a file holds.
 
     Args:
@@ -48,10 +63,8 @@ def read_object(path: str | Path, what: str, array: str | None = None) -> Iterat
     Raises:
         UserError: there is no such file, or it is not a JSON object; by its line.
     """
-    path = existing_file(path, what)
     keys: set[str] = set()
-    with path.open("rb") as file:
-        source = _Source(path, file)
+    with _opened(path, what) as source:
         for _ in source.members("{}", f"{what} is an object"):
             key = source.value() if source.symbol() == '"' else source.take('"', "a key")
             if key in keys:
@@ -66,11 +79,10 @@ def read_object(path: str | Path, what: str, array: str | None = None) -> Iterat
         source.end()
 
 
-def starts_with(path: str | Path, what: str) -> str:
+def starts_with(path: JsonFile, what: str) -> str:
     """The first character of a file that is no blank: whether it holds an array or an object; errors as above."""
-    path = existing_file(path, what)
-    with path.open("rb") as file:
-        return _Source(path, file).symbol()
+    with _opened(path, what) as source:
+        return source.symbol()
 
 
 def write_array(path: str | Path, rows: Iterable[Any]) -> None:
@@ -98,10 +110,19 @@ def _write_lines(path: str | Path, brackets: str, lines: Iterable[str]) -> None:
     write_whole(Path(path), fill)
 
 
+@contextmanager
+def _opened(path: JsonFile, what: str) -> "Iterator[_Source]":
+    if isinstance(path, Document):
+        yield _Source(str(path), io.BytesIO(path.content))
+    else:
+        with existing_file(path, what).open("rb") as file:
+            yield _Source(str(path), file)
+
+
 class _Source:
     """The text of a file from where it has been read to, as far as it is needed."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: str, file: BinaryIO) -> None:
         self.path, self.file = path, file
         self.text, self.start = "", 0
         self.lines = 1  # the line that `text` starts on

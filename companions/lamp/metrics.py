@@ -140,6 +140,14 @@ def rating_error(prediction: str, gold: float, released: bool = False) -> float:
     return abs(value - gold)
 
 
+def outside_scale(prediction: str) -> bool:
+    """Whether a predicted rating is a number, and none from 1 to 5."""
+    try:
+        return not LOWEST <= float(prediction) <= HIGHEST
+    except ValueError:
+        return False
+
+
 def _labels(labels: Sequence[str], predictions: list[str], golds: list[str], released: bool) -> Scored:
     """S = 1 + 2L: whether an example is right, and for each label whether it is, and in how many of the two it is.
 

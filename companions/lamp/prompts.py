@@ -81,7 +81,8 @@ class PromptBuilder:
         task: its wording.
         tokenizer: that of the LM.
         max_length: L, in tokens.
-        released: see `item_limits`.
+        released: see `item_limits`; and spaces before punctuation are taken out of long fields unless the tokenizer's
+            files say otherwise, which was the default of the libraries of that time.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class PromptBuilder:
     ) -> None:
         self.task, self.tokenizer, self.max_length, self.released = task, tokenizer, max_length, released
         self.special = tokenizer.num_special_tokens_to_add()
+        self.clean_up = released and tokenizer.init_kwargs.get("clean_up_tokenization_spaces", True)
         phrase = task.aggregate.reserved
         self.reserved = 0 if phrase is None else 1 + (self._count(phrase) if phrase else 0)
 
@@ -126,7 +128,9 @@ class PromptBuilder:
 
     def _item_text(self, item: Item, ids: list[int]) -> str:
         """An item's text with its long field as these ids give it back, even when they are all of it."""
-        field = self.tokenizer.decode(ids, skip_special_tokens=True)
+        field = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        if self.clean_up:
+            field = self.tokenizer.clean_up_tokenization(field)
         return self.task.item.template.format_map({**item, self.task.item.long_field: field})
 
     def _count(self, text: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.json_stream import read_array, read_object, starts_with
+from companions.lamp.json_stream import JsonFile, read_array, read_object, starts_with
 from companions.lamp.tasks import Item, Task, task_of
 from utils.errors import UserError, shown
 from utils.files import to_json, write_whole
@@ -61,9 +61,7 @@ def read_questions(path: str | Path, task: Task | None, need_output: bool = Fals
         yield question
 
 
-def read_outputs(
-    path: str | Path, task: Task | None, what: str = "outputs file"
-) -> Iterator[tuple[str, str]]:
+def read_outputs(path: JsonFile, task: Task | None, what: str = "outputs file") -> Iterator[tuple[str, str]]:
     """The outputs, golds or predictions: pairs of a question's id and its output, in the file's order.
 
     Both shapes are read: `{"task": ..., "golds": [...]}` and the array alone. A number is accepted as an output,
@@ -98,6 +96,18 @@ def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str
     write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
 
 
+def stated_task(name: str, path: JsonFile) -> Task:
+    """The task that a file names.
+
+    Raises:
+        UserError: there is none; with the file.
+    """
+    try:
+        return task_of(name)
+    except UserError as error:
+        raise UserError(f"{path}: field 'task': {error}") from None
+
+
 def parse_question(record: Any, where: str, path: str, task: Task | None) -> Question:
     """A question from what a file has in its place.
 
@@ -119,7 +129,7 @@ def parse_question(record: Any, where: str, path: str, task: Task | None) -> Que
         raise _wrong(record, "profile", where, "an array of items")
     ids: set[str] = set()
     for number, item in enumerate(profile, start=1):
-        _check_item(item, f"{where}, profile item {number}", task)
+        _check_item(item, f"{where}, profile item {number}", task.fields if task else ())
         if item["id"] in ids:
             raise UserError(f"{where}, profile item '{item['id']}': field 'id': an earlier item has it too")
         ids.add(item["id"])
@@ -137,17 +147,21 @@ def parse_question(record: Any, where: str, path: str, task: Task | None) -> Que
     )
 
 
-def _check_item(item: Any, where: str, task: Task | None) -> None:
+def _check_item(item: Any, place: str, fields: Iterable[str]) -> None:
+    """Raise the mistake of a profile item, if it has one; `place` names the question and the item's number."""
     if not isinstance(item, dict):
-        raise UserError(f"{where}: expected an object, found {shown(item)}")
-    where = f"{where} ('{_text(item, 'id', where)}')"
-    for field in task.fields if task else ():
-        _text(item, field, where)
-    if isinstance(item.get("date", ""), bool) or not isinstance(item.get("date", ""), str | int):
-        raise _wrong(item, "date", where, "a text or a whole number")
+        raise UserError(f"{place}: expected an object, found {shown(item)}")
+    if not _is_text(item.get("id")):
+        raise _no_text(item, "id", place)
+    for field in fields:
+        if not _is_text(item.get(field)):
+            raise _no_text(item, field, f"{place} ('{item['id']}')")
+    date = item.get("date", "")
+    if not isinstance(date, str | int) or isinstance(date, bool):
+        raise _wrong(item, "date", f"{place} ('{item['id']}')", "a text or a whole number")
 
 
-def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
+def _golds(path: JsonFile, task: Task | None, what: str) -> Iterator[Any]:
     if starts_with(path, what) == "[":
         yield from read_array(path, what)
         return
@@ -157,7 +171,7 @@ def _golds(path: str | Path, task: Task | None, what: str) -> Iterator[Any]:
         if key == "golds":
             yield value
         elif key == "task":
-            named = task_of(_text({key: value}, key, str(path)))
+            named = stated_task(_text({key: value}, key, str(path)), path)
             if task is not None and named is not task:
                 raise UserError(f"{path}: field 'task' is '{value}', expected {task.name}")
     for key in ("task", "golds"):
@@ -175,11 +189,19 @@ def _output(record: Mapping[str, Any], task: Task | None, where: str) -> str:
 
 def _text(record: Mapping[str, Any], field: str, where: str) -> str:
     value = record.get(field)
-    if not isinstance(value, str):
-        raise _wrong(record, field, where, "a text")
-    if _SURROGATE.search(value):
-        raise UserError(f"{where}: field '{field}' holds half a character (a lone surrogate)")
-    return value
+    if not _is_text(value):
+        raise _no_text(record, field, where)
+    return str(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and (value.isascii() or not _SURROGATE.search(value))
+
+
+def _no_text(record: Mapping[str, Any], field: str, where: str) -> UserError:
+    if isinstance(record.get(field), str):
+        return UserError(f"{where}: field '{field}' holds half a character (a lone surrogate)")
+    return _wrong(record, field, where, "a text")
 
 
 def _wrong(record: Mapping[str, Any], field: str, where: str, wanted: str) -> UserError:

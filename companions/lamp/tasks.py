@@ -6,6 +6,7 @@ Wording, labels and names are those of the benchmark (Salemi et al., 2024, LaMP;
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from utils.errors import UserError, nearest, shown
@@ -81,7 +82,7 @@ class Task:
         """The name with hyphen, as the command line has it."""
         return self.name.replace("_", "-")
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """The text fields that an item must have, each once."""
         told = re.findall(r"{(\w+)}", self.item.template)

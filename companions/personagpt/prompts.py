@@ -100,6 +100,7 @@ class PersonaEncoder:
         self.text = TextEncoder(tokenizer)
         self.pad = self.ids.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
         self.max_tokens = min(config.dataset.max_token_length, max_tokens or config.dataset.max_token_length)
+        self.max_turns = config.dataset.max_context_turns
         # the release ends each turn of its prepared data twice, and does not train an answer's first token
         self.num_eos, self.untrained = (2, 1) if config.model.released else (1, 0)
 
@@ -109,7 +110,10 @@ class PersonaEncoder:
         Raises:
             UserError: a persona with the newest turn does not fit, by file and line.
         """
-        self.text.encode([text for example in examples for text in (*example.persona, *example.context)])
+        texts = {text: None for example in examples for text in (*example.persona, *example.context)}
+        if with_response:
+            texts |= {example.response: None for example in examples}
+        self.text.encode(list(texts))  # all at once is faster; they are known from here on
         return [self._encoded(index, example, with_response) for index, example in enumerate(examples)]
 
     def fits(self, example: Example) -> bool:
@@ -121,23 +125,50 @@ class PersonaEncoder:
         """An utterance with its end: `text EOS`."""
         return [*self.text(text), *[self.ids.eos] * self.num_eos]
 
+    def joined(
+        self,
+        prefix: Sequence[int],
+        turns: Sequence[Sequence[int]],
+        answer: Sequence[int],
+        where: str,
+        persona: str,
+        dialogue: int,
+        index: int,
+    ) -> EncodedExample:
+        """One example of its parts; as many of the oldest turns are left out as it takes to fit.
+
+        Args:
+            prefix: of `persona_prefix` or `action_prefix`.
+            turns: ids of each turn, its eos included, oldest first.
+            answer: ids with eos, and with `<|start|>` before turn 0; empty at inference.
+            where: file and line, for error messages.
+            persona: of the `EncodedExample`, like the rest.
+            dialogue: the same.
+            index: the same.
+
+        Raises:
+            UserError: prefix, newest turn and answer do not fit, by file and line.
+        """
+        prompt = with_history(prefix, turns, self.ids, self.max_tokens - len(answer))
+        if prompt is None:
+            raise UserError(
+                f"{where}: facts or action code, newest turn and answer do not fit {self.max_tokens} tokens; raise "
+                "dataset.max_token_length as far as the LM has positions, or shorten the line"
+            )
+        ids = np.array([*prompt, *answer], dtype=np.int32)
+        targets = ((len(prompt) + self.untrained, len(ids)),) if answer else ()
+        return EncodedExample(ids, len(prompt), targets, persona, dialogue, index)
+
     def _parts(self, example: Example) -> tuple[list[int], list[list[int]]]:
-        speaker = speaker_of(len(example.context))
-        prefix = persona_prefix(self.text.encode(example.persona), speaker, self.ids)
-        return prefix, [self.turn(text) for text in example.context]
+        turn = len(example.context)
+        prefix = persona_prefix(self.text.encode(example.persona), speaker_of(turn), self.ids)
+        first = 0 if self.max_turns < 0 else max(turn - max(self.max_turns, 1), 0)
+        return prefix, [self.turn(text) for text in example.context[first:]]
 
     def _encoded(self, index: int, example: Example, with_response: bool) -> EncodedExample:
         prefix, turns = self._parts(example)
         answer: list[int] = []
         if with_response:
             answer = [*([] if turns else [self.ids.start]), *self.turn(example.response)]
-        prompt = with_history(prefix, turns, self.ids, self.max_tokens - len(answer))
-        if prompt is None:
-            raise UserError(
-                f"{example.where}: facts, newest turn and answer do not fit {self.max_tokens} tokens; raise "
-                "dataset.max_token_length as far as the LM has positions, or shorten the line"
-            )
-        ids = np.array([*prompt, *answer], dtype=np.int32)
-        targets = ((len(prompt) + self.untrained, len(ids)),) if with_response else ()
         persona = " ".join(example.persona)
-        return EncodedExample(ids, len(prompt), targets, persona, example.dialogue, index)
+        return self.joined(prefix, turns, answer, example.where, persona, example.dialogue, index)

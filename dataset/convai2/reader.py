@@ -19,8 +19,12 @@ PersonaLines = list[tuple[str, str]]
 """speaker and text of each persona line"""
 
 
-def read_convai2(path: str | Path) -> list[Dialogue]:
+def read_convai2(path: str | Path, exact: bool = False) -> list[Dialogue]:
     """The dialogues of a ConvAI2 file, in its order.
+
+    Args:
+        path: the file.
+        exact: utterances keep the spaces around them, and a persona line without text is a fault.
 
     Raises:
         UserError: a missing, empty or undecodable file, or a malformed line.
@@ -50,8 +54,10 @@ def read_convai2(path: str | Path) -> list[Dialogue]:
             if "\t" in content:
                 raise UserError(f"{path}:{line_number}: a persona line holds a tab: {content[:40]!r}")
             persona.append((_SPEAKER[match[1]], match[2].strip()))
+            if exact and not persona[-1][1]:
+                raise UserError(f"{path}:{line_number}: the persona line is empty")
         else:
-            utterances += _exchange(path, line_number, content)
+            utterances += _exchange(path, line_number, content, exact)
     dialogues.append(_finished(path, line_number, persona, utterances))
     return dialogues
 
@@ -65,7 +71,7 @@ def _numbered(path: Path, line_number: int, line: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def _exchange(path: Path, line_number: int, content: str) -> tuple[Utterance, Utterance]:
+def _exchange(path: Path, line_number: int, content: str, exact: bool) -> tuple[Utterance, Utterance]:
     """A turn line: the partner's utterance and the response."""
     fields = content.split("\t")
     if len(fields) not in (2, 4):
@@ -73,9 +79,11 @@ def _exchange(path: Path, line_number: int, content: str) -> tuple[Utterance, Ut
             f"{path}:{line_number}: expected 'utterance<TAB>response', found {len(fields)} field(s): "
             f"{content[:40]!r}"
         )
-    partner, response = fields[0].strip(), fields[1].strip()
-    if not partner or not response:
-        raise UserError(f"{path}:{line_number}: the {'response' if partner else 'utterance'} is empty")
+    partner, response = (text if exact else text.strip() for text in fields[:2])
+    if not partner.strip() or not response.strip():
+        raise UserError(
+            f"{path}:{line_number}: the {'response' if partner.strip() else 'utterance'} is empty"
+        )
     candidates = tuple(fields[3].split("|")) if len(fields) == 4 else ()
     return (
         Utterance(PARTNER, partner, line=line_number),

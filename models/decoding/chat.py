@@ -17,12 +17,11 @@ from dataset.text import SELF_MARK, label_turns
 from models.conversation import ConversationModel
 from models.decoding.generation import Reply, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
-from models.decoding.shell import converse_in_terminal, is_no_text
+from models.decoding.shell import converse_in_terminal, is_no_text, save_transcript
 from models.reading import make_collator, make_encoder, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
-from utils.files import write_new
 from utils.precision import decide_precision
 from utils.runs import find_runs
 
@@ -139,11 +138,7 @@ class Conversation:
     def save(self, folder: Path) -> Path:
         """Write persona and conversation to the next free `chat_{n}.txt` in `folder`."""
         persona = [f"persona: {line}" for line in self.persona]
-        text = "\n".join([*persona, *self.transcript]) + "\n"
-        number = 1
-        while not write_new(path := folder / f"chat_{number}.txt", text):
-            number += 1
-        return path
+        return save_transcript(folder, "\n".join([*persona, *self.transcript]) + "\n")
 
 
 def persona_source(
@@ -162,8 +157,8 @@ def persona_source(
         UserError: the dialogue file is missing, or the persona is empty.
     """
     if given is not None:
-        _given_persona(given)  # a mistake is told before the model is loaded
-        return lambda: _given_persona(given)
+        given_lines("--persona", given)  # a mistake is told before the model is loaded
+        return lambda: given_lines("--persona", given)
     dialogues = read_dialogues(valid_path or config.dataset.valid, config.dataset.format)
     generator = random.Random(seed)
     return lambda: _draw(dialogues, generator)
@@ -173,19 +168,24 @@ def _draw(dialogues: Sequence[Dialogue], generator: random.Random) -> tuple[str,
     return generator.choice(dialogues).persona
 
 
-def _given_persona(given: str) -> list[str]:
+def given_lines(flag: str, given: str) -> list[str]:
+    """The persona lines that a flag gives: of a file with one line each, or separated by `;`.
+
+    Raises:
+        UserError: the file cannot be read, or there is no line.
+    """
     if is_no_text(given):
-        raise UserError(f"--persona {given!a}: it holds bytes that are not UTF-8 text")
+        raise UserError(f"{flag} {given!a}: it holds bytes that are not UTF-8 text")
     looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
     if looks_like_file and not os.path.isfile(given):
-        raise UserError(f"--persona {given}: no such file")
+        raise UserError(f"{flag} {given}: no such file")
     try:
         parts = Path(given).read_text("utf-8-sig").splitlines() if looks_like_file else given.split(";")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--persona {given}: the file cannot be read: {error}") from None
+        raise UserError(f"{flag} {given}: the file cannot be read: {error}") from None
     lines = [part.strip() for part in parts if part.strip()]
     if not lines:
-        raise UserError(f"--persona {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
+        raise UserError(f"{flag} {given!r}: no persona line; write 'i like to ski.; i have two cats.'")
     return lines
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from utils.errors import UserError
+from utils.files import write_new
 
 
 class Talk(Protocol):
@@ -41,7 +42,7 @@ class Talk(Protocol):
         """
 
 
-def converse(talk: Talk, ask: Callable[[str], str], show: Callable[[str], None], folder: Path) -> None:
+def converse(talk: Talk, ask: Callable[[str], str], show: Callable[[str], None], folder: Path) -> bool:
     """Read lines until the conversation is over, `exit`, the end of the input or Ctrl-C.
 
     Args:
@@ -49,13 +50,18 @@ def converse(talk: Talk, ask: Callable[[str], str], show: Callable[[str], None],
         ask: shows a prompt and returns a line, such as `input`.
         show: prints a line.
         folder: where `save` writes.
+
+    Returns:
+        Whether it ended otherwise than by Ctrl-C.
     """
+    completed = True
     for text in talk.opening():
         show(text)
     while not talk.is_over:
         try:
             line = ask(talk.prompt)
-        except (EOFError, KeyboardInterrupt):
+        except (EOFError, KeyboardInterrupt) as end:
+            completed = isinstance(end, EOFError)
             show("")
             break
         if line.strip().lower() == "exit":
@@ -66,9 +72,11 @@ def converse(talk: Talk, ask: Callable[[str], str], show: Callable[[str], None],
         except UserError as error:  # such as a message that is too long: the conversation continues
             show(f"error: {error}")
         except KeyboardInterrupt:
+            completed = False
             show("")
             break
     show("goodbye")
+    return completed
 
 
 def _answer(talk: Talk, line: str, folder: Path) -> Sequence[str]:
@@ -84,7 +92,19 @@ def is_no_text(line: str) -> bool:
     return any(mark == "\ufffd" or "\ud800" <= mark <= "\udfff" for mark in line)
 
 
-def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | None = None) -> None:
+def save_transcript(folder: Path, text: str) -> Path:
+    """Write a conversation to the next free `chat_{n}.txt` in `folder`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    number = 1
+    while not write_new(path := folder / f"chat_{number}.txt", text):
+        number += 1
+    return path
+
+
+def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | None = None) -> bool:
     """`converse` on standard input and output.
 
     Args:
@@ -96,7 +116,7 @@ def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | N
         sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat continues
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
-    converse(talk, ask or _ask, lambda text: print(text, flush=True), folder)
+    return converse(talk, ask or _ask, lambda text: print(text, flush=True), folder)
 
 
 def _ask(prompt: str) -> str:

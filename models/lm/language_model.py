@@ -29,6 +29,8 @@ from utils.files import write_folder
 from utils.precision import DTYPES
 from utils.runs import WHOLE_MODEL
 
+_OLD_BUFFER = ".masked_bias"  # a constant that earlier releases of transformers wrote among a layer's weights
+
 
 class LanguageModel(nn.Module):
     """A Hugging Face causal LM with logits computed where they are asked for, and nowhere else.
@@ -178,7 +180,8 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise cannot_load("base LM", name, error) from None
-    beyond = sorted(key for key in loading["unexpected_keys"] if re.search(r"\.\d+\.", key))
+    unexpected = [key for key in loading["unexpected_keys"] if not key.endswith(_OLD_BUFFER)]
+    beyond = sorted(key for key in unexpected if re.search(r"\.\d+\.", key))
     if beyond:  # the library leaves them out, with a table on the screen
         more = ValueError(
             f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"

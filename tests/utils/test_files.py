@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import ROOT
 from tests.test_floors import FILES
 from utils.errors import UserError
-from utils.files import json_line, put_in_place, to_json, write_folder, write_new, write_whole
+from utils.files import append_line, json_line, put_in_place, to_json, write_folder, write_new, write_whole
 
 TEXT = "result.txt"
 
@@ -173,6 +173,19 @@ def test_a_new_file_never_takes_a_name_that_is_taken(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         write_new(tmp_path / "y", "\ud800")
     assert names(tmp_path) == ["link", "x"]
+
+
+def test_lines_are_added_each_on_its_own(tmp_path):
+    """A line that continues one which a crash cut off is lost with it; one that replaces the file costs all others."""
+    path = tmp_path / TEXT
+    append_line(path, "née\n")
+    append_line(path, "b\n")
+    assert path.read_bytes() == "née\nb\n".encode()
+    path.write_bytes(b"cut o")
+    append_line(path, "c\n")
+    assert path.read_bytes() == b"cut o\nc\n"
+    with pytest.raises(UserError, match="result.txt"):
+        append_line(tmp_path / "none" / TEXT, "c\n")
 
 
 def test_a_finished_part_is_put_in_place(tmp_path):

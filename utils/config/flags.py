@@ -120,6 +120,7 @@ def add_section_flags(parser: argparse.ArgumentParser, section: type[Section], p
     for key, field, flag in flagged_keys(section, prefix):
         kind = _kind(field)
         parser.add_argument(
+            *flag.short,
             f"--{flag.name}",
             dest=key,
             type=kind,

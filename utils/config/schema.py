@@ -28,6 +28,8 @@ class Flag:
     name: str
     label: str | None = None
     """what the run's name calls it when the command line gives it; None leaves it out"""
+    short: tuple[str, ...] = ()
+    """further spellings, such as "-k"; whole, with their hyphens"""
 
 
 class Section(BaseModel):

@@ -102,6 +102,12 @@ def test_macro_f1_is_over_all_labels_of_the_task():
     assert found == {"accuracy": pytest.approx(1 / 3), "f1": 0.25}
 
 
+def test_rouge_compares_words_as_they_are_but_for_case():
+    """With stems, "waiting" for "waited" is right, and all numbers are above the published ones."""
+    found = compare(task_of("LaMP_4"), ["Waiting there"], ["waited THERE"]).corpus()
+    assert found["rouge-1"] == found["rouge-L"] == 0.5
+
+
 def test_golds_that_cannot_be_are_told_by_their_place():
     """A wrong gold counts against every system, unseen; an unknown prediction would be right where it is unknown."""
     for name, gold, message in (

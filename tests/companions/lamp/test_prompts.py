@@ -1,5 +1,7 @@
 """Which items go into a prompt, and how they stand in it."""
 
+import json
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -101,6 +103,23 @@ def test_prompts_without_room_for_the_profile_are_told(tokenizer):
     item = {"id": "1", "title": "long title " * 100, "text": "x"}
     (prompt,) = PromptBuilder(task_of("LaMP_4"), tokenizer, 64).build(["article: y"], [[item]])
     assert (prompt.text, prompt.without_profile) == ("article: y", True)
+
+
+def test_spaces_before_punctuation(tokenizer, tmp_path):
+    """The library that the release ran on took them out by default, today's does not: every long field differs."""
+    tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings.pop("clean_up_tokenization_spaces", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    silent = AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=False)
+    item = {"id": "1", "text": "the quiet ferry , the captain ."}
+    texts = {}
+    for name, some in (("stated", tokenizer), ("silent", silent)):
+        for released in (False, True):
+            (prompt,) = PromptBuilder(task_of("LaMP_7"), some, 128, released).build(["x"], [[item]])
+            texts[name, released] = prompt.text.partition('"  are')[0][1:]
+    assert texts["silent", True] == "the quiet ferry, the captain."
+    assert texts["silent", False] == texts["stated", False] == texts["stated", True] == item["text"]
 
 
 def test_cut_prompts_are_told(tokenizer):

@@ -36,6 +36,14 @@ def test_golden_questions_are_read_whole(path):
     assert set(outputs) == {question.id for question in questions}
 
 
+def test_user_based_questions_have_neither_dates_nor_users(file):
+    """Half of the benchmark would be refused."""
+    item = {key: value for key, value in ITEM.items() if key != "date"}
+    (question,) = read_questions(file([{"id": "3", "input": "y", "profile": [item]}]), TASK)
+    assert question.user is None
+    assert question.profile == (item,)
+
+
 def test_merged_questions_have_their_output(file):
     """Training on questions without golds would fail hours later, at the first of them."""
     path = file([{**QUESTION, "output": "gold"}, {**QUESTION, "id": "4"}])
@@ -106,7 +114,7 @@ def test_both_shapes_of_outputs(file):
     ("content", "message"),
     [
         ({"task": "LaMP_5", "golds": []}, ": field 'task' is 'LaMP_5', expected LaMP_4"),
-        ({"task": "LaMP_9", "golds": []}, "unknown task 'LaMP_9'; did you mean"),
+        ({"task": "LaMP_9", "golds": []}, ": field 'task': unknown task 'LaMP_9'; did you mean"),
         ({"golds": []}, ": field 'task' is missing"),
         ({"task": "LaMP_4"}, ": field 'golds' is missing, or empty"),
         ({"task": 4, "golds": []}, ": field 'task' is 4, expected a text"),

@@ -1,11 +1,16 @@
 """Sequences of PersonaGPT: special ids, persona and action prompts, truncation."""
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from companions.personagpt.prompts import action_prefix, persona_prefix, with_history
+from companions.personagpt.prepared import read_persona_examples
+from companions.personagpt.prompts import PersonaEncoder, action_prefix, persona_prefix, with_history
+from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.tokens import ADDED, TextEncoder, add_special_tokens, special_ids
+from dataset.batch import Collator
 from tests.companions.personagpt.golden import GOLDEN, content
+from utils.errors import UserError
 
 ACTIONS = content(GOLDEN / "actions" / "expected.json")
 TRUNCATION = content(GOLDEN / "interaction" / "truncation_computed.json")
@@ -79,3 +84,96 @@ def test_what_does_not_fit_is_told(tokenizer):
     assert with_history(prefix, turns, ids, len(prefix) + len(turns[-1])) is None
     assert with_history(prefix, turns, ids, len(prefix) + 1 + len(turns[-1])) is not None
     assert with_history(prefix, [], ids, len(prefix) - 1) is None
+
+
+def encoder_of(tokenizer, fidelity="paper", max_tokens=None, **dataset):
+    """An encoder with some keys of `dataset` changed."""
+    model = {"model_type": "personagpt", "model_name": "none", "fidelity": fidelity}
+    return PersonaEncoder(tokenizer, PersonaConfig(model=model, dataset=dataset), max_tokens)
+
+
+@pytest.fixture(scope="module")
+def persona_examples():
+    """Those of the real dialogues of the golden cases."""
+    model = {"model_type": "personagpt", "model_name": "none"}
+    path = GOLDEN / "preprocess" / "dialogues.txt"
+    return read_persona_examples(str(path), PersonaConfig(model=model))
+
+
+@pytest.mark.parametrize(("fidelity", "ends", "untrained"), [("paper", 1, 0), ("released_code", 2, 1)])
+def test_what_is_trained_of_an_answer(tokenizer, persona_examples, fidelity, ends, untrained):
+    """An answer without its end never stops; without its first token the bot does not learn how to begin."""
+    ids = special_ids(tokenizer)
+    encoded = encoder_of(tokenizer, fidelity).encode(persona_examples, with_response=True)
+    for example, text in zip(persona_examples, encoded, strict=True):
+        prompt, answer = text.ids[: text.query_end].tolist(), text.ids[text.query_end :].tolist()
+        assert answer[-ends:] == [ids.eos] * ends
+        assert ids.eos not in answer[:-ends]
+        assert text.targets == ((text.query_end + untrained, len(text.ids)),)
+        assert (answer[0] == ids.start) == (prompt[-1] == ids.sep) == (not example.context)
+        assert prompt[0] == ids.speaker(1 + len(example.context) % 2)
+        assert prompt.count(ids.sep) == 1
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+def test_all_answers_of_a_speaker_are_parts_of_one_text(tokenizer, persona_examples, fidelity):
+    """They share a forward pass: an answer whose text is no part of the longest would have a row of its own."""
+    encoded = encoder_of(tokenizer, fidelity).encode(persona_examples, with_response=True)
+    by_speaker = {}
+    for text in encoded:
+        by_speaker.setdefault(text.dialogue, []).append(text)
+    assert len(by_speaker) == 24
+    for texts in by_speaker.values():
+        assert all(np.array_equal(texts[-1].ids[: len(text.ids)], text.ids) for text in texts)
+    batch = Collator(pad_id=0, share_rows=True).train(encoded)
+    assert batch.input_ids.shape[0] == 24
+    assert batch.num_examples == len(encoded)
+
+
+def test_prompts_alone_are_the_prompts_of_training(tokenizer, persona_examples):
+    """A bot would be asked in other texts than it was trained on."""
+    encoder = encoder_of(tokenizer)
+    with_answer = encoder.encode(persona_examples, with_response=True)
+    for alone, whole in zip(encoder.encode(persona_examples, with_response=False), with_answer, strict=True):
+        assert alone.targets == ()
+        assert np.array_equal(alone.ids, whole.ids[: whole.query_end])
+
+
+def test_long_texts_lose_their_oldest_turns(tokenizer, persona_examples):
+    """A text longer than the LM's positions ends a training; one that lost facts speaks for another persona."""
+    ids = special_ids(tokenizer)
+    whole = encoder_of(tokenizer).encode(persona_examples, with_response=True)
+    short = encoder_of(tokenizer, max_token_length=150).encode(persona_examples, with_response=True)
+    assert [len(text.ids) for text in whole] != [len(text.ids) for text in short]
+    for long, cut in zip(whole, short, strict=True):
+        assert len(cut.ids) <= 150
+        head, tail = long.ids.tolist(), cut.ids.tolist()
+        prefix = head.index(ids.sep) + 1
+        assert tail[:prefix] == head[:prefix]
+        kept = len(tail) - prefix - (0 if cut.query_end == prefix else 1)
+        assert tail[-kept:] == head[-kept:]
+        assert len(long.ids) <= 150 or head[-kept - 1] in (ids.eos, ids.start)
+    again = encoder_of(tokenizer, max_tokens=150)
+    assert [len(text.ids) for text in again.encode(persona_examples, with_response=True)] == [
+        len(text.ids) for text in short
+    ]
+    assert again.fits(persona_examples[0])
+    assert not again.fits(max(persona_examples, key=lambda example: len(example.context)))
+
+
+def test_a_text_that_cannot_fit_is_told_with_its_line(tokenizer, persona_examples):
+    """Facts cut off in silence would be a persona that nobody asked for."""
+    with pytest.raises(
+        UserError, match=r"dialogues\.txt:\d+: facts or action code, newest turn and answer do not fit 30"
+    ):
+        encoder_of(tokenizer, max_token_length=30).encode(persona_examples, with_response=True)
+
+
+def test_fewer_turns_of_context_when_asked_for(tokenizer, persona_examples):
+    """`dataset.max_context_turns` would be passed over in silence."""
+    example = max(persona_examples, key=lambda example: len(example.context))
+    prompt = encoder_of(tokenizer, max_context_turns=2).encode([example], with_response=False)[0].ids.tolist()
+    text = tokenizer.decode(prompt)
+    assert text.partition("<|start|>")[2] == "".join(f"{turn}<|endoftext|>" for turn in example.context[-2:])
+    least = encoder_of(tokenizer, max_context_turns=0).encode([example], with_response=False)[0].ids.tolist()
+    assert tokenizer.decode(least).partition("<|start|>")[2] == f"{example.context[-1]}<|endoftext|>"

@@ -85,6 +85,24 @@ def test_harmless_variants_read_the_same(read, content):
     assert _content(read(content)) == _content(read(PLAIN))
 
 
+def test_exact_reading_keeps_spaces_and_refuses_an_empty_persona_line(tmp_path):
+    """A method whose data has these spaces could not be repeated; a fact without words stands for nothing."""
+    path = tmp_path / "file.txt"
+    path.write_text("1 your persona:  a. \n2  hi \t  yo \n", encoding="utf-8")
+    (dialogue,) = read_convai2(path, exact=True)
+    assert dialogue.utterances == _exchange(" hi ", "  yo ", (), 2)
+    assert dialogue.persona == ("a.",)
+    (plain,) = read_convai2(path)
+    assert plain.utterances == _exchange("hi", "yo", (), 2)
+    path.write_text("1 your persona: \n2 hi\tyo\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"file\.txt:1: the persona line is empty"):
+        read_convai2(path, exact=True)
+    assert read_convai2(path)[0].persona == ("",)
+    path.write_text("1 hi\t \n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"file\.txt:1: the response is empty"):
+        read_convai2(path, exact=True)
+
+
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
 def test_other_line_marks_stay_in_the_utterance(read, mark):
     """str.splitlines cuts at all of these, and the rest of the utterance would be a malformed line."""

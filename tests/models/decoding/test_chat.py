@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.decoding import chat as chat_module
+from models.decoding import shell
 from models.decoding.chat import HELP, Conversation, chat_with_run, persona_source
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import ChatSettings
@@ -157,7 +158,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_chat(talk, monkeypatch
     def refuse(path, text):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(chat_module, "write_new", refuse)
+    monkeypatch.setattr(shell, "write_new", refuse)
     said = talk(["hello", "save", "hello"])
     assert said.shown[3].startswith("error: cannot write ")
     assert len(said.chat.history) == 4

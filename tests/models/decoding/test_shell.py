@@ -122,3 +122,27 @@ def test_piped_lines_are_shown(tmp_path, monkeypatch, capsys):
     assert lines[:3] == ["welcome", "choose", "name: caf\ufffd"]
     assert lines[3].startswith("error: ")
     assert lines[4:] == ["name: Ann", "0 [0-2]: 1", "user: 1", "bot: 1", "1 [0-2]: ", "goodbye"]
+
+
+@pytest.mark.parametrize(
+    ("script", "completed"),
+    [(["a", "0", "1", "2"], True), (["exit"], True), ([EOFError], True), ([KeyboardInterrupt], False)],
+)
+def test_only_ctrl_c_leaves_a_conversation_incomplete(tmp_path, script, completed):
+    """What follows a conversation, such as a training, must not start when the user has stopped everything."""
+    lines = iter(script)
+
+    def ask(prompt):
+        line = next(lines)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    assert converse(Menu(), ask, lambda text: None, tmp_path) is completed
+
+
+def test_ctrl_c_during_an_answer_leaves_it_incomplete(tmp_path):
+    """Answers take long: that is when people press it."""
+    menu = Menu()
+    menu.interrupt, menu.name = True, "a"
+    assert converse(menu, lambda prompt: "0", lambda text: None, tmp_path) is False

@@ -15,7 +15,7 @@ from utils.errors import UserError
 class Inner(Section):
     """A section inside."""
 
-    depth: Annotated[int, Field(ge=0), Flag("depth")] = 1
+    depth: Annotated[int, Field(ge=0), Flag("depth", short=("-d", "-deep"))] = 1
     """100 % of the depth"""
 
 
@@ -85,6 +85,7 @@ def test_a_flag_is_read_as_its_key(argument, key, value):
 def test_flags_of_inner_sections():
     """A flag that ends in another section changes nothing, or the wrong key."""
     assert read("--depth=3").inner.depth == 3
+    assert read("-d3").inner.depth == read("-deep=3").inner.depth == 3  # its further spellings
     assert [flagged.key for flagged in flagged_keys(Toy, "toy.")] == [
         "toy.count",
         "toy.rate",
