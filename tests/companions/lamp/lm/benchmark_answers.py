@@ -26,7 +26,7 @@ from tests.companions.lamp.made_files import questions as made_questions
 from utils.distributed import DistributedContext
 from utils.liveness import distributed_context
 
-LENGTH, OUTPUT = 256, 128
+LENGTH, OUTPUT, BATCH = 256, 128, 128
 TASK = task_of("LaMP-3")
 
 
@@ -69,7 +69,7 @@ def _feedback(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     data = {"task": TASK.option, "train": str(file), "max_length": LENGTH}
-    config = ItemFeedbackConfig(model={"model_name": model}, dataset=data, generation={"batch_size": 32})
+    config = ItemFeedbackConfig(model={"model_name": model}, dataset=data, generation={"batch_size": BATCH})
     collect_item_feedback(config, folder, distributed)
     seconds = time.perf_counter() - started
     lines = [json.loads(line) for line in next(folder.glob("*.jsonl")).read_text("utf-8").splitlines()]
@@ -93,7 +93,7 @@ def _evaluation(
         "task": TASK.option, "valid": str(file), "use_profile": True, "is_ranked": True, "num_retrieved": 4,
         "max_length": LENGTH,
     }  # fmt: skip
-    config = EvaluationConfig(model={"model_name": model}, dataset=data, generation={"batch_size": 32})
+    config = EvaluationConfig(model={"model_name": model}, dataset=data, generation={"batch_size": BATCH})
     evaluate(config, folder, distributed)
     seconds = time.perf_counter() - started
     rows = json.loads((folder / "predictions.json").read_text("utf-8"))["golds"]

@@ -18,7 +18,12 @@ def by_library(lm, ids, max_length, num_beams=4, **settings):
     limit = {"max_length": max_length} if lm.has_encoder else {"max_new_tokens": max_length - 1}
     before = 1 if lm.has_encoder else len(ids)
     row = lm.model.generate(
-        inputs, attention_mask=torch.ones_like(inputs), num_beams=num_beams, do_sample=False, **limit, **settings
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        num_beams=num_beams,
+        do_sample=False,
+        **limit,
+        **settings,
     )[0].tolist()[before:]
     return row[: row.index(1) + 1] if 1 in row else row
 

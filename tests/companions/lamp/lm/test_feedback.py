@@ -109,7 +109,10 @@ def test_other_settings_are_refused(distributed, tmp_path, change, words):
 def test_two_processes_do_not_write_one_file(distributed, tmp_path):
     """Two writers of one file mix their lines."""
     collect_item_feedback(config(end_index=2), tmp_path, distributed)
-    with feedback.Appender(tmp_path / "scores_0_-1.0.jsonl"), pytest.raises(UserError, match="another process"):
+    with (
+        feedback.Appender(tmp_path / "scores_0_-1.0.jsonl"),
+        pytest.raises(UserError, match="another process"),
+    ):
         collect_item_feedback(config(), tmp_path, distributed)
 
 

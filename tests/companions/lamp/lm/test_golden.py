@@ -55,7 +55,11 @@ def other_outputs(file):
     if not (GOLDEN / notes).exists():
         return {}
     versions = [
-        (note["id"], [value for key, value in sorted(note.items()) if key.startswith("output_")], note["file"])
+        (
+            note["id"],
+            [value for key, value in sorted(note.items()) if key.startswith("output_")],
+            note["file"],
+        )
         for note in load(notes)["outputs"]
     ]
     return {name: values for name, values, of in versions if of == str(file)}
