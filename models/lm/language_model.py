@@ -144,13 +144,13 @@ def load_tokenizer(config: LMSettings) -> PreTrainedTokenizerBase:
     source = lm_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, local_files_only=_local_only(source), trust_remote_code=False
+            source, local_files_only=local_only(source), trust_remote_code=False
         )
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise _cannot_load("tokenizer", name, error) from None
+        raise cannot_load("tokenizer", name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
         # for some families the library makes an empty tokenizer where there are no files of one
-        raise _cannot_load("tokenizer", name, ValueError("it has no vocabulary"))
+        raise cannot_load("tokenizer", name, ValueError("it has no vocabulary"))
     return tokenizer
 
 
@@ -162,15 +162,15 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
     """
     name = _base_lm(config)
     source = lm_source(name)
-    local_only = _local_only(source)
+    at_hand = local_only(source)
     try:
-        lm_config = AutoConfig.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
+        lm_config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
             config=lm_config,
             dtype=DTYPES[config.load_bit],
-            local_files_only=local_only,
+            local_files_only=at_hand,
             trust_remote_code=False,
             output_loading_info=True,
         )
@@ -179,18 +179,18 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
     except UserError:
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise _cannot_load("base LM", name, error) from None
+        raise cannot_load("base LM", name, error) from None
     unexpected = [key for key in loading["unexpected_keys"] if not key.endswith(_OLD_BUFFER)]
     beyond = sorted(key for key in unexpected if re.search(r"\.\d+\.", key))
     if beyond:  # the library leaves them out, with a table on the screen
         more = ValueError(
             f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
         )
-        raise _cannot_load("base LM", name, more)
+        raise cannot_load("base LM", name, more)
     missing = sorted(loading["missing_keys"])
     if missing:  # the library draws them at random, with a warning
         lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise _cannot_load("base LM", name, lacks)
+        raise cannot_load("base LM", name, lacks)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return LanguageModel(model, frozen)
@@ -250,7 +250,7 @@ def _base_lm(config: LMSettings) -> str:
     return config.base_lm
 
 
-def _local_only(source: str) -> bool:
+def local_only(source: str) -> bool:
     """Whether only a folder or the cache can serve: one quick question instead of a minute of retries."""
     if os.path.isdir(source):
         return True
@@ -261,12 +261,15 @@ def _local_only(source: str) -> bool:
     return False
 
 
-def _cannot_load(what: str, name: str, error: Exception) -> UserError:
+def cannot_load(
+    what: str, name: str, error: Exception, flag: str = "--set model.model_name=FOLDER"
+) -> UserError:
+    """One line on what a library says when it cannot load a model or tokenizer; `flag` gives it a local folder."""
     if os.path.isdir(name):
         return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
     return UserError(
         f"{what} {shown(name)} is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
-        f"--set model.model_name=FOLDER, or set HF_HOME to a cache that holds it ({first_line(error)})"
+        f"{flag}, or set HF_HOME to a cache that holds it ({first_line(error)})"
     )
 
 

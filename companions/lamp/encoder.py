@@ -1,0 +1,164 @@
+"""The text encoder of dense retrieval (Contriever, Izacard et al., 2022): one for queries and documents."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from models.lm.families import longest_input
+from models.lm.language_model import cannot_load, lm_source, local_only
+from utils.errors import UserError
+from utils.files import write_folder
+from utils.precision import DTYPES, Precision
+
+_LONGEST = 512  # tokens, where the tokenizer states no limit
+
+
+def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean [B, H] over the positions of hidden states [B, S, H] where the mask [B, S] is 1; 0 where it never is."""
+    total = hidden.masked_fill(mask.unsqueeze(-1) == 0, 0.0).sum(dim=1)
+    return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def pad(texts: Sequence[Sequence[int]], pad_id: int | None) -> tuple[Tensor, Tensor]:
+    """Token ids [B, S] of texts, padded on the right, and their mask [B, S]; any id pads where there is none for it."""
+    lengths = torch.tensor([len(text) for text in texts])
+    # a text without any token still takes a column
+    mask = (torch.arange(max(1, int(lengths.max()))) < lengths.unsqueeze(1)).long()
+    ids = torch.full(mask.shape, pad_id or 0)
+    ids[mask.bool()] = torch.tensor([token for text in texts for token in text])
+    return ids, mask
+
+
+def vectors_of(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Vectors [B, H] of texts [B, S] of token ids; `mask` [B, S] is 0 where they are padded."""
+    return mean_pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A Hugging Face encoder with its tokenizer; a text is the mean of its last hidden states, not normalised."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    """of a text, in tokens with the special ones; longer texts are cut on the right"""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def tokenize(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Token ids of each text, with special tokens, of at most `max_length` (default: the encoder's)."""
+        if not texts:
+            return []
+        limit = self.max_length if max_length is None else min(max_length, self.max_length)
+        return self.tokenizer(
+            list(texts), truncation=True, max_length=limit, return_attention_mask=False
+        ).input_ids
+
+    def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Vectors [B, H] of texts [B] of token ids, in one padded batch; gradients flow as the caller has it."""
+        padded, mask = (tensor.to(self.device) for tensor in pad(ids, self.tokenizer.pad_token_id))
+        return vectors_of(self.model, padded, mask)
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[Sequence[int]], batch_size: int = 16) -> tuple[Tensor, Tensor]:
+        """Vectors [U, H] of the U different texts among N, on the CPU, and which of them each text has [N].
+
+        Args:
+            ids: token ids of each text, as `tokenize` gives them.
+            batch_size: texts of the full length in one batch; of shorter ones as many more as take the same memory.
+        """
+        keys = [tuple(text) for text in ids]
+        texts = sorted(set(keys), key=lambda text: (-len(text), text))
+        row = {text: number for number, text in enumerate(texts)}
+        vectors = [
+            self.pooled(batch).cpu() for batch in batches_by_length(texts, batch_size * self.max_length)
+        ]
+        return torch.cat(vectors), torch.tensor([row[key] for key in keys])
+
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write a folder that `load_encoder` reads, as does any program that reads Hugging Face models.
+
+        Args:
+            folder: in the place of an earlier one.
+            weights: values of the model's parameters by name; those left out are written as they are.
+
+        Raises:
+            UserError: it cannot be written; an earlier one is as it was.
+        """
+        content = self.model.state_dict() | dict(weights or {})
+
+        def fill(part: Path) -> None:
+            self.model.save_pretrained(part, state_dict=content)
+            self.tokenizer.save_pretrained(part)
+
+        write_folder(folder, fill)
+
+
+def batches_by_length(
+    texts: Sequence[tuple[int, ...]], max_tokens: int
+) -> Iterator[Sequence[tuple[int, ...]]]:
+    """Cut texts, the longest first, into batches of at most `max_tokens` with their padding, or of one text."""
+    start = 0
+    while start < len(texts):
+        end = start + max(1, max_tokens // max(1, len(texts[start])))
+        yield texts[start:end]
+        start = end
+
+
+def load_encoder(
+    name: str,
+    device: torch.device | str = "cpu",
+    flag: str = "--contriever_checkpoint FOLDER",
+    precision: Precision = 32,
+) -> Encoder:
+    """An encoder in evaluation mode.
+
+    Args:
+        name: of the Hugging Face hub, or a folder: one in the Hugging Face form, or a run with such a folder in it.
+        device: where it computes.
+        flag: what gives another one, for messages.
+        precision: of its weights.
+
+    Raises:
+        UserError: it cannot be loaded, or is no encoder.
+    """
+    source = lm_source(name)
+    at_hand = local_only(source)
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+        if config.is_encoder_decoder:
+            raise UserError(f"{name}: an encoder is needed, and '{config.model_type}' has a decoder")
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+        loaded = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=DTYPES[precision],
+            local_files_only=at_hand,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        # a pair because of output_loading_info, which the library's annotation leaves out
+        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise cannot_load("encoder", name, error, flag) from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # the library makes a tokenizer of special tokens where there are no files of one
+        raise cannot_load("tokenizer of the encoder", name, ValueError("it has no vocabulary"), flag)
+    # the pooler is not used; many encoders come without
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    if missing:  # the library draws them at random, with a warning
+        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
+        raise cannot_load("encoder", name, lacks, flag)
+    limits = [tokenizer.model_max_length, longest_input(config) or _LONGEST]
+    limit = min(limits) if tokenizer.model_max_length < 10**6 else min(_LONGEST, limits[1])
+    return Encoder(model.eval().to(device), tokenizer, limit)

@@ -1,0 +1,46 @@
+"""Questions files of any size in LaMP's form, made of random words."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from companions.lamp.json_stream import write_array
+
+WORDS = (
+    "warm baker kneads dough rusty robot drops wheel narrow ferry leaves harbour golden violin conducts choir shady "
+    "pond shelters rose broken sensor measures circuit foggy anchor drifts toward lighthouse in the of a and with"
+).split()
+
+
+def text(stream: random.Random, words: int) -> str:
+    """Between half as many words and half as many more."""
+    return " ".join(stream.choices(WORDS, k=stream.randint(words // 2, words * 3 // 2)))
+
+
+def questions(count: int, items: int, words: int = 20, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Questions of LaMP-3, one at a time."""
+    stream = random.Random(seed)
+    for number in range(count):
+        profile = [
+            {
+                "id": f"{number}-{item}",
+                "text": text(stream, words),
+                "score": "3",
+                "date": f"{stream.randint(2000, 2020)}-{stream.randint(1, 12):02}",
+            }
+            for item in range(items)
+        ]
+        yield {"id": str(number), "input": f"review: {text(stream, words)}", "profile": profile}
+
+
+def write_questions(path: Path, count: int, items: int, words: int = 20) -> Path:
+    """Write such a file."""
+    write_array(path, questions(count, items, words))
+    return path
+
+
+def write_outputs(path: Path, count: int) -> Path:
+    """Write the golds of such a file, in another order."""
+    write_array(path, ({"id": str(number), "output": "4"} for number in reversed(range(count))))
+    return path
