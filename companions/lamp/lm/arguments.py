@@ -40,7 +40,7 @@ def answering_parser(config: type[AnsweringConfig], description: str, engine_run
         parser.add_argument(
             "--per_device_batch_size", type=int, metavar="N", help="as --generation_batch_size"
         )
-    parser.add_argument("--cache_dir", help="accepted for the original's commands")
+    parser.add_argument("--cache_dir", "--cache", help="accepted for the original's commands")
     add_engine_flags(parser, engine_runs)
     return parser
 
