@@ -54,6 +54,7 @@ class UserAdapters:
         )
         self.lm = lm
         self.model = get_peft_model(lm.model, self.config)
+        lm.model.eval()  # new modules are in training mode, with dropout
         self.layers = [module for module in lm.model.modules() if isinstance(module, LoraLayer)]
 
     @property

@@ -136,9 +136,7 @@ def test_learning_rates(case):
     kind = {"fixed": None, "linear": "LinearWarmup" if case["fixed_lr"] else "Linear"}[case["scheduler"]]
     rate = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.Adam([rate], lr=0.5)
-    settings = SimpleNamespace(
-        warmup_type=kind, warmup_min=0.0, warmup_ratio=warmup / end, learning_rate=0.5
-    )
+    settings = SimpleNamespace(warmup_type=kind, warmup_min=0.0, warmup_ratio=warmup / end, learning_rate=0.5)
     scheduler = make_scheduler(optimizer, settings, end)
     for wanted in case["factor_at_step_0_to_11"][first : first + end]:
         assert optimizer.param_groups[0]["lr"] / 0.5 == pytest.approx(wanted)
