@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_a_user_without_an_adapter_is_asked_with_the_lm_alone(test_file, trained
 
 def test_golds_come_from_their_own_file(test_file, trained, distributed, tmp_path):
     """Published questions have no outputs beside them, so that there is nothing to score."""
-    records = [{**row, "output": "no tag"} for row in json.loads(open(test_file).read())]
+    records = [{**row, "output": "no tag"} for row in json.loads(Path(test_file).read_text())]
     file = write(tmp_path / "q.json", records)
     golds = [{"id": row["id"], "output": "comedy"} for row in reversed(records)]
     (tmp_path / "golds.json").write_text(json.dumps({"task": "LaMP_2", "golds": golds}))

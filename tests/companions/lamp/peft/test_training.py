@@ -67,7 +67,7 @@ def test_training_lowers_the_loss(train_file, distributed, tmp_path, trained):
 
 
 def test_an_adapter_does_not_depend_on_the_users_before(train_file, distributed, tmp_path, trained):
-    """Values of the last user, or of its random numbers, leak into the next one's adapter, and a resumed run differs."""
+    """Values or random numbers of the user before leak into an adapter, so that a resumed run differs."""
     ids = write(tmp_path / "ids.json", ["9"])
     train_users(train_config(train_file, users={"user_ids": ids}), tmp_path, distributed)
     alone, together = _values(tmp_path, "9"), _values(trained, "9")
