@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test gpu lint docs bench clean
+.PHONY: help install demo demo-personagpt test gpu lint docs bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 install: $(STAMP) ## create .venv and install the pinned requirements
 
@@ -20,8 +20,11 @@ $(STAMP): requirements.txt
 demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 minutes on 2 cores)
 	$(BIN)/python -m trainer.demo
 
+demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in both of its modes (about 3 minutes)
+	$(BIN)/python -m companions.personagpt.demo
+
 test: $(STAMP) ## run all tests, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it
 	$(BIN)/python -m pytest -m gpu
@@ -32,8 +35,9 @@ lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP) ## write docs/configuration.md from the schema
+docs: $(STAMP) ## write the pages of keys and flags from the code
 	$(BIN)/python -m models.describe
+	$(BIN)/python -m companions.personagpt.describe
 
 bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)

@@ -56,45 +56,48 @@ A flag that sets a key leaves the configuration's value when it is left out. Yes
 
 def configuration_page() -> str:
     """The page as Markdown."""
-    classes = {name: model_type(name).config_class() for name in MODEL_TYPES}
-    rows = {name: list(_key_rows(config)) for name, config in classes.items()}
+    # a type from elsewhere has a page of its own
+    names = [name for name, module in MODEL_TYPES.items() if module.startswith("models.")]
+    classes = {name: model_type(name).config_class() for name in names}
+    rows = {name: list(key_rows(config)) for name, config in classes.items()}
     shared, *others = rows.values()
     common = [row for row in shared if all(row in other for other in others)]
     parts = [
         _LAYERS,
         "## Keys\n",
         "### Every model type\n",
-        _table(("key", "default", "flag", "meaning"), common),
+        table(("key", "default", "flag", "meaning"), common),
     ]
-    for name in MODEL_TYPES:
+    for name in names:
         own = [row for row in rows[name] if row not in common]
         parts += [
             f"### `{name}`\n",
             f"{_summary(name)}\n",
-            _table(("key", "default", "flag", "meaning"), own),
+            table(("key", "default", "flag", "meaning"), own),
         ]
     parts.append(_FLAGS)
     header = ("flag", "sets", "default", "meaning")
-    parts += ["### train.py\n", _table(header, _train_rows(classes))]
+    parts += ["### train.py\n", table(header, _train_rows(classes))]
     for script, parser in (
         ("test.py", decode_parser()),
         ("interactive_test.py", chat_parser()),
         ("evaluate_runs_results.py", evaluate_parser()),
     ):
-        parts += [f"### {script}\n", _table(header, _flag_rows(parser, classes["selective_pt"]))]
+        parts += [f"### {script}\n", table(header, flag_rows(parser, classes["selective_pt"]))]
     return "\n".join(parts)
 
 
-def _key_rows(config: type[Config]) -> Iterator[tuple[str, ...]]:
+def key_rows(config: type[Config]) -> Iterator[tuple[str, ...]]:
+    """The keys of a configuration, as rows of the page: key, default, flag, meaning."""
     for key, field in keys_of(config):
         flag = flag_of(field)
-        default = "required" if field.is_required() else _code(shown_default(field.default))
-        yield _code(key), default, _code(f"--{flag.name}") if flag else "", field.description or ""
+        default = "required" if field.is_required() else code(shown_default(field.default))
+        yield code(key), default, code(f"--{flag.name}") if flag else "", field.description or ""
 
 
 def _train_rows(classes: Mapping[str, type[Config]]) -> list[tuple[str, ...]]:
     """The flags of train.py for all types; those that only some have name these."""
-    tables = {name: list(_flag_rows(train_parser(config), config)) for name, config in classes.items()}
+    tables = {name: list(flag_rows(train_parser(config), config)) for name, config in classes.items()}
     found = []
     for row in dict.fromkeys(row for table in tables.values() for row in table):
         names = [name for name, table in tables.items() if row in table]
@@ -103,7 +106,13 @@ def _train_rows(classes: Mapping[str, type[Config]]) -> list[tuple[str, ...]]:
     return found
 
 
-def _flag_rows(parser: Parser, config: type[Config]) -> Iterator[tuple[str, ...]]:
+def flag_rows(parser: Parser, config: type[Config]) -> Iterator[tuple[str, ...]]:
+    """The flags of a parser, as rows of the page: flag, key that it sets, default, meaning.
+
+    Args:
+        parser: of a script.
+        config: the configuration whose keys its flags set.
+    """
     keys = dict(keys_of(config))
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction):
@@ -114,9 +123,9 @@ def _flag_rows(parser: Parser, config: type[Config]) -> Iterator[tuple[str, ...]
         else:
             default, meaning = action.default, action.help or ""
         yield (
-            _code(action.option_strings[0]),
-            _code(action.dest) if field is not None else "",
-            _code(_flag_default(action, default)),
+            ", ".join(map(code, action.option_strings)),
+            code(action.dest) if field is not None else "",
+            code(_flag_default(action, default)),
             meaning,
         )
 
@@ -133,11 +142,13 @@ def _summary(name: str) -> str:
     return (importlib.import_module(MODEL_TYPES[name]).__doc__ or "").partition("\n")[0]
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """A text as code in Markdown; nothing for nothing."""
     return f"`{text}`" if text else ""
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows as a table in Markdown."""
     lines = [header, ("---",) * len(header), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 

@@ -5,17 +5,14 @@ Their commands: tests/test_docs_commands.py. Their examples of extensions: tests
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.documents import DOCUMENTS, code_blocks, section
+from tests.documents import TEXTS, code_blocks, section
 from tests.test_floors import FLOORS
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+README, ARCHITECTURE = TEXTS["README.md"], TEXTS["docs/architecture.md"]
 
 
 def test_the_python_example_replies(run_copy, capsys):
@@ -34,7 +31,10 @@ def test_the_readme_is_short():
 
 def test_the_file_tree_is_complete():
     """A module that the tree does not name, or names and does not exist, leads the reader astray."""
-    trees = [code_blocks(section(TEXTS[name], "## Files")) for name in ("architecture.md", "companions.md")]
+    trees = [
+        code_blocks(section(TEXTS[name], "## Files"))
+        for name in ("docs/architecture.md", "docs/companions.md")
+    ]
     named, folders = set(), []
     for line in [line for (tree,) in trees for line in tree.splitlines()]:
         depth = (len(line) - len(line.lstrip())) // 2
@@ -57,14 +57,16 @@ def test_the_file_tree_is_complete():
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_somewhere(name):
     """A page, a picture or a heading that was moved leaves the reader before nothing."""
-    (path,) = [path for path in DOCUMENTS if path.name == name]
+    path = ROOT / name
     for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
         if target.startswith("https://"):
             continue
         file, _, anchor = target.partition("#")
         assert (path.parent / file).is_file(), target
         if anchor:
-            headings = re.findall(r"^#+ (.*)$", TEXTS[Path(file).name], re.MULTILINE)
+            headings = re.findall(
+                r"^#+ (.*)$", TEXTS[str((path.parent / file).resolve().relative_to(ROOT))], re.MULTILINE
+            )
             assert anchor in {
                 re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
             }
@@ -73,7 +75,13 @@ def test_links_lead_somewhere(name):
 @pytest.mark.parametrize("name", TEXTS)
 def test_named_files_exist(name):
     """A file that the text sends the reader to is gone, or lies elsewhere by now."""
-    made = ("data_file/ConvAI2/", "public_ckpt/", "ds_ckpt/", "model/")  # by a download or by a run
+    made = (
+        "data_file/ConvAI2/",
+        "data_file/personagpt/",
+        "public_ckpt/",
+        "ds_ckpt/",
+        "model/",
+    )  # by a download or by a run
     examples = {"models/baselines/bitfit.py", "models/spt/balance.py"}  # those of docs/architecture.md
     examples |= {"utils/metrics/repetition.py", "dataset/tab_separated.py"}
     for target in set(re.findall(r"`([\w./-]+/(?:[\w-]+\.\w+)?)`", TEXTS[name])) - examples:
@@ -84,7 +92,7 @@ def test_named_files_exist(name):
 
 def test_the_sections_that_docstrings_name_exist():
     """`docs/method.md, section 4` in a docstring would lead to another section, or to none."""
-    numbers = set(re.findall(r"^## (\d+)\.", TEXTS["method.md"], re.MULTILINE))
+    numbers = set(re.findall(r"^## (\d+)\.", TEXTS["docs/method.md"], re.MULTILINE))
     for package in FLOORS:
         for path in (ROOT / package).rglob("*.py"):
             source = path.read_text(encoding="utf-8")

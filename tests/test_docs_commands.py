@@ -3,11 +3,9 @@
 Of `make` only the plan is made, of downloads the arguments are read, and NOT_RUN gives a reason for each of the others.
 """
 
-import json
 import re
 import shlex
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +14,17 @@ from deepspeed.launcher.runner import parse_args as launcher_arguments
 
 from models.decoding.runs import read_run_config
 from tests.conftest import ROOT
-from tests.documents import DOCUMENTS, code_blocks, commands
+from tests.documents import TEXTS, code_blocks, commands, run_commands
 from tests.helpers import launch
 
-TEXTS = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
-COMMANDS = sorted({command for text in TEXTS.values() for command in commands(text)})
+COMMANDS = sorted(
+    {
+        command
+        for name, text in TEXTS.items()
+        if not name.startswith("companions/")  # which have tests of their own
+        for command in commands(text)
+    }
+)
 GOLDEN = ROOT / "tests" / "golden"
 
 NOT_RUN = {
@@ -50,7 +54,7 @@ class StandIns:
         name = read_run_config(self.published).model.model_name
         shutil.copytree(GOLDEN / Path(name).name, folder / "public_ckpt" / name)
         self.json_lines = {kind: folder / f"{kind}.jsonl" for kind in data}
-        dialogue = code_blocks(TEXTS["data.md"], "json")[0]
+        dialogue = code_blocks(TEXTS["docs/data.md"], "json")[0]
         for path in self.json_lines.values():
             path.write_text(dialogue * 8, encoding="utf-8")
 
@@ -137,12 +141,7 @@ def done(stand_ins, tmp_path_factory) -> dict[str, tuple[int, str]]:
     arguments = {command: stand_ins.arguments(command) for command in wanted}
     wanted = [command for command in wanted if arguments[command]]
     calls = [(arguments[command], TYPED) for command in wanted]
-    (folder / "commands.json").write_text(json.dumps(calls), encoding="utf-8")
-    ran = launch(sys.executable, "-m", "tests.run_commands", str(folder / "commands.json"), str(folder))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    statuses = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    outputs = [(folder / f"{number}.out").read_text(encoding="utf-8") for number in range(len(wanted))]
-    return dict(zip(wanted, zip(statuses, outputs, strict=True), strict=True))
+    return dict(zip(wanted, run_commands(calls, folder), strict=True))
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def pad(texts: Sequence[Sequence[int]], pad_id: int | None) -> tuple[Tensor, Ten
 
 
 def vectors_of(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Vectors [B, H] of texts [B, S] of token ids; `mask` [B, S] is 0 where they are padded."""
-    return mean_pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+    """Vectors [B, H] in float32 of texts [B, S] of token ids; `mask` [B, S] is 0 where they are padded."""
+    return mean_pool(model(input_ids=ids, attention_mask=mask).last_hidden_state.float(), mask)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ def parser() -> Parser:
         help=f"the encoder, such as one that ROPG trained (default {CONTRIEVER})",
     )
     flags.add_argument("--seed", type=natural, default=0, help="of the ranker random (default 0)")
+    flags.add_argument(
+        "--fidelity",
+        choices=("paper", "released_code"),
+        default="paper",
+        help="released_code: queries as the release takes them, where titles have quotation marks (default paper)",
+    )
     flags.add_argument("--local_rank", type=int, default=-1, help="set by the launcher")
     return flags
 
@@ -57,6 +63,7 @@ def main() -> None:
             distributed,
             options,
             args.use_date,
+            released=args.fidelity == "released_code",
         )
 
 

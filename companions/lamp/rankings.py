@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -11,8 +11,10 @@ from companions.lamp.json_stream import read_object, write_object
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.rankers import Candidates, Ranker, RankerKind, RankerOptions, ranker_kind
 from companions.lamp.tasks import Task, date_key
-from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
+
+if TYPE_CHECKING:
+    from utils.distributed import DistributedContext  # seconds of import, which reading a ranking needs not
 
 WINDOW = 4096
 """profile items that a rank works on at a time; questions are ranked together as long as theirs are fewer"""
@@ -23,9 +25,10 @@ def rank_file(
     ranking: Path,
     task: Task,
     ranker: str,
-    distributed: DistributedContext,
+    distributed: "DistributedContext",
     options: RankerOptions | None = None,
     use_date: bool = False,
+    released: bool = False,
 ) -> None:
     """Rank the whole profile of every question of a file, in the order of the file.
 
@@ -39,12 +42,15 @@ def rank_file(
         distributed: the processes; all of them call this.
         options: of the ranker.
         use_date: documents end with their date.
+        released: search for what the release does, see `Task.released_query`.
 
     Raises:
         UserError: unknown ranker, or a fault in the file, by question, item and field. An earlier ranking stays.
     """
     kind = ranker_kind(ranker)
-    asked = (candidates(question, task, kind, use_date) for question in read_questions(questions, task))
+    asked = (
+        candidates(question, task, kind, use_date, released) for question in read_questions(questions, task)
+    )
     rank = kind.make(options or RankerOptions(device=distributed.device))
     bar = tqdm(desc=ranker, unit=" questions", disable=not distributed.is_main, mininterval=0.5)
     with bar:
@@ -63,7 +69,7 @@ def _counted(pairs: Iterator[tuple[str, list[str]]], bar: "tqdm[Any]") -> Iterat
 
 
 def candidates(
-    question: Question, task: Task, kind: RankerKind, use_date: bool = False
+    question: Question, task: Task, kind: RankerKind, use_date: bool = False, released: bool = False
 ) -> tuple[Candidates, list[str]]:
     """What a ranker reads of a question, and the ids of its items.
 
@@ -72,11 +78,13 @@ def candidates(
         task: which of the benchmark's.
         kind: the ranker.
         use_date: documents end with their date.
+        released: search for what the release does.
 
     Raises:
         UserError: the input lacks the marks around the query, or an item its date, and the ranker reads it.
     """
-    query = task.query(question.input) if kind.reads_query else ""
+    query_of = (released and task.released_query) or task.query
+    query = query_of(question.input) if kind.reads_query else ""
     if query is None:
         raise question.error(
             f"field 'input' lacks the marks of {task.option}, between which the query stands: {shown(question.input)}"
@@ -95,7 +103,7 @@ def candidates(
 
 
 def rankings_of(
-    asked: Iterable[tuple[Candidates, list[str]]], rank: Ranker, distributed: DistributedContext
+    asked: Iterable[tuple[Candidates, list[str]]], rank: Ranker, distributed: "DistributedContext"
 ) -> Iterator[tuple[str, list[str]]]:
     """Rank questions over the processes: the id of each, and those of its items, best first; on every process."""
     for window in windows(asked, WINDOW * distributed.size):

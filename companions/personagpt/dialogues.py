@@ -34,6 +34,8 @@ class PersonaDialogue:
     """the turns that are examples, ascending: all of them, but for duplicates"""
     where: tuple[str, ...]
     """file and line of each turn, for error messages"""
+    modelled: int
+    """which speaker is `self` of the file, 1 or 2: the one whose replies ConvAI2 scores"""
 
     def facts_at(self, turn: int) -> tuple[str, ...]:
         """The facts of the speaker who says a turn."""
@@ -129,7 +131,9 @@ def without_duplicates(dialogues: Sequence[PersonaDialogue]) -> list[PersonaDial
     return distinct
 
 
-def persona_examples(dialogues: Sequence[PersonaDialogue], only_longest: bool = False) -> list[Example]:
+def persona_examples(
+    dialogues: Sequence[PersonaDialogue], only_longest: bool = False, only_modelled: bool = False
+) -> list[Example]:
     """The answers of each dialogue: those of speaker 1, then those of speaker 2.
 
     All answers of one speaker are parts of one text; their `dialogue` is a number of their own, so that they can
@@ -138,10 +142,11 @@ def persona_examples(dialogues: Sequence[PersonaDialogue], only_longest: bool = 
     Args:
         dialogues: from `persona_dialogues`.
         only_longest: keep the last answer of each speaker only.
+        only_modelled: keep the answers of `self` only.
     """
     examples = []
     for number, dialogue in enumerate(dialogues):
-        for speaker in (1, 2):
+        for speaker in (dialogue.modelled,) if only_modelled else (1, 2):
             answers = [turn for turn in dialogue.answers if speaker_of(turn) == speaker]
             examples += [
                 Example(
@@ -167,7 +172,7 @@ def _dialogue(dialogue: Dialogue) -> PersonaDialogue:
         raise UserError(f"{where[0]}: a fact of the dialogue that begins here is empty")
     # the left field of a line is the partner's; its runs of spaces are none of the speaker's words
     texts = tuple(" ".join(turn.text.split()) if turn.speaker == PARTNER else turn.text for turn in turns)
-    return PersonaDialogue((facts[0], facts[1]), texts, tuple(range(len(texts))), where)
+    return PersonaDialogue((facts[0], facts[1]), texts, tuple(range(len(texts))), where, 1 + (first != SELF))
 
 
 def _cut(dialogue: PersonaDialogue, count: int) -> PersonaDialogue:

@@ -10,7 +10,6 @@ from companions.personagpt.prompts import PersonaEncoder
 from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.tokens import make_tokenizer
 from dataset.batch import Collator
-from dataset.encoding import Encoder
 from dataset.similarity import PairLabels
 from models.lm.language_model import base_lm_folder
 from models.model_type import ModelType
@@ -24,32 +23,37 @@ def _tokenizer(config: PersonaConfig) -> PreTrainedTokenizerBase:
 def _encoder(
     tokenizer: PreTrainedTokenizerBase, config: PersonaConfig, max_tokens: int | None, response_only: bool
 ) -> PersonaEncoder:
-    """Targets are the response alone anyway."""
-    return PersonaEncoder(tokenizer, config, max_tokens)
+    encoder = PersonaEncoder(tokenizer, config, max_tokens)
+    if response_only:  # a perplexity counts whole answers, whatever was trained
+        encoder.untrained = 0
+    return encoder
 
 
 def _collator(
-    encoder: Encoder, config: PersonaConfig, decoding: bool, pair_labels: PairLabels | None
+    encoder: PersonaEncoder, config: PersonaConfig, decoding: bool, pair_labels: PairLabels | None
 ) -> Collator:
-    shared = config.training.rows == "dialogue" and not decoding
-    return Collator(pad_id=encoder.pad, share_rows=shared)
+    return Collator(pad_id=encoder.pad, share_rows=config.training.rows == "dialogue" and not decoding)
 
 
 def _decoded_as(config: PersonaConfig, run: Path) -> PersonaConfig:
-    """Such a run is its LM."""
+    """Such a run keeps its whole LM."""
     return config.replaced({"model": {"model_name": str(base_lm_folder(run))}})
 
+
+TEXTS = TextFormat(
+    read_examples=read_persona_examples,
+    make_encoder=_encoder,
+    make_collator=_collator,
+    cut=str.strip,
+    stop_characters=(),
+    keys=(*TextFormat().keys, "speakers", "max_utterances", "drop_duplicates"),
+)
+"""a reply ends at eos, wherever its characters are"""
 
 MODEL_TYPE = ModelType(
     config=PersonaConfig,
     build=build_personagpt,
     make_tokenizer=_tokenizer,
-    texts=TextFormat(
-        read_examples=read_persona_examples,
-        make_encoder=_encoder,
-        make_collator=_collator,
-        cut=str.strip,
-        stop_characters=(),
-    ),
+    texts=TEXTS,
     decoded_as=_decoded_as,
 )

@@ -4,7 +4,7 @@ A prepared file is JSON lines. The first says how it was made, so that it is not
 others is a dialogue:
 
     {"personagpt": 1, "max_utterances": 20, "drop_duplicates": true, "fidelity": "paper"}
-    {"facts": [["i ski."], ["i cook."]], "turns": ["hi !", "hello ."], "answers": [0, 1]}
+    {"facts": [["i ski."], ["i cook."]], "turns": ["hi !", "hello ."], "answers": [0, 1], "modelled": 2}
 """
 
 import codecs
@@ -34,7 +34,8 @@ def read_persona_examples(
 
     Args:
         path: the file; a prepared one is known by its first line.
-        config: gives the format of dialogue files, the cap, whether duplicates are dropped, and the fidelity.
+        config: gives the format of dialogue files, the cap, whose answers, whether duplicates are dropped, and the
+            fidelity.
         ratio: share of the dialogues that is kept, from the start of the file.
         only_longest: keep the last answer of each speaker in each dialogue only.
 
@@ -53,7 +54,8 @@ def read_with_counts(
         dialogues = read_prepared(path, config)
     else:
         dialogues, counts = prepare(path, config)
-    return persona_examples(dialogues[: max(1, round(len(dialogues) * ratio))], only_longest), counts
+    kept = dialogues[: max(1, round(len(dialogues) * ratio))]
+    return persona_examples(kept, only_longest, config.dataset.speakers == "self"), counts
 
 
 def read_persona_dialogues(path: str, config: PersonaConfig) -> list[PersonaDialogue]:
@@ -87,7 +89,12 @@ def is_prepared(path: str) -> bool:
 def prepared_text(dialogues: Sequence[PersonaDialogue], config: PersonaConfig) -> str:
     """What a prepared file holds."""
     rows: list[dict[str, Any]] = [
-        {"facts": dialogue.facts, "turns": dialogue.turns, "answers": dialogue.answers}
+        {
+            "facts": dialogue.facts,
+            "turns": dialogue.turns,
+            "answers": dialogue.answers,
+            "modelled": dialogue.modelled,
+        }
         for dialogue in dialogues
     ]
     return "".join(map(json_line, [{**_VERSION, **_made_with(config)}, *rows]))
@@ -125,7 +132,7 @@ def _made_with(config: PersonaConfig) -> dict[str, Any]:
 
 
 def _dialogue(line: str, where: str, max_utterances: int) -> PersonaDialogue:
-    content = fields_of(parsed_line(line, where), where, required=("facts", "turns", "answers"))
+    content = fields_of(parsed_line(line, where), where, required=("facts", "turns", "answers", "modelled"))
     sides = items_of(content["facts"], f"{where}: facts")
     if len(sides) != 2:
         raise UserError(f"{where}: facts: a list for each of the two speakers is needed, found {len(sides)}")
@@ -138,4 +145,7 @@ def _dialogue(line: str, where: str, max_utterances: int) -> PersonaDialogue:
         raise UserError(f"{where}: answers: numbers of turns from 0 to {len(turns) - 1} are needed")
     if answers != sorted(set(answers)):
         raise UserError(f"{where}: answers: ascending numbers are needed, found {shown(answers)}")
-    return PersonaDialogue((first, second), turns, tuple(answers), (where,) * len(turns))
+    modelled = content["modelled"]
+    if type(modelled) is not int or modelled not in (1, 2):
+        raise UserError(f"{where}: modelled: 1 or 2 is needed, found {shown(modelled)}")
+    return PersonaDialogue((first, second), turns, tuple(answers), (where,) * len(turns), modelled)

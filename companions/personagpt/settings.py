@@ -32,6 +32,8 @@ class PersonaDatasetSettings(DatasetSettings):
     """phrases of the action codes, one per line; null for the eleven of PersonaGPT"""
     max_utterances: Positive = 20
     """utterances of a dialogue that are used, both speakers counted"""
+    speakers: Literal["both", "self"] = "both"
+    """whose turns are answers: those of both speakers, or of the modelled one ("your persona") alone"""
     drop_duplicates: bool = True
     """leave out examples that came before: ConvAI2's training file holds each dialogue from both sides"""
     max_token_length: Positive = 1024

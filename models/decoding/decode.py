@@ -63,7 +63,7 @@ class DecodeOptions:
 
 def _text_settings(config: Config) -> dict[str, Any]:
     """What decides the text that is replied to, beside the validation file."""
-    texts = config.dataset.model_dump(include={"format", "max_context_turns", "max_token_length"})
+    texts = config.dataset.model_dump(include=set(texts_of(config).keys))
     return {**texts, "fidelity": config.model.fidelity}
 
 

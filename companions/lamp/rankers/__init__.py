@@ -68,19 +68,17 @@ def _contriever(options: RankerOptions) -> Ranker:
     from transformers.utils import logging as transformers_logging
 
     from companions.lamp.encoder import load_encoder
-    from companions.lamp.rankers.dense import dense_scores
+    from companions.lamp.rankers.dense import DenseScorer
 
     transformers_logging.disable_progress_bar()
-    encoder = load_encoder(options.encoder, options.device)
+    scorer = DenseScorer(load_encoder(options.encoder, options.device), options.batch_size)
 
     def rank(questions: Sequence[Candidates]) -> list[list[int]]:
         if not questions:
             return []
         queries, documents = zip(*((item.query, item.documents) for item in questions), strict=True)
         orders = []
-        for question, scores in zip(
-            questions, dense_scores(encoder, queries, documents, options.batch_size), strict=True
-        ):
+        for question, scores in zip(questions, scorer.scores(queries, documents), strict=True):
             if not scores.isfinite().all():
                 raise UserError(
                     f"encoder {options.encoder}: the scores of question '{question.question}' are not finite: "

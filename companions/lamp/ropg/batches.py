@@ -17,7 +17,7 @@ from companions.lamp.encoder import pad
 from companions.lamp.ropg.examples import Example, Examples
 from dataset.sampler import BatchSampler
 
-PARTS = 4  # as many in every batch: at ZeRO stage 3 all ranks run the encoder equally often
+PARTS = 8  # as many in every batch: at ZeRO stage 3 all ranks run the encoder equally often
 
 
 class Item(NamedTuple):

@@ -29,7 +29,7 @@ class Example:
     """its place in the file"""
 
 
-class Examples(Sequence[Example]):
+class Examples:
     """The questions of a file by number, as token ids in a few arrays: no object is kept per question or text.
 
     Args:
@@ -59,7 +59,7 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.firsts)
 
-    def __getitem__(self, number: int) -> Example:  # type: ignore[override]  # a slice is not needed
+    def __getitem__(self, number: int) -> Example:
         first, end = self._texts_of(number)
         query, *documents = [self._text(text) for text in range(first, end)]
         return Example(query, documents, self.utilities[first + 1 : end], number)

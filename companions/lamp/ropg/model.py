@@ -48,13 +48,17 @@ class Retriever(Trainable):
         super().__init__()
         self.encoder, self.settings = encoder, training
         self.lm = encoder.model
+        self.untrained: dict[str, Tensor] = {}
+        """what is saved as it was; at ZeRO stage 3 the module's own parameters are not whole"""
         for name, parameter in self.lm.named_parameters():
-            parameter.requires_grad_(not name.startswith(_UNUSED))
+            if name.startswith(_UNUSED):
+                parameter.requires_grad_(False)
+                self.untrained[name] = parameter.detach().clone()
         self.best = UTILITY if training.best_by == "utility" else LOSS
 
     def score(self, batch: RetrievalBatch) -> Tensor:
         """Scores [C, B] in float32; of no meaning where the batch's mask is False."""
-        vectors = torch.cat([vectors_of(self.lm, ids, mask) for ids, mask in batch.texts]).float()  # [N, H]
+        vectors = torch.cat([vectors_of(self.lm, ids, mask) for ids, mask in batch.texts])  # [N, H]
         return (vectors[batch.documents] * vectors[batch.queries]).sum(dim=-1)
 
     def forward(self, batch: RetrievalBatch, progress: float = 0.0) -> StepOutput:
@@ -113,7 +117,8 @@ class Retriever(Trainable):
         """
         path = folder / METADATA
         path.unlink(missing_ok=True)  # what is said of one step never stands beside the weights of another
-        self.encoder.save(base_lm_folder(folder), {key.removeprefix("lm."): state[key] for key in state})
+        trained = {key.removeprefix("lm."): value for key, value in state.items()}
+        self.encoder.save(base_lm_folder(folder), self.untrained | trained)
         write_whole(path, to_json(metadata, indent=2) + "\n")
 
 

@@ -18,25 +18,26 @@ def text(stream: random.Random, words: int) -> str:
     return " ".join(stream.choices(WORDS, k=stream.randint(words // 2, words * 3 // 2)))
 
 
-def questions(count: int, items: int, words: int = 20, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Questions of LaMP-3, one at a time."""
-    stream = random.Random(seed)
+def questions(count: int, items: int, words: int = 20, per_user: int = 1) -> Iterator[dict[str, Any]]:
+    """Questions of LaMP-3, one at a time; `per_user` in a row have the same profile."""
+    stream = random.Random(0)
     for number in range(count):
-        profile = [
-            {
-                "id": f"{number}-{item}",
-                "text": text(stream, words),
-                "score": "3",
-                "date": f"{stream.randint(2000, 2020)}-{stream.randint(1, 12):02}",
-            }
-            for item in range(items)
-        ]
+        if number % per_user == 0:
+            profile = [
+                {
+                    "id": f"{number}-{item}",
+                    "text": text(stream, words),
+                    "score": "3",
+                    "date": f"{stream.randint(2000, 2020)}-{stream.randint(1, 12):02}",
+                }
+                for item in range(items)
+            ]
         yield {"id": str(number), "input": f"review: {text(stream, words)}", "profile": profile}
 
 
-def write_questions(path: Path, count: int, items: int, words: int = 20) -> Path:
+def write_questions(path: Path, count: int, items: int, words: int = 20, per_user: int = 1) -> Path:
     """Write such a file."""
-    write_array(path, questions(count, items, words))
+    write_array(path, questions(count, items, words, per_user))
     return path
 
 

@@ -44,6 +44,19 @@ def test_both_speakers_answer_with_their_own_facts(read):
     assert [example.where.rpartition(":")[2] for example in examples] == ["5", "6", "5", "6"]
 
 
+def test_the_modelled_speaker_answers_alone_where_that_is_asked_for(read):
+    """The partner's lines among the replies would make another figure of ConvAI2's, over other examples."""
+    for opening, own in (
+        (FACTS + "5 hi\they\n", ("hey", "fine")),
+        (FACTS + "5 __SILENCE__\they\n", ("hey", "fine")),
+    ):
+        dialogues, _ = persona_dialogues(read(opening + "6 you ?\tfine\n"), 20, True)
+        examples = persona_examples(dialogues, only_modelled=True)
+        assert [(example.persona, example.response) for example in examples] == [
+            (("i ski.", "i cook."), text) for text in own
+        ]
+
+
 def test_silence_leaves_the_first_turn_to_the_other_speaker(read):
     """The bot would otherwise learn to answer "__SILENCE__", with each speaker's facts on the other's side."""
     (dialogue,), _ = persona_dialogues(read(FACTS + "5 __SILENCE__\they\n6 __SILENCE__\tfine\n"), 20, True)

@@ -12,7 +12,7 @@ from utils.errors import UserError
 
 EDGE = str(GOLDEN / "preprocess" / "edge.txt")
 HEADER = '{"personagpt": 1, "max_utterances": 20, "drop_duplicates": true, "fidelity": "paper"}'
-ROW = {"facts": [["i ski."], ["i cook."]], "turns": ["hi !", "hello ."], "answers": [0, 1]}
+ROW = {"facts": [["i ski."], ["i cook."]], "turns": ["hi !", "hello ."], "answers": [0, 1], "modelled": 2}
 
 
 def config_of(fidelity="paper", **dataset):
@@ -51,6 +51,10 @@ def test_a_prepared_file_gives_the_examples_of_its_dialogues(tmp_path, fidelity,
         content(example) for example in read_persona_examples(EDGE, config, **options)
     ]
     assert examples[0].where == f"{path}:2"
+    alone = config_of(fidelity, speakers="self")
+    modelled = list(map(content, read_persona_examples(str(path), alone)))
+    assert modelled == list(map(content, read_persona_examples(EDGE, alone)))
+    assert 0 < len(modelled) < len(read_persona_examples(EDGE, config))
 
 
 def test_a_share_of_the_dialogues():
@@ -91,6 +95,8 @@ def test_other_formats_of_dialogues_are_read(tmp_path):
         ({"answers": [1, 1]}, "2: answers: ascending numbers are needed"),
         ({"answers": None}, "2: the key 'answers' is missing"),
         ({"answer": [0]}, "2: unknown key 'answer'; did you mean 'answers'"),
+        ({"modelled": 3}, "2: modelled: 1 or 2 is needed, found 3"),
+        ({"modelled": True}, "2: modelled: 1 or 2 is needed, found True"),
         ({"header": HEADER.replace("20", "8")}, "1: the file was prepared with max_utterances 8, .* has 20"),
         ({"header": HEADER.replace("true", "1")}, "1: the file was prepared with drop_duplicates 1"),
         ({"header": HEADER.replace("paper", "released_code")}, "1: the file was prepared with fidelity"),

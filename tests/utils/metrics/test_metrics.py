@@ -51,6 +51,8 @@ def test_f1_parlai_drops_case_punctuation_and_articles():
     """ParlAI's F1 must not be SPT's: "dog barks" against "dog t barks", so 2 * 2 / (2 + 3)."""
     examples = pairs(("The dog barks.", "a dog't, BARKS !"))
     assert value("f1_parlai", examples) == pytest.approx(80.0)
+    assert value("f1_parlai", pairs(("The dog.", "a dog"))) == pytest.approx(100)
+    assert value("f1_parlai", pairs(("hi , there", "hi , there"))) == pytest.approx(100)
     assert value("f1", examples) == pytest.approx(0.0)
 
 

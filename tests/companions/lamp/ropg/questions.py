@@ -1,7 +1,7 @@
 """What the tests of ROPG share: golden cases as the files that training reads, and their batches."""
 
-import dataclasses
 import json
+import random
 from pathlib import Path
 
 from companions.lamp.encoder import Encoder, load_encoder
@@ -45,6 +45,27 @@ def batch_of(examples: Examples, ctx_size: int, seed: int = 0) -> RetrievalBatch
     return Collator(ctx_size, pad_id=0)([items[number] for number in range(len(items))])
 
 
-def swept(batch: RetrievalBatch, **changes: object) -> RetrievalBatch:
-    """The batch with some of its tensors replaced."""
-    return dataclasses.replace(batch, **changes)
+PAIRS = (("oven", "harbour"), ("garden", "sensor"), ("choir", "kernel"), ("captain", "beetle"))
+"""a question that has the first word is served by the item that has the second"""
+
+
+def write_files(folder: Path, name: str, count: int, seed: int, date: bool = True) -> dict[str, str]:
+    """A merged file of LaMP-4 and its feedback, `merged` and `scores`: four items, one of which serves."""
+    generator = random.Random(seed)
+    questions, feedback = [], {}
+    for number in range(count):
+        asked, wanted = generator.choice(PAIRS)
+        filler = " ".join(
+            generator.choices(("the", "old", "quiet", "in", "every"), k=generator.randint(1, 3))
+        )
+        profile = []
+        for place, (_, word) in enumerate(generator.sample(PAIRS, 4)):
+            item = {"id": f"{number}{place}", "title": f"the {word}", "text": f"{filler} {word}"}
+            profile.append(item | ({"date": f"20{place + 10}-05"} if date else {}))
+            feedback[f"q{number}-{item['id']}"] = {"rouge-1": 0.9 if word == wanted else 0.1, "loss": 1.0}
+        text = f"Generate a headline for the following article: the {asked} {filler}"
+        questions.append({"id": f"q{number}", "input": text, "profile": profile, "output": "a title"})
+    files = {"merged": folder / f"{name}.json", "scores": folder / f"{name}.scores.json"}
+    for path, content in zip(files.values(), (questions, feedback), strict=True):
+        path.write_text(json.dumps(content), encoding="utf-8")
+    return {key: str(path) for key, path in files.items()}
