@@ -4,6 +4,7 @@ The LM is loaded and wrapped once. A folder has the form of the peft library, wh
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ class UserAdapters:
             fan_in_fan_out=lm.model.config.model_type == "gpt2",  # its layers are stored transposed
         )
         self.lm = lm
-        self.model = get_peft_model(lm.model, self.config)
+        with warnings.catch_warnings():  # the peft library asks for an attribute by its old name
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = get_peft_model(lm.model, self.config)
         lm.model.eval()  # new modules are in training mode, with dropout
         self.layers = [module for module in lm.model.modules() if isinstance(module, LoraLayer)]
 

@@ -198,7 +198,8 @@ def _settings(config: UserTrainConfig) -> dict[str, Any]:
     return {
         "model_name": config.model.model_name,
         "load_bit": config.model.load_bit,
-        **config.dataset.model_dump(include={"task", "max_length"}),
+        "task": task_of(config.dataset.task or "").name,
+        "max_length": config.dataset.max_length,
         **config.adapter.model_dump(),
         **config.training.model_dump(),
     }
