@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from companions.lamp.lm.arguments import schedule_of
 from companions.lamp.peft.settings import UserTrainConfig
 from utils.config.flags import Parser, add_engine_flags, add_section_flags, given_flags
 from utils.config.loading import COMMAND_LINE, parse_assignments, read_layers, validated
@@ -21,6 +22,7 @@ def training_parser() -> Parser:
     parser.add_argument("--config", metavar="FILE", help="YAML configuration, under what the flags say")
     for prefix, section in _SECTIONS.items():
         add_section_flags(parser, section, prefix)
+    parser.add_argument("--lr_scheduler_type", help="training.warmup_type: linear, or constant")
     parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="gets adaptors/USER/")
     for flag in ("--generation_max_length", "--cache", "--cache_dir"):
         parser.add_argument(flag, help="accepted for the original's commands")
@@ -42,6 +44,8 @@ def read_training_arguments(
         for prefix, section in _SECTIONS.items()
         for key, value in given_flags(args, section, prefix).items()
     }
+    if args.lr_scheduler_type:
+        given["training.warmup_type"] = schedule_of(args.lr_scheduler_type)
     layers = [
         ("the defaults", {name: {} for name in UserTrainConfig.model_fields}),
         *(read_layers(args.config) if args.config else []),

@@ -79,11 +79,11 @@ class UserTrainingSettings(Section):
     """decoupled weight decay (AdamW)"""
     grad_clip: Annotated[NonNegative, Flag("grad_clip")] = 1.0
     """largest gradient norm; 0 switches clipping off"""
-    schedule: Annotated[
-        Literal["linear", "cosine", "polynomial", "constant", "constant_with_warmup"],
-        Flag("lr_scheduler_type"),
-    ] = "linear"
-    """how the learning rate changes, by the names of the transformers library"""
+    warmup_type: Annotated[
+        Literal["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "Linear", "LinearWarmup"] | None,
+        Flag("warmup_type"),
+    ] = "Linear"
+    """how the learning rate changes: one of DeepSpeed's schedulers, Linear, down to 0, or LinearWarmup, which stays"""
     warmup_ratio: Annotated[float, Field(ge=0, le=1), Flag("warmup_ratio")] = 0.05
     """share of a user's steps that is warm-up"""
     seed: Annotated[int, Field(ge=0, lt=2**31), Flag("seed")] = 42

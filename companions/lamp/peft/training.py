@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from companions.lamp.json_stream import read_object
 from companions.lamp.lm.evaluate import made_folder
@@ -28,6 +27,8 @@ from companions.lamp.peft.settings import UserTrainConfig, UserTrainingSettings
 from companions.lamp.peft.users import chosen_users, user_of
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.tasks import Task, task_of
+from models.settings import OptimisationSettings
+from trainer.schedule import make_scheduler
 from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
 from utils.liveness import together
@@ -115,7 +116,10 @@ def train_user(
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
     steps = math.ceil(math.ceil(len(examples) / training.batch_size) / training.accumulation_steps)
     total = training.num_epochs * steps
-    schedule = get_scheduler(training.schedule, optimizer, math.ceil(training.warmup_ratio * total), total)
+    rates = OptimisationSettings(
+        **training.model_dump(include={"learning_rate", "warmup_type", "warmup_ratio"})
+    )
+    schedule = make_scheduler(optimizer, rates, total)
     order = random.Random(seed)
     lm.model.train()
     loss, tokens = torch.zeros(()), 0
@@ -132,7 +136,8 @@ def train_user(
                 if training.grad_clip:
                     torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip)
                 optimizer.step()
-                schedule.step()
+                if schedule is not None:
+                    schedule.step()
                 optimizer.zero_grad()
     finally:
         lm.model.eval()

@@ -31,12 +31,12 @@ def write(path: Path, records: list[dict]) -> str:
     return str(path)
 
 
-def train_config(file: str, model: str = T5, **sections: dict) -> UserTrainConfig:
+def train_config(file: str, lm: str = T5, **sections: dict) -> UserTrainConfig:
     """Quick training of strong adapters."""
     content = {
-        "model": {"model_name": model},
+        "model": {"model_name": lm},
         "dataset": {"train": file, "task": "LaMP-2", "max_length": 64},
-        "training": {"learning_rate": 0.02, "num_epochs": 12, "batch_size": 4},
+        "training": {"learning_rate": 0.01, "num_epochs": 30, "batch_size": 4},
         "adapter": {"lora_dropout": 0.0},
     }
     return UserTrainConfig.model_validate(merge(content, sections))

@@ -103,18 +103,32 @@ def test_adapters_of_other_settings_are_not_mixed(train_file, distributed, tmp_p
         train_users(train_config(train_file, adapter={"r": 4}), trained, distributed)
 
 
-def test_accumulated_batches_are_one_large_batch(train_file, distributed, tmp_path):
+def test_accumulated_batches_are_one_large_batch(distributed, tmp_path, monkeypatch):
     """Batches whose last one is short weigh its items more, so that the batch size changes the result."""
-    for name, sizes in {"one": (4, 1), "two": (3, 2)}.items():
-        settings = {"batch_size": sizes[0], "accumulation_steps": sizes[1], "num_epochs": 1, "grad_clip": 0.0}
-        train_users(train_config(train_file, training=settings), tmp_path / name, distributed)
-    losses = [
-        json.loads((tmp_path / name / "adaptors" / "8" / "training.json").read_text())["loss"]
-        for name in ("one", "two")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    for name, value in _values(tmp_path / "one", "8").items():
-        torch.testing.assert_close(value, _values(tmp_path / "two", "8")[name], atol=2e-4, rtol=1e-3)
+    row = record(0, "7")
+    for item, tag in zip(
+        row["profile"], ("comedy", "based on a book", "action", "social commentary"), strict=True
+    ):
+        item["tag"] = tag
+    file, norms = write(tmp_path / "q.json", [row]), []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda values, limit: norms.append(clip(values, limit).item())
+    )
+    for batch_size, steps in ((4, 1), (1, 4)):
+        settings = {"batch_size": batch_size, "accumulation_steps": steps, "num_epochs": 1}
+        train_users(train_config(file, training=settings), tmp_path / str(steps), distributed)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_bf16_gives_adapters_in_float32(train_file, distributed, tmp_path):
+    """Small updates vanish in bf16, or the LM's and the adapter's precisions do not go together."""
+    config = train_config(
+        train_file, model={"model_name": T5, "load_bit": "bf16"}, training={"num_epochs": 1}
+    )
+    train_users(config, tmp_path, distributed)
+    assert {value.dtype for value in _values(tmp_path, "7").values()} == {torch.float32}
+    assert any(value.any() for name, value in _values(tmp_path, "7").items() if "lora_B" in name)
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt2"])
