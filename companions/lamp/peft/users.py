@@ -1,6 +1,5 @@
 """Which users a process takes, and the folder of each."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -60,6 +59,6 @@ def _listed(path: str) -> list[str]:
     users = []
     for value in read_array(path, "list of users"):
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise UserError(f"{path}: expected ids of users, found {shown(json.dumps(value))}")
+            raise UserError(f"{path}: expected ids of users, found {shown(value)}")
         users.append(str(value))
     return list(dict.fromkeys(users))

@@ -36,3 +36,11 @@ def test_a_user_whose_name_is_no_folder_is_refused(user):
     """A user of a downloaded file overwrites whatever its id leads to."""
     with pytest.raises(UserError, match="no name for a folder"):
         chosen_users([user], UserSettings(), "file")
+
+
+@pytest.mark.parametrize("content", ["[true]", "[[1]]", '{"a": 1}'])
+def test_a_list_that_is_none_is_refused(tmp_path, content):
+    """A true in the list is looked for as user 'True', and an object gives its keys."""
+    (tmp_path / "ids.json").write_text(content)
+    with pytest.raises(UserError, match="ids.json"):
+        chosen_users(["True", "a"], UserSettings(user_ids=str(tmp_path / "ids.json")), "file")
