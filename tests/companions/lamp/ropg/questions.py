@@ -1,6 +1,5 @@
 """What the tests of ROPG share: golden cases as the files that training reads, and their batches."""
 
-import dataclasses
 import json
 import random
 from pathlib import Path
@@ -44,11 +43,6 @@ def batch_of(examples: Examples, ctx_size: int, seed: int = 0) -> RetrievalBatch
     """All questions as one batch."""
     items = Items(examples, seed)
     return Collator(ctx_size, pad_id=0)([items[number] for number in range(len(items))])
-
-
-def swept(batch: RetrievalBatch, **changes: object) -> RetrievalBatch:
-    """The batch with some of its tensors replaced."""
-    return dataclasses.replace(batch, **changes)
 
 
 PAIRS = (("oven", "harbour"), ("garden", "sensor"), ("choir", "kernel"), ("captain", "beetle"))
