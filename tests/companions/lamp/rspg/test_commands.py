@@ -55,7 +55,7 @@ def test_two_ranks_train_and_predict_as_one(trained):
     ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (one, two))
     for name, value in ours.items():
         if not name.endswith("key.bias"):  # its gradient is 0 but for rounding, which Adam makes large
-            assert (value - theirs[name]).abs().max() < 5e-6, name
+            assert (value - theirs[name]).abs().max() < 1e-5, name
 
 
 def test_a_mistake_is_one_line():
