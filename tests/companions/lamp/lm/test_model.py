@@ -1,6 +1,7 @@
 """Training of both kinds of LMs: what validation says, what is kept, and that it answers as it was trained to."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_a_gold_that_is_no_rating_is_named(merged, tmp_path, distributed):
     """Found after the first epoch, without the question's name, it costs hours."""
     lm = made("t5")
     lm.save(tmp_path / "start", dict(lm.model.named_parameters()))
-    rows = json.loads(open(merged).read())
+    rows = json.loads(Path(merged).read_text())
     rows[3]["output"] = "nine"
     (tmp_path / "wrong.json").write_text(json.dumps(rows))
     asked = EvaluationConfig(
@@ -97,7 +98,9 @@ def test_questions_without_outputs_have_predictions_alone(merged, tmp_path, dist
     """The benchmark's test questions have no outputs: their predictions are what its leaderboard is sent."""
     lm = made("t5")
     lm.save(tmp_path / "start", dict(lm.model.named_parameters()))
-    rows = [{key: row[key] for key in ("id", "input", "profile")} for row in json.loads(open(merged).read())]
+    rows = [
+        {key: row[key] for key in ("id", "input", "profile")} for row in json.loads(Path(merged).read_text())
+    ]
     (tmp_path / "test.json").write_text(json.dumps(rows))
     asked = EvaluationConfig(
         model={"model_name": str(tmp_path / "start")},
