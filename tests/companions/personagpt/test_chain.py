@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from companions.personagpt import register_personagpt
-from companions.personagpt.chain import read_chain
+from companions.personagpt.chain import read_chain, train_chain
 from models.configuration import load_config
 from models.decoding.runs import read_run_config
 from tests.companions.personagpt.test_task import FILES
@@ -110,6 +110,14 @@ def small(lm_folder, tmp_path_factory):
         "--epoch=1",
         "--set=training.log_every=1",
     ]
+
+
+def test_files_of_a_later_run_are_looked_at_before_the_first(small, distributed, tmp_path):
+    """A missing file of the second stage would be told when the first has trained for days."""
+    links = read_chain([*small[1], "--set=dataset.actions=no/such.csv", f"--log_dir={tmp_path / 'runs'}"])
+    with pytest.raises(UserError, match="no/such.csv"):
+        train_chain(links, distributed)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
