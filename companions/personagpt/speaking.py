@@ -53,6 +53,11 @@ def is_run_folder(source: str) -> bool:
     return (Path(source) / CONFIG).is_file()
 
 
+def rows_drawn(count: int) -> str:
+    """What an LM without rows for the special tokens is used with."""
+    return f"{count} rows drawn at random, for tokens that this LM was not trained with"
+
+
 def load_voice(
     source: str | None, config: PersonaConfig, distributed: DistributedContext, seed: int | None
 ) -> Voice:
@@ -73,9 +78,7 @@ def load_voice(
     else:
         model = build_model(config, build_tokenizer(config)).eval()
     if added := getattr(model, "rows_added", 0):
-        distributed.say(
-            f"automatic choice: {added} rows drawn at random, for tokens that this LM was not trained with"
-        )
+        distributed.say(f"automatic choice: {rows_drawn(added)}")
     # whoever samples without a seed wants other replies each time
     drawn = seed if seed is not None else random.randrange(2**31)
     return Voice(model.to(distributed.device), config, distributed.device, drawn)
