@@ -43,6 +43,7 @@ def interact(command):
 def learn(command, tmp_path):
     """learn(flags, lines): what it prints; corrections go to c.jsonl."""
     given = [f"--model_path={LM}", f"--profiles={DIALOGUES}", f"--out={tmp_path / 'c.jsonl'}", "-turns", "1"]
+    given += ["--set", f"dataset.valid={DIALOGUES}"]
     return lambda flags, lines=(), ask=None: command(
         learn_parser, conversations.learn, [*given, *flags], lines, ask
     )
@@ -180,6 +181,8 @@ def test_mistakes_of_learn_are_told_before_the_conversation(command, tmp_path, d
     assert "not found" in told(f"--profiles={tmp_path / 'none.txt'}", out)
     assert str(data["train"]) in told(f"--profiles={data['train']}", out)  # personas of one side only
     assert "none.yml" in told(good, out, f"--config={tmp_path / 'none.yml'}")
+    missing = tmp_path / "valid.txt"
+    assert f"{missing}" in told(good, out, "--train=yes", f"--set=dataset.valid={missing}")
     assert not (tmp_path / "c.jsonl").exists()
 
 
