@@ -24,7 +24,7 @@ demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in bot
 	$(BIN)/python -m companions.personagpt.demo
 
 test: $(STAMP) ## run all tests, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it
 	$(BIN)/python -m pytest -m gpu

@@ -69,10 +69,13 @@ class OptimisationSettings(Section):
     grad_clip: Annotated[NonNegative, Flag("grad_clip")] = 0.0
     """largest gradient norm; 0 switches clipping off"""
     warmup_type: Annotated[
-        Literal["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest", "Linear"] | None,
+        Literal[
+            "WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "OneCycle", "LRRangeTest", "Linear", "LinearWarmup"
+        ]
+        | None,
         Flag("warmup_type"),
     ] = None
-    """how the learning rate changes: one of DeepSpeed's schedulers, or Linear, down to 0"""
+    """how the learning rate changes: one of DeepSpeed's schedulers, Linear, down to 0, or LinearWarmup, which stays"""
     warmup_min: Annotated[NonNegative, Flag("warmup_min")] = 0.0
     """learning rate at the start of the warm-up"""
     warmup_ratio: Annotated[float, Field(ge=0, le=1), Flag("warmup_ratio")] = 0.05

@@ -78,6 +78,8 @@ class Task:
     """loads everything, for this rank"""
     precision: Precision = 32
     """that the engine trains in"""
+    accumulation_steps: int | None = None
+    """batches per optimiser step; None: as the DeepSpeed configuration says"""
     notes: Sequence[str] = ()
     """automatic choices that were made on the way, to be printed"""
     files: Mapping[str, str] = field(default_factory=dict)

@@ -69,7 +69,11 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
 
 
 def complete_ds_config(
-    content: dict[str, Any], batch_size: int, grad_clip: float, precision: Precision
+    content: dict[str, Any],
+    batch_size: int,
+    grad_clip: float,
+    precision: Precision,
+    accumulation: int | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """What DeepSpeed is started with, and a line for each value that is not the file's.
 
@@ -82,17 +86,18 @@ def complete_ds_config(
         batch_size: examples per step and rank.
         grad_clip: largest gradient norm; 0 switches clipping off.
         precision: 32, 16 or "bf16", as decided for this device.
+        accumulation: batches per optimiser step; None: the file's.
 
     Raises:
         UserError: a data type that the precision does not go with, or a key that decides the precision elsewhere.
     """
     _check_data_types(content.get("data_types", {}), precision)
     _check_switches(content)
-    accumulation = content.get("gradient_accumulation_steps", 1)
+    given = content.get("gradient_accumulation_steps", 1)
     completed = {key: value for key, value in content.items() if key not in _DECIDED_ELSEWHERE}
     completed |= {
         "train_micro_batch_size_per_gpu": batch_size,
-        "gradient_accumulation_steps": accumulation,
+        "gradient_accumulation_steps": given if accumulation is None else accumulation,
         "gradient_clipping": grad_clip,
         "fp16": {**content.get("fp16", {}), "enabled": precision == 16},
         "bf16": {**content.get("bf16", {}), "enabled": precision == "bf16"},
@@ -105,6 +110,10 @@ def complete_ds_config(
         for key, source in _DECIDED_ELSEWHERE.items()
         if key in content and _replaced(content[key], completed.get(key))
     ]
+    if given not in (1, completed["gradient_accumulation_steps"]):
+        notes.append(
+            f"gradient_accumulation_steps is {accumulation}, not the DeepSpeed configuration's {given}"
+        )
     if precision != 32 and zero_stage(content) == 0:
         completed["zero_optimization"] = {**content.get("zero_optimization", {}), "stage": 1}
         notes.append(f"ZeRO stage 0 -> 1: DeepSpeed's stage 0 is not exact in {PRECISIONS[precision]}")

@@ -24,6 +24,7 @@ def make_scheduler(
     falls along lines. LRRangeTest grows by its first value in every W updates. Where the first update would have
     learning rate 0, that step is left out. Linear rises along a line to the top in update W, and falls along a line
     that would be at 0 in update T + 1: without a warm-up update n has 1 - (n - 1) / T of the learning rate.
+    LinearWarmup rises likewise, and stays there.
 
     A group of parameters whose rate is not `learning_rate` but r times that has r times the schedule's rate in
     every update.
@@ -43,8 +44,9 @@ def make_scheduler(
     tested = [max(low, high / 100) * share for share in shares]
     left_out = 1 if low == 0 or warmup == 0 else 0  # the step at learning rate 0
     rise, total = max(2, warmup + left_out), total_steps + left_out
-    if training.warmup_type == "Linear":
-        return _linear(optimizer, low / high, left_out, rise - 1, total)
+    if training.warmup_type in ("Linear", "LinearWarmup"):
+        end = total if training.warmup_type == "Linear" else None
+        return _linear(optimizer, low / high, left_out, rise - 1, end)
     cycle = max(1, warmup)
     arguments: dict[str, dict[str, Any]] = {
         "WarmupLR": {"warmup_min_lr": lows, "warmup_max_lr": highs, "warmup_num_steps": rise},
@@ -76,16 +78,20 @@ def make_scheduler(
     return scheduler
 
 
-def _linear(optimizer: torch.optim.Optimizer, low: float, left_out: int, top: int, total: int) -> LambdaLR:
-    """From the share `low` of each group's rate at step 0 to the whole at step `top`, then to 0 at step `total`.
+def _linear(
+    optimizer: torch.optim.Optimizer, low: float, left_out: int, top: int, end: int | None
+) -> LambdaLR:
+    """From the share `low` of each group's rate at step 0 to the whole at step `top`, then to 0 at step `end`.
 
-    The first update is at step `left_out`.
+    The first update is at step `left_out`; without an `end` it stays.
     """
 
     def share(update: int) -> float:
         step = update + left_out
         if step <= top:
             return low + (1 - low) * step / top
-        return max(0.0, (total - step) / (total - top)) if total > top else 0.0
+        if end is None:
+            return 1.0
+        return max(0.0, (end - step) / (end - top)) if end > top else 0.0
 
     return LambdaLR(optimizer, share)

@@ -63,7 +63,9 @@ def _train(
 ) -> Path:
     settings = task.config.training
     given = read_ds_config(ds_config_path or DEFAULT_PATH)
-    ds_config, notes = complete_ds_config(given, settings.batch_size, settings.grad_clip, task.precision)
+    ds_config, notes = complete_ds_config(
+        given, settings.batch_size, settings.grad_clip, task.precision, task.accumulation_steps
+    )
     check_ds_config(ds_config)
     set_seed(settings.seed)
     prepared = task.prepare(distributed)

@@ -1,6 +1,6 @@
 """The text encoder of dense retrieval (Contriever, Izacard et al., 2022): one for queries and documents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from models.lm.families import longest_input
 from models.lm.language_model import cannot_load, lm_source, local_only
 from utils.errors import UserError
+from utils.files import write_folder
+from utils.precision import DTYPES, Precision
 
 _LONGEST = 512  # tokens, where the tokenizer states no limit
 
@@ -20,6 +22,21 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean [B, H] over the positions of hidden states [B, S, H] where the mask [B, S] is 1; 0 where it never is."""
     total = hidden.masked_fill(mask.unsqueeze(-1) == 0, 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def pad(texts: Sequence[Sequence[int]], pad_id: int | None) -> tuple[Tensor, Tensor]:
+    """Token ids [B, S] of texts, padded on the right, and their mask [B, S]; any id pads where there is none for it."""
+    lengths = torch.tensor([len(text) for text in texts])
+    # a text without any token still takes a column
+    mask = (torch.arange(max(1, int(lengths.max()))) < lengths.unsqueeze(1)).long()
+    ids = torch.full(mask.shape, pad_id or 0)
+    ids[mask.bool()] = torch.tensor([token for text in texts for token in text])
+    return ids, mask
+
+
+def vectors_of(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """Vectors [B, H] in float32 of texts [B, S] of token ids; `mask` [B, S] is 0 where they are padded."""
+    return mean_pool(model(input_ids=ids, attention_mask=mask).last_hidden_state.float(), mask)
 
 
 @dataclass(frozen=True)
@@ -47,13 +64,8 @@ class Encoder:
 
     def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Vectors [B, H] of texts [B] of token ids, in one padded batch; gradients flow as the caller has it."""
-        lengths = torch.tensor([len(text) for text in ids])
-        # [B, S]; a text without any token still takes a column
-        mask = (torch.arange(max(1, int(lengths.max()))) < lengths.unsqueeze(1)).long()
-        padded = torch.full(mask.shape, self.tokenizer.pad_token_id or 0)
-        padded[mask.bool()] = torch.tensor([token for text in ids for token in text])
-        padded, mask = padded.to(self.device), mask.to(self.device)
-        return mean_pool(self.model(input_ids=padded, attention_mask=mask).last_hidden_state, mask)
+        padded, mask = (tensor.to(self.device) for tensor in pad(ids, self.tokenizer.pad_token_id))
+        return vectors_of(self.model, padded, mask)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[Sequence[int]], batch_size: int = 16) -> tuple[Tensor, Tensor]:
@@ -71,10 +83,23 @@ class Encoder:
         ]
         return torch.cat(vectors), torch.tensor([row[key] for key in keys])
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that `load_encoder` reads, as does any program that reads Hugging Face models."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Write a folder that `load_encoder` reads, as does any program that reads Hugging Face models.
+
+        Args:
+            folder: in the place of an earlier one.
+            weights: values of the model's parameters by name; those left out are written as they are.
+
+        Raises:
+            UserError: it cannot be written; an earlier one is as it was.
+        """
+        content = self.model.state_dict() | dict(weights or {})
+
+        def fill(part: Path) -> None:
+            self.model.save_pretrained(part, state_dict=content)
+            self.tokenizer.save_pretrained(part)
+
+        write_folder(folder, fill)
 
 
 def batches_by_length(
@@ -89,14 +114,18 @@ def batches_by_length(
 
 
 def load_encoder(
-    name: str, device: torch.device | str = "cpu", flag: str = "--contriever_checkpoint FOLDER"
+    name: str,
+    device: torch.device | str = "cpu",
+    flag: str = "--contriever_checkpoint FOLDER",
+    precision: Precision = 32,
 ) -> Encoder:
-    """An encoder for inference, in float32.
+    """An encoder in evaluation mode.
 
     Args:
         name: of the Hugging Face hub, or a folder: one in the Hugging Face form, or a run with such a folder in it.
         device: where it computes.
         flag: what gives another one, for messages.
+        precision: of its weights.
 
     Raises:
         UserError: it cannot be loaded, or is no encoder.
@@ -111,7 +140,7 @@ def load_encoder(
         loaded = AutoModel.from_pretrained(
             source,
             config=config,
-            dtype=torch.float32,
+            dtype=DTYPES[precision],
             local_files_only=at_hand,
             trust_remote_code=False,
             output_loading_info=True,

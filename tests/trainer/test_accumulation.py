@@ -1,6 +1,7 @@
 """Gradient accumulation: the optimiser's steps are those of plain Adam on groups of batches, at every ZeRO stage."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from transformers import set_seed
 from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from tests.helpers import logged, train
+from tests.trainer.regression import regression_task
+from trainer import training
 from trainer.loop import Trainer
 
 # 29 examples: 8 batches of 4 at most, in groups of 3, 3 and 2
@@ -93,3 +96,19 @@ def test_without_accumulation_every_batch_is_a_step(run_accumulating):
 def test_more_accumulation_than_batches_is_one_step_an_epoch(run_accumulating):
     """A short epoch that never fills a group trained nothing at all."""
     assert [row["step"] for row in logged(run_accumulating(accumulation=50), "train")] == [1, 2]
+
+
+def test_a_task_may_say_the_accumulation(distributed, tmp_path, capsys):
+    """A method whose paper names its effective batch would depend on the DeepSpeed file that is at hand."""
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text(json.dumps({"gradient_accumulation_steps": 3}), encoding="utf-8")
+    for steps, updates, said in (
+        (2, [2, 4, 6, 8], True),
+        (3, [1, 2, 3, 4], False),
+        (None, [1, 2, 3, 4], False),
+    ):
+        task = replace(regression_task(str(tmp_path / "runs")), accumulation_steps=steps)
+        run = training.train(task, distributed, "steps", str(ds_config))
+        assert [row["step"] for row in logged(run, "valid_epoch")] == updates  # 3 batches an epoch
+        note = "automatic choice: gradient_accumulation_steps is 2, not the DeepSpeed configuration's 3"
+        assert (note in capsys.readouterr().out.splitlines()) == said

@@ -36,6 +36,7 @@ FROM_ZERO = {
     "OneCycle": [HIGH / 3, HIGH * 2 / 3, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],
     "LRRangeTest": [0.0001, 0.0001 * 4 / 3, 0.0001 * 5 / 3, 0.0002, 0.0001 * 7 / 3, 0.0001 * 8 / 3],
     "Linear": [HIGH / 3, HIGH * 2 / 3, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],
+    "LinearWarmup": [HIGH / 3, HIGH * 2 / 3, HIGH, HIGH, HIGH, HIGH],
 }
 LOW = 0.001
 RISE = 0.009  # HIGH - LOW
@@ -60,12 +61,14 @@ FROM_LOW = {
     "OneCycle": [LOW, LOW + RISE / 3, LOW + RISE * 2 / 3, HIGH, LOW + RISE * 2 / 3, LOW + RISE / 3],
     "LRRangeTest": [LOW, LOW * 4 / 3, LOW * 5 / 3, LOW * 2, LOW * 7 / 3, LOW * 8 / 3],
     "Linear": [LOW, LOW + RISE / 2, HIGH, HIGH * 3 / 4, HIGH * 2 / 4, HIGH / 4],  # it falls to 0
+    "LinearWarmup": [LOW, LOW + RISE / 2, HIGH, HIGH, HIGH, HIGH],
 }
 NO_WARMUP = {
     "WarmupLR": [HIGH] * 6,
     "WarmupDecayLR": [HIGH, HIGH, LOW + RISE * 4 / 5, LOW + RISE * 3 / 5, LOW + RISE * 2 / 5, LOW + RISE / 5],
     "WarmupCosineLR": [HIGH, _cosine(1 / 5), _cosine(2 / 5), _cosine(3 / 5), _cosine(4 / 5), HIGH * LAST],
     "Linear": [HIGH, HIGH * 5 / 6, HIGH * 4 / 6, HIGH * 3 / 6, HIGH * 2 / 6, HIGH / 6],
+    "LinearWarmup": [HIGH] * 6,
 }
 
 

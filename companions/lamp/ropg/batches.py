@@ -1,0 +1,168 @@
+"""From examples to batches: which questions, in which order, and their texts as padded tensors.
+
+All texts of a batch, queries and documents alike, are encoded in one go. They are sorted by length and cut into a few
+parts of equal numbers of texts, each padded to its own longest, so that a short item does not pay for a long one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from companions.lamp.encoder import pad
+from companions.lamp.ropg.examples import Example, Examples
+from dataset.sampler import BatchSampler
+
+PARTS = 8  # as many in every batch: at ZeRO stage 3 all ranks run the encoder equally often
+
+
+class Item(NamedTuple):
+    """An example as it comes in one pass over the data."""
+
+    example: Example
+    draw: float
+    """a random number from [0, 1), of its own in every pass, whatever batch, rank or process it comes in"""
+
+
+@dataclass(frozen=True)
+class RetrievalBatch:
+    """B questions with at most C documents each, N texts in all."""
+
+    texts: tuple[tuple[Tensor, Tensor], ...]
+    """ids and mask [n, S] of each part; together at least N texts"""
+    queries: Tensor
+    """[B] which text is the query"""
+    documents: Tensor
+    """[C, B] which text is the document; any where there is none"""
+    mask: Tensor
+    """[C, B] bool, where there is one"""
+    utilities: Tensor
+    """[C, B] float32; 0 where there is none"""
+    draws: Tensor
+    """[B] float64 in [0, 1)"""
+    indices: Tensor
+    """[B] places in the file"""
+
+    @property
+    def num_examples(self) -> int:
+        """B."""
+        return len(self.indices)
+
+    def to(self, device: torch.device) -> "RetrievalBatch":
+        """The same batch on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        texts = tuple((ids.to(device), mask.to(device)) for ids, mask in self.texts)
+        return RetrievalBatch(texts=texts, **tensors)
+
+
+class Items(Dataset[Item]):
+    """Examples by number; example i of pass p (from 0) has the number p * n + i.
+
+    Args:
+        examples: n of them.
+        seed: of the draws.
+    """
+
+    def __init__(self, examples: Examples, seed: int) -> None:
+        self.examples, self.seed = examples, seed
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, number: int) -> Item:
+        draw = np.random.default_rng([self.seed, number]).random()
+        return Item(self.examples[number % len(self)], draw)
+
+
+class Rounds(Sampler[list[int]]):
+    """Passes over the data, one after another, cut into rounds of as many batches each; the trainer's epochs.
+
+    Args:
+        passes: the batches of a pass, in an order of its own.
+        batches: of a round; None: a round is a pass.
+        num_examples: n, see `Items`.
+    """
+
+    last_is_repeat = False  # no round is a validation
+
+    def __init__(self, passes: BatchSampler, batches: int | None, num_examples: int) -> None:
+        self.passes, self.num_examples = passes, num_examples
+        self.batches = len(passes) if batches is None else batches
+        self.first = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the round, counted from 0."""
+        self.first = epoch * self.batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        current = None
+        for number in range(self.first, self.first + self.batches):
+            current_pass, place = divmod(number, len(self.passes))
+            if current_pass != current:
+                self.passes.set_epoch(current_pass)
+                current = current_pass
+            yield [current_pass * self.num_examples + index for index in self.passes.batches[place]]
+
+
+class Collator:
+    """Makes a batch of items.
+
+    Args:
+        num_candidates: C, however few documents the batch has: figures are summed by place.
+        pad_id: of the encoder's tokenizer; None where it has none.
+    """
+
+    def __init__(self, num_candidates: int, pad_id: int | None) -> None:
+        self.num_candidates, self.pad_id = num_candidates, pad_id
+
+    def __call__(self, items: Sequence[Item]) -> RetrievalBatch:
+        """The batch of these items."""
+        examples = [item.example for item in items]
+        texts: list[Sequence[int]] = []
+        queries = torch.zeros(len(items), dtype=torch.long)
+        documents = torch.zeros(self.num_candidates, len(items), dtype=torch.long)
+        mask = torch.zeros(documents.shape, dtype=torch.bool)
+        utilities = torch.zeros(documents.shape)
+        for column, example in enumerate(examples):
+            count = len(example.documents)
+            queries[column] = len(texts)
+            documents[:count, column] = torch.arange(len(texts) + 1, len(texts) + 1 + count)
+            mask[:count, column] = True
+            utilities[:count, column] = torch.from_numpy(example.utilities)
+            texts += [example.query.tolist(), *(document.tolist() for document in example.documents)]
+        order = sorted(range(len(texts)), key=lambda text: len(texts[text]))
+        place = torch.empty(len(texts), dtype=torch.long)
+        place[torch.tensor(order)] = torch.arange(len(texts))
+        # fewer texts than parts: some come twice, and the second is not used
+        encoded = np.array_split(np.resize(order, max(len(order), PARTS)), PARTS)
+        return RetrievalBatch(
+            texts=tuple(pad([texts[text] for text in part], self.pad_id) for part in encoded),
+            queries=place[queries],
+            documents=place[documents],
+            mask=mask,
+            utilities=utilities,
+            draws=torch.tensor([item.draw for item in items], dtype=torch.float64),
+            indices=torch.tensor([example.number for example in examples]),
+        )
+
+
+def make_loader(
+    items: Items, collate: Collator, sampler: Rounds | BatchSampler, num_workers: int
+) -> DataLoader[Item]:
+    """Batches of this rank: a `RetrievalBatch` each."""
+    return DataLoader(
+        items,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        # the loader draws its workers' seeds; from the global state it would draw more with workers than without
+        generator=torch.Generator(),
+    )

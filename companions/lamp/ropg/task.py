@@ -1,0 +1,107 @@
+"""The training task of ROPG: the encoder to start from, and batches of questions with feedback on their items."""
+
+import math
+from functools import partial
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from companions.lamp.encoder import load_encoder
+from companions.lamp.item_feedback import feedback_files
+from companions.lamp.ropg.batches import Collator, Items, Rounds, make_loader
+from companions.lamp.ropg.examples import Examples, read_examples
+from companions.lamp.ropg.model import Retriever, set_dropout
+from companions.lamp.ropg.settings import KDConfig, RLConfig
+from companions.lamp.tasks import task_of
+from dataset.sampler import BatchSampler
+from models.task import Prepared, Task
+from utils.distributed import DistributedContext
+from utils.errors import UserError, existing_file
+from utils.precision import decide_precision
+
+
+def ropg_task(config: KDConfig | RLConfig) -> Task:
+    """The task of a configuration; its precision is what this device has.
+
+    Raises:
+        UserError: an unknown task, a file that is not there, or a precision that this device lacks.
+    """
+    task_of(config.dataset.task or "")
+    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
+    decided = config.replaced(
+        {"model": {"load_bit": precision}, "training": {"num_epochs": config.training.rounds}}
+    )
+    return Task(
+        config=decided,
+        prepare=partial(_prepare, decided),
+        precision=precision,
+        accumulation_steps=decided.training.accumulation_steps,
+        notes=[reason] if reason else [],
+        files=_files(decided),
+    )
+
+
+def _files(config: KDConfig | RLConfig) -> dict[str, str]:
+    data = config.dataset
+    files = {"train": str(existing_file(data.train or "", "merged file"))}
+    shards = feedback_files(data.train_scores or "")
+    for number, path in enumerate(shards, start=1):
+        files["train_scores" if len(shards) == 1 else f"train_scores_{number}"] = str(path)
+    return files
+
+
+def _prepare(config: KDConfig | RLConfig, distributed: DistributedContext) -> Prepared:
+    """Encoder, then examples, then batches."""
+    transformers_logging.disable_progress_bar()
+    data, training, model = config.dataset, config.training, config.model
+    encoder = load_encoder(model.model_name, flag="--model_path FOLDER", precision=model.load_bit)
+    if model.gradient_checkpointing:
+        encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+    if model.dropout is not None:
+        set_dropout(encoder.model, model.dropout)
+    train = read_examples(data.train or "", data.train_scores or "", data, encoder)
+    if len(train) < distributed.size:
+        raise UserError(f"{data.train}: {len(train)} question(s) are fewer than the {distributed.size} ranks")
+    notes = _left_out(train, data.train or "")
+    valid = train
+    if data.valid:
+        valid = read_examples(data.valid, data.valid_scores or "", data, encoder)
+        notes += _left_out(valid, data.valid)
+    else:
+        notes.append("validation on the training questions: dataset.valid (--validation_data) is not given")
+    sampler = partial(
+        BatchSampler,
+        batch_size=training.batch_size,
+        rank=distributed.rank,
+        world_size=distributed.size,
+        seed=training.seed,
+    )
+    passes = sampler(train.tokens().tolist(), range(len(train)))
+    rounds = Rounds(passes, _batches_of_round(training), len(train))
+    collate = Collator(data.ctx_size, encoder.tokenizer.pad_token_id)
+    loader = partial(make_loader, collate=collate, num_workers=training.num_workers)
+    steps = math.ceil(len(rounds) / training.accumulation_steps) * training.rounds
+    if training.total_steps not in (None, steps):
+        notes.append(f"{steps} steps, not {training.total_steps}: {training.rounds} rounds of equal length")
+    return Prepared(
+        module=Retriever(encoder, training),
+        train=loader(Items(train, training.seed), sampler=rounds),
+        valid=loader(
+            Items(valid, training.seed),
+            sampler=sampler(valid.tokens().tolist(), range(len(valid)), shuffle=False),
+        ),
+        notes=notes,
+        batching=f"at most {data.ctx_size} items per question",
+    )
+
+
+def _batches_of_round(training: Any) -> int | None:
+    """Batches of a rank between two validations; None: a pass over the data."""
+    if training.total_steps is None:
+        return None
+    return math.ceil(training.total_steps / training.rounds) * int(training.accumulation_steps)
+
+
+def _left_out(examples: Examples, path: str) -> list[str]:
+    count = examples.left_out
+    return [f"{count} question(s) of {path} without profile items are left out"] if count else []
