@@ -34,10 +34,11 @@ def read_speaker(
         flags: nested sections from the command's own flags.
 
     Raises:
-        UserError: a run of another model type, or a configuration that is not valid.
+        UserError: a run of another model type, or with other weights, or a configuration that is not valid.
     """
     register_personagpt()
     if source is not None and is_run_folder(source):
+        check_no_other_weights(source, assignments)
         config = read_run_config(Path(source), assignments, flags)
     else:
         named = {} if source is None else {"model_name": source}
@@ -51,6 +52,18 @@ def read_speaker(
 def is_run_folder(source: str) -> bool:
     """Whether a folder is a run's, and no bare weights."""
     return (Path(source) / CONFIG).is_file()
+
+
+def check_no_other_weights(run: str, assignments: Sequence[str]) -> None:
+    """A run has an LM of its own, and that of another name would not be used.
+
+    Raises:
+        UserError: `--set` names one.
+    """
+    if "model_name" in parse_assignments(assignments).get("model", {}):
+        raise UserError(
+            f"{run} is a run, with an LM of its own: leave out --set model.model_name or --model_path"
+        )
 
 
 def rows_drawn(count: int) -> str:

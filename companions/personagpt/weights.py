@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from companions.personagpt.settings import PersonaConfig
-from companions.personagpt.speaking import is_run_folder, read_speaker
+from companions.personagpt.speaking import check_no_other_weights, is_run_folder, read_speaker
 from models.lm.language_model import base_lm_folder, lm_source
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
@@ -33,6 +33,7 @@ def folder_to_evaluate(
         UserError: there are no weights, or `out` is missing, not needed, or of something else.
     """
     if source is not None and is_run_folder(source):
+        check_no_other_weights(source, assignments)
         if out is not None:
             raise UserError(f"--out {out}: {source} is a run, whose results lie in its own folder")
         return Path(source)

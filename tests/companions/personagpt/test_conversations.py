@@ -114,6 +114,14 @@ def test_a_run_of_another_type_is_refused(tmp_path):
         read_speaker(str(tmp_path), [])
 
 
+def test_a_run_is_not_taken_for_other_weights(tmp_path):
+    """The user would talk to the run, and believe to talk to the weights that were named."""
+    (tmp_path / "config.yml").write_text("model: {model_type: personagpt, model_name: x}\n", encoding="utf-8")
+    assert read_speaker(str(tmp_path), ["chat.num_turns=2"]).chat.num_turns == 2
+    with pytest.raises(UserError, match="is a run, with an LM of its own: leave out --set model.model_name"):
+        read_speaker(str(tmp_path), [f"model.model_name={LM}"])
+
+
 def test_without_weights_one_line_says_what_is_missing():
     """A traceback, or a download that nobody asked for, is no answer to a flag that was forgotten."""
     with pytest.raises(UserError, match="model.model_name is missing"):

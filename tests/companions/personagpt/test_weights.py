@@ -61,6 +61,7 @@ def test_what_is_no_place_for_results_is_refused(tmp_path, distributed, lm_folde
     run = folder_to_evaluate(str(LM), str(tmp_path / "run"), (), distributed)
     assert told(str(lm_folder("gpt2")), str(run)).startswith(f"--out {run}: its LM is {LM.resolve()}, not ")
     assert "whose results lie in its own folder" in told(str(run), str(tmp_path / "other"))
+    assert "is a run, with an LM of its own" in told(str(run), None, NAMED)
     assert told(str(LM)) == f"{LM} is no run: --out=FOLDER says where its results go"
     empty = tmp_path / "empty"
     empty.mkdir()
