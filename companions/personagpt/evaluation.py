@@ -74,6 +74,10 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
         openings = openings_of(examples, options.openings, options.seed) if options.openings else []
         if distributed.is_main:
             check_writable(run)
+    decoding = _decode_options(config, options)
+    torch.manual_seed(options.seed)  # see _loaded
+    decode_run(run, distributed, decoding)  # first: it refuses replies of other settings that are there
+    with together(distributed):
         model = _loaded(run, config, options).to(distributed.device)
     if added := getattr(model, "rows_added", 0):
         distributed.say(f"automatic choice: {rows_drawn(added)}")
@@ -86,10 +90,6 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
                 model, config, openings, goals, options.batch_size, options.seed, distributed
             )
         following = score_following(_in_order(replies, distributed), openings, goals)
-    del model  # the one that decodes is loaded in its place
-    decoding = _decode_options(config, options)
-    torch.manual_seed(options.seed)  # see _loaded
-    decode_run(run, distributed, decoding)
     with together(distributed):
         if distributed.is_main:
             rows = read_results(decoding.paths(run)[0])
