@@ -185,7 +185,13 @@ def check_writable(folder: Path) -> None:
 
 def file_sha256(path: str | Path) -> str | None:
     """Hex digest of a file's content; None when it is not there."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else None
+    if not os.path.isfile(path):
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -4,9 +4,9 @@ All texts of a batch, queries and documents alike, are encoded in one go. They a
 parts of equal numbers of texts, each padded to its own longest, so that a short item does not pay for a long one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -137,13 +137,9 @@ class Collator:
             mask[:count, column] = True
             utilities[:count, column] = torch.from_numpy(example.utilities)
             texts += [example.query.tolist(), *(document.tolist() for document in example.documents)]
-        order = sorted(range(len(texts)), key=lambda text: len(texts[text]))
-        place = torch.empty(len(texts), dtype=torch.long)
-        place[torch.tensor(order)] = torch.arange(len(texts))
-        # fewer texts than parts: some come twice, and the second is not used
-        encoded = np.array_split(np.resize(order, max(len(order), PARTS)), PARTS)
+        parts, place = in_parts(texts, self.pad_id)
         return RetrievalBatch(
-            texts=tuple(pad([texts[text] for text in part], self.pad_id) for part in encoded),
+            texts=parts,
             queries=place[queries],
             documents=place[documents],
             mask=mask,
@@ -153,10 +149,22 @@ class Collator:
         )
 
 
+def in_parts(
+    texts: Sequence[Sequence[int]], pad_id: int | None
+) -> tuple[tuple[tuple[Tensor, Tensor], ...], Tensor]:
+    """Ids and mask [n, S] of each part of N texts, and which row of all parts together each text has [N]."""
+    order = sorted(range(len(texts)), key=lambda text: len(texts[text]))
+    place = torch.empty(len(texts), dtype=torch.long)
+    place[torch.tensor(order)] = torch.arange(len(texts))
+    # fewer texts than parts: some come twice, and the second is not used
+    encoded = np.array_split(np.resize(order, max(len(order), PARTS)), PARTS)
+    return tuple(pad([texts[text] for text in part], pad_id) for part in encoded), place
+
+
 def make_loader(
-    items: Items, collate: Collator, sampler: Rounds | BatchSampler, num_workers: int
-) -> DataLoader[Item]:
-    """Batches of this rank: a `RetrievalBatch` each."""
+    items: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Rounds | BatchSampler, num_workers: int
+) -> DataLoader[Any]:
+    """Batches of this rank, as `collate` makes them."""
     return DataLoader(
         items,
         batch_sampler=sampler,

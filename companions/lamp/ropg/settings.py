@@ -57,8 +57,8 @@ class FeedbackDataSettings(Section):
         ]
 
 
-class RopgTrainingSettings(OptimisationSettings):
-    """How the encoder is trained; keys of `training`."""
+class FeedbackTrainingSettings(OptimisationSettings):
+    """How a scorer of candidates is trained; keys of `training`."""
 
     num_epochs: Annotated[Positive, Flag("epoch")] = 10
     """passes over the training questions; with total_steps the number of validations"""
@@ -80,8 +80,6 @@ class RopgTrainingSettings(OptimisationSettings):
     """adam: weight decay is added to the gradient; adamw: it is not part of it (decoupled)"""
     weight_decay: Annotated[NonNegative, Flag("weight_decay")] = 0.0
     """weight decay"""
-    best_by: Literal["utility", "loss"] = "utility"
-    """best checkpoint: the highest mean utility of the item with the highest score, or the lowest validation loss"""
     log_dir: Annotated[str, Flag("checkpoint_dir")] = "checkpoint"
     """folder of the run folders"""
 
@@ -89,6 +87,13 @@ class RopgTrainingSettings(OptimisationSettings):
     def rounds(self) -> int:
         """How often the training stops for a validation."""
         return self.num_epochs if self.total_steps is None else math.ceil(self.total_steps / self.save_freq)
+
+
+class RopgTrainingSettings(FeedbackTrainingSettings):
+    """How the encoder is trained; keys of `training`."""
+
+    best_by: Literal["utility", "loss"] = "utility"
+    """best checkpoint: the highest mean utility of the item with the highest score, or the lowest validation loss"""
 
 
 class KDSettings(RopgTrainingSettings):

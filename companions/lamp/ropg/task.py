@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -11,7 +10,7 @@ from companions.lamp.item_feedback import feedback_files
 from companions.lamp.ropg.batches import Collator, Items, Rounds, make_loader
 from companions.lamp.ropg.examples import Examples, read_examples
 from companions.lamp.ropg.model import Retriever, set_dropout
-from companions.lamp.ropg.settings import KDConfig, RLConfig
+from companions.lamp.ropg.settings import FeedbackTrainingSettings, KDConfig, RLConfig
 from companions.lamp.tasks import task_of
 from dataset.sampler import BatchSampler
 from models.task import Prepared, Task
@@ -77,7 +76,7 @@ def _prepare(config: KDConfig | RLConfig, distributed: DistributedContext) -> Pr
         seed=training.seed,
     )
     passes = sampler(train.tokens().tolist(), range(len(train)))
-    rounds = Rounds(passes, _batches_of_round(training), len(train))
+    rounds = Rounds(passes, batches_of_round(training), len(train))
     collate = Collator(data.ctx_size, encoder.tokenizer.pad_token_id)
     loader = partial(make_loader, collate=collate, num_workers=training.num_workers)
     steps = math.ceil(len(rounds) / training.accumulation_steps) * training.rounds
@@ -95,7 +94,7 @@ def _prepare(config: KDConfig | RLConfig, distributed: DistributedContext) -> Pr
     )
 
 
-def _batches_of_round(training: Any) -> int | None:
+def batches_of_round(training: FeedbackTrainingSettings) -> int | None:
     """Batches of a rank between two validations; None: a pass over the data."""
     if training.total_steps is None:
         return None

@@ -1,0 +1,181 @@
+"""The two kinds of LMs: an encoder reads the question and a decoder writes, or one decoder does both.
+
+Each gives the losses of targets, and the states that beam search goes on from.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from companions.lamp.lm.beam_search import Decoder
+
+_IGNORED = -100
+_CPU_MASK = 1 << 18  # elements of the attention masks of the prompts that a CPU encodes together
+
+Ids = Sequence[int]
+
+
+class Kind(ABC):
+    """What is done differently with the two kinds of LMs.
+
+    Args:
+        model: the LM.
+        start_id: what an output begins with.
+        pad_id: fills up rows; it is masked wherever it stands.
+    """
+
+    def __init__(self, model: PreTrainedModel, start_id: int, pad_id: int) -> None:
+        self.model, self.start_id, self.pad_id = model, start_id, pad_id
+
+    @abstractmethod
+    def read(self, sources: Sequence[Ids]) -> Any:
+        """What losses and outputs of these prompts share."""
+
+    @abstractmethod
+    def token_losses(self, read: Any, targets: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each target token in float32 [N], and whose target it is of [N]."""
+
+    @abstractmethod
+    def decoder(self, read: Any) -> Decoder:
+        """The states before the first token."""
+
+    def padded(self, texts: Sequence[Ids], left: bool = False) -> tuple[Tensor, Tensor]:
+        """Token ids and mask [B, S] on the LM's device; an empty text has one masked token."""
+        width = max(1, *(len(text) for text in texts))
+        rows, masks = [], []
+        for text in texts:
+            padding, ids = [self.pad_id] * (width - len(text)), list(text)
+            rows.append(padding + ids if left else ids + padding)
+            mask = [0] * len(padding), [1] * len(ids)
+            masks.append(mask[0] + mask[1] if left else mask[1] + mask[0])
+        device = self.model.device
+        return torch.tensor(rows, device=device), torch.tensor(masks, device=device)
+
+
+class EncoderDecoder(Kind):
+    """An LM such as T5 or BART: prompts are encoded once, for the losses, the output and all of its beams."""
+
+    def read(self, sources: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """Hidden states [B, S, H] and mask [B, S] of the prompts."""
+        ids, mask = self.padded(sources)
+        encoder, part = self.model.get_encoder(), self._encoded_together(ids)
+        hidden = [
+            encoder(input_ids=some, attention_mask=some_mask).last_hidden_state
+            for some, some_mask in zip(ids.split(part), mask.split(part), strict=True)
+        ]
+        return torch.cat(hidden), mask
+
+    def _encoded_together(self, ids: Tensor) -> int:
+        """Prompts [B, S] that the encoder reads at a time: on a CPU masks of all of them do not stay in its cache."""
+        if ids.device.type != "cpu" or torch.is_grad_enabled():
+            return len(ids)
+        return max(1, _CPU_MASK // ids.shape[1] ** 2)
+
+    def token_losses(self, read: tuple[Tensor, Tensor], targets: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """From one pass of the decoder over the targets; see `Kind`."""
+        hidden, mask = read
+        ids, is_target = self.padded(targets)
+        labels = ids.masked_fill(is_target == 0, _IGNORED)
+        logits = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            attention_mask=mask,
+            labels=labels,
+            use_cache=False,
+        ).logits
+        kept = labels != _IGNORED
+        losses = F.cross_entropy(logits[kept].float(), labels[kept], reduction="none")
+        return losses, kept.nonzero()[:, 0]
+
+    def decoder(self, read: tuple[Tensor, Tensor]) -> Decoder:
+        """See `Kind`."""
+        return _CrossDecoder(self.model, *read, self.start_id)
+
+
+class _CrossDecoder:
+    """Keys and values of the output so far by row, and those of the prompt by question, copied for its beams."""
+
+    def __init__(self, model: PreTrainedModel, hidden: Tensor, mask: Tensor, start_id: int) -> None:
+        self.model, self.hidden, self.mask, self.start_id = model, hidden, mask, start_id
+        self.cache: Any = None
+
+    def first(self) -> Tensor:
+        return self._step(torch.full((len(self.mask), 1), self.start_id, device=self.mask.device))
+
+    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+        self.cache.self_attention_cache.reorder_cache(rows)
+        if sources is not None:
+            self.cache.cross_attention_cache.reorder_cache(sources)
+            self.hidden, self.mask = self.hidden[sources], self.mask[sources]
+        return self._step(tokens[:, None])
+
+    def _step(self, ids: Tensor) -> Tensor:
+        output = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=self.hidden),
+            attention_mask=self.mask,
+            decoder_input_ids=ids,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.cache = output.past_key_values
+        return output.logits[:, -1]
+
+
+class DecoderOnly(Kind):
+    """A causal LM: the target stands after the prompt."""
+
+    def read(self, sources: Sequence[Ids]) -> Sequence[Ids]:
+        """Nothing is shared: with its target a prompt is padded otherwise than without."""
+        return [list(source) or [self.start_id] for source in sources]
+
+    def token_losses(self, read: Sequence[Ids], targets: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """From one pass over prompts and targets; see `Kind`."""
+        ids, _ = self.padded([[*source, *target] for source, target in zip(read, targets, strict=True)])
+        place = torch.arange(ids.shape[1], device=ids.device)
+        begin = torch.tensor([[len(source)] for source in read], device=ids.device)
+        end = begin + torch.tensor([[len(target)] for target in targets], device=ids.device)
+        is_target = (place >= begin) & (place < end)  # [B, S]
+        # rows are padded on the right, where causal attention never looks
+        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = self._logits(hidden[:, :-1][is_target[:, 1:]])
+        return F.cross_entropy(logits.float(), ids[is_target], reduction="none"), is_target.nonzero()[:, 0]
+
+    def decoder(self, read: Sequence[Ids]) -> Decoder:
+        """See `Kind`."""
+        return _CausalDecoder(self.model, *self.padded(read, left=True), self._logits)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.model.get_output_embeddings()(hidden)
+
+
+class _CausalDecoder:
+    """Keys and values of prompt and output by row; prompts are padded on the left."""
+
+    def __init__(self, model: PreTrainedModel, ids: Tensor, mask: Tensor, head: Any) -> None:
+        self.model, self.ids, self.mask, self.head = model.base_model, ids, mask, head
+        self.has_positions = "position_ids" in inspect.signature(self.model.forward).parameters
+        self.cache: Any = None
+
+    def first(self) -> Tensor:
+        return self._step(self.ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0))
+
+    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+        self.cache.reorder_cache(rows)
+        if sources is not None:
+            self.mask = self.mask[sources]
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        return self._step(tokens[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
+
+    def _step(self, ids: Tensor, positions: Tensor) -> Tensor:
+        more = {"position_ids": positions} if self.has_positions else {}
+        output = self.model(
+            input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more
+        )
+        self.cache = output.past_key_values
+        return self.head(output.last_hidden_state[:, -1])

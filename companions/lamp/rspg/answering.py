@@ -1,0 +1,169 @@
+"""Predictions that call the LM once per question: the scorer (Pre) chooses among the prompts, and one is answered."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from companions.lamp.lm.evaluate import answerer_of, made_folder, ready_lm
+from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.load import LM
+from companions.lamp.questions import read_questions
+from companions.lamp.rspg.choosing import choose
+from companions.lamp.rspg.inference import PREDICTIONS
+from companions.lamp.rspg.model import is_trained, load_scorer, read_metadata, scorer_encoder
+from companions.lamp.rspg.settings import AnsweringConfig, RspgConfig
+from companions.lamp.rspg.task import input_maker
+from companions.lamp.tasks import task_of
+from utils.distributed import DistributedContext
+from utils.errors import UserError, existing_file
+from utils.files import to_json, write_whole
+from utils.liveness import together
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of one question, one per strategy."""
+
+    examples: tuple[Example, ...]
+
+    @property
+    def prompts(self) -> list[str]:
+        """Their texts."""
+        return [example.prompt for example in self.examples]
+
+    @property
+    def outputs(self) -> list[str]:
+        """There are none yet."""
+        return []
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the prompts of one strategy come from."""
+
+    path: str
+    """merged file, ranked; where the strategy has none, that of another one"""
+    count: int
+    """items in a prompt, at most; 0: the LM sees the question alone"""
+
+
+def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContext) -> None:
+    """Choose a strategy for each question, then ask the LM with that one's prompt.
+
+    Args:
+        config: scorer, LM, and a merged file for each strategy.
+        folder: gets `final_preds.json` in the benchmark's form, with the strategy's number as `index`. It is made if
+            need be.
+        distributed: the processes; all of them call this.
+
+    Raises:
+        UserError: what is wrong with configuration, scorer, LM or files.
+    """
+    task = task_of(config.dataset.task or "")
+    with together(distributed):
+        if distributed.is_main:
+            made_folder(folder)
+        of_scorer = _scorer_config(config)
+        names = read_metadata(Path(of_scorer.model.model_name))["strategies"]
+        sources = _sources(config.dataset.strategies or "", names, config.dataset.num_retrieved)
+        encoder = scorer_encoder(of_scorer)
+        scorer = load_scorer(of_scorer, encoder, names).eval().to(distributed.device)
+    lm = ready_lm(config, distributed)
+    with together(distributed):
+        questions = islice(_prompts(config, lm, sources), distributed.rank, None, distributed.size)
+        choices = choose(scorer, input_maker(of_scorer, encoder), questions, config.dataset.scorer_batch_size)
+        answerer = answerer_of(lm, _reader(config, lm, 0), config.generation)
+        indices: list[int] = []  # the answers come in the same order, some choices later
+
+        def chosen() -> Iterator[Example]:
+            for question, index in choices:
+                indices.append(index)
+                yield question.examples[index]
+
+        mine = [
+            {"id": example.question, "output": answer.text, "index": indices[number]}
+            for number, (example, answer) in enumerate(answerer.stream(chosen()))
+        ]
+    shares = distributed.gather(mine)
+    count = sum(len(share) for share in shares)
+    rows = [shares[number % distributed.size][number // distributed.size] for number in range(count)]
+    with together(distributed):
+        if distributed.is_main:
+            content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
+            write_whole(folder / PREDICTIONS, content)
+    distributed.say(f"{folder / PREDICTIONS}: {count} questions, one call of the LM each")
+
+
+def _scorer_config(config: AnsweringConfig) -> RspgConfig:
+    """What the scorer was trained with, as a configuration."""
+    run = config.dataset.scorer or ""
+    if not is_trained(run):
+        raise UserError(f"--scorer {run}: not the run folder of a trained scorer")
+    found = read_metadata(Path(run))
+    if found.get("rspg_type") != "Pre":
+        raise UserError(
+            f"--scorer {run}: it chooses among outputs (Post), so the LM answers under every strategy: collect its "
+            "outputs with retriever_utilization_scorer, and choose with rspg --do_validation"
+        )
+    return RspgConfig().replaced(
+        {
+            "model": {"model_name": run, "fidelity": found.get("fidelity"), "load_bit": 32},
+            "dataset": {
+                "task": config.dataset.task,
+                "rspg_type": "Pre",
+                "max_length_input": found.get("max_length_input"),
+            },
+        }
+    )
+
+
+def _sources(strategies: str, names: Sequence[str], count: int) -> list[Source]:
+    """The source of each strategy in the scorer's order.
+
+    Args:
+        strategies: `none,bm25=FILE,recency=FILE:2`.
+        names: what the scorer knows.
+        count: items in a prompt, where the strategy does not say.
+    """
+    given: dict[str, Source | None] = {}
+    for part in strategies.split(","):
+        name, has_file, value = part.strip().partition("=")
+        if name in given:
+            raise UserError(f"--strategies: '{name}' is given twice")
+        file, _, own = value.rpartition(":")
+        if not file or not own.isdecimal():
+            file, own = value, str(count)
+        given[name] = Source(str(existing_file(file, "merged file")), int(own)) if has_file else None
+    if given.keys() != set(names):
+        raise UserError(f"--strategies: {', '.join(given)}; the scorer chooses among {', '.join(names)}")
+    some = next((source.path for source in given.values() if source is not None), None)
+    if some is None:
+        raise UserError("--strategies: none of them has a file; the questions are read from one")
+    return [given[name] or Source(some, 0) for name in names]
+
+
+def _reader(config: AnsweringConfig, lm: LM, count: int) -> PromptReader:
+    prompts = {"use_profile": count > 0, "is_ranked": True, "num_retrieved": max(1, count)}
+    return PromptReader(config.dataset.replaced(prompts), lm, config.model.released)
+
+
+def _prompts(config: AnsweringConfig, lm: LM, sources: Sequence[Source]) -> Iterator[Prompts]:
+    """The prompts of each question, read from all files side by side."""
+    task = task_of(config.dataset.task or "")
+    streams = [
+        _reader(config, lm, source.count).examples(read_questions(source.path, task)) for source in sources
+    ]
+    while True:
+        examples = [next(stream, None) for stream in streams]
+        if all(example is None for example in examples):
+            return
+        first = examples[0]
+        for source, example in zip(sources, examples, strict=True):
+            if example is None or first is None or example.question != first.question:
+                names = [repr(one.question) if one else "the end of the file" for one in (first, example)]
+                raise UserError(
+                    f"{source.path}: {names[1]} where {sources[0].path} has {names[0]}; the files of the strategies "
+                    "need the same questions in one order"
+                )
+        yield Prompts(tuple(example for example in examples if example is not None))
