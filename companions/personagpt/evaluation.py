@@ -14,7 +14,13 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from companions.personagpt.actions import goals_in
-from companions.personagpt.following import Following, measure_following, openings_of, score_following
+from companions.personagpt.following import (
+    Following,
+    GoalScore,
+    measure_following,
+    openings_of,
+    score_following,
+)
 from companions.personagpt.prepared import is_prepared
 from companions.personagpt.scores import Totals, totals
 from companions.personagpt.settings import PersonaConfig
@@ -167,6 +173,7 @@ def _report(
     if following is not None:
         steering = {
             "steered": following.steered,
+            "others": following.others,
             "unsteered": following.unsteered,
             "action_prompt": config.model.action_prompt,
             **dataclasses.asdict(following),
@@ -203,13 +210,16 @@ def _table(
     if following is not None:
         lines += [
             f"replies that hold a keyword of the action code, in percent, on {following.openings} openings:",
-            "  steered  unsteered   action code: keywords (* any ending)",
+            "  steered  other codes  unsteered   action code: keywords (* any ending)",
         ]
         for goal in following.goals:
             rule = ", ".join(goal.keywords[:6]) + (", ..." if len(goal.keywords) > 6 else "")
-            lines.append(f"  {100 * goal.steered:7.1f}  {100 * goal.unsteered:9.1f}   {goal.goal} {rule}")
-        lines.append(
-            f"  {100 * following.steered:7.1f}  {100 * following.unsteered:9.1f}   mean; "
-            f"action prompt {config.model.action_prompt}"
-        )
+            lines.append(f"{_shares(goal)}   {goal.goal} {rule}")
+        lines.append(f"{_shares(following)}   mean; action prompt {config.model.action_prompt}")
     return "\n".join([*lines, f"written: {run / RESULT}"])
+
+
+def _shares(of: Following | GoalScore) -> str:
+    """The three shares in percent, as columns."""
+    others = "-" if of.others is None else f"{100 * of.others:.1f}"
+    return f"  {100 * of.steered:7.1f}  {others:>11}  {100 * of.unsteered:9.1f}"

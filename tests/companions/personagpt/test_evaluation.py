@@ -59,7 +59,7 @@ def test_everything_is_written_and_agrees(run, distributed, capsys):
     assert found["decoding"]["speakers"] == "self"
     steering = found["action_codes"]
     assert (steering["openings"], len(steering["goals"]), steering["action_prompt"]) == (3, 11, "B")
-    assert {"goal", "keywords", "steered", "unsteered"} == set(steering["goals"][0])
+    assert {"goal", "keywords", "steered", "others", "unsteered"} == set(steering["goals"][0])
     screen = capsys.readouterr().out
     for text in (
         "legacy perplexity",
