@@ -95,7 +95,10 @@ class Trainable(nn.Module, ABC):
         """
 
     def file_losses(self, outputs: Tensor, examples: Sequence[Any]) -> dict[str, Tensor]:
-        """Losses of a validation file that depend on which examples are looked at together.
+        """Losses of a validation file that depend on which examples are looked at together, and other figures of it.
+
+        Each stands in the validation row under its name, where `best` may name it; what `total_loss` leaves out is no
+        part of the loss.
 
         Args:
             outputs: [n, F] the `StepOutput.per_example` of the whole file, in its order.

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from peft import LoraConfig, inject_adapter_in_model
 from pydantic import Field
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from models.lm.language_model import LanguageModel, load_language_model
@@ -54,7 +55,7 @@ class LoraModel(PlainModel):
             r=sizes.r,
             lora_alpha=sizes.lora_alpha,
             lora_dropout=sizes.lora_dropout,
-            target_modules=_projections(lm),
+            target_modules=projections(lm.model),
             fan_in_fan_out=lm.model.config.model_type == "gpt2",  # its layers are stored transposed
         )
         inject_adapter_in_model(adapter, lm.model)
@@ -69,18 +70,17 @@ class LoraModel(PlainModel):
         return self
 
 
-def _projections(lm: LanguageModel) -> list[str]:
-    """The names of the modules that LoRA is put on.
+def projections(model: nn.Module) -> list[str]:
+    """The names of the modules of an LM that LoRA is put on.
 
     Raises:
         UserError: this LM calls its projections otherwise.
     """
-    names = {name.rpartition(".")[2] for name, _ in lm.model.named_modules()}
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     found = next((group for group in _PROJECTIONS if names.issuperset(group)), None)
     if found is None:
-        raise UserError(
-            f"model_type lora: the attention of {lm.model.config.model_type} has no projection that is known by name"
-        )
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        raise UserError(f"LoRA: the attention of {kind} has no projection that is known by name")
     return list(found)
 
 

@@ -117,6 +117,36 @@ def test_a_run_starts_from_another(run_regression):
         torch.testing.assert_close(after[name], value, atol=1e-7, rtol=0)
 
 
+class Ranked(Regression):
+    """Is chosen by a figure that only the whole file has: the median of its predictions."""
+
+    best = Figure("median", "higher", "median prediction")
+
+    def forward(self, batch, progress=0.0):
+        """As before, with the predictions in evaluation mode."""
+        output = super().forward(batch, progress)
+        predictions = None if self.training else (batch.inputs @ self.weight + self.bias)[:, None]
+        return output._replace(per_example=predictions)
+
+    def file_losses(self, outputs, examples):
+        """A median is no mean over batches."""
+        assert len(outputs) == len(examples) == NUM_EXAMPLES
+        return {"median": outputs.double().median()}
+
+
+def test_a_figure_of_the_whole_file_chooses_the_best(run_regression):
+    """A metric that is no mean over examples would be averaged over batches, or be added to the loss."""
+    run = run_regression(Ranked)
+    valid = logged(run, "valid_epoch")
+    medians = [row["median"] for row in valid]
+    assert len(set(medians)) > 1
+    for row in valid:
+        assert row["total"] == pytest.approx(row["squared"] + 0.5 * row["absolute"])
+    metadata = json.loads((run / "trained.json").read_text(encoding="utf-8"))
+    assert metadata["best_value"] == max(medians)
+    assert metadata["steps"] == STEPS[medians.index(max(medians))]
+
+
 class Undeclared(Regression):
     """Gives a diagnostic that nobody can read."""
 

@@ -40,7 +40,7 @@ def answering_parser(config: type[AnsweringConfig], description: str, engine_run
         parser.add_argument(
             "--per_device_batch_size", type=int, metavar="N", help="as --generation_batch_size"
         )
-    parser.add_argument("--cache_dir", help="accepted for the original's commands")
+    parser.add_argument("--cache_dir", "--cache", help="accepted for the original's commands")
     add_engine_flags(parser, engine_runs)
     return parser
 
@@ -64,7 +64,7 @@ def read_arguments(
         given |= given_flags(args, section, f"{name}.")
     given |= {f"dataset.{name}": True for name in _SWITCHES if getattr(args, name)}
     if engine_runs and args.lr_scheduler_type:
-        given["training.warmup_type"] = _schedule(args.lr_scheduler_type)
+        given["training.warmup_type"] = schedule_of(args.lr_scheduler_type)
     if not engine_runs and args.per_device_batch_size is not None:
         given.setdefault("generation.batch_size", args.per_device_batch_size)
     layers = [
@@ -76,6 +76,6 @@ def read_arguments(
     return args, validated(layers, config)
 
 
-def _schedule(name: str) -> Any:
+def schedule_of(name: str) -> Any:
     """The library's names of the two schedules of the papers; others are taken for the project's own."""
     return {"linear": "Linear", "constant": None}.get(name, name)

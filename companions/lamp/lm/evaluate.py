@@ -1,19 +1,19 @@
 """An LM's outputs for a file of questions: predictions in the benchmark's form, and their metrics."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-from companions.lamp.lm.examples import PromptReader
-from companions.lamp.lm.generate import Answerer
+from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.generate import Advance, Answer, Answerer
 from companions.lamp.lm.load import LM, load_lm
 from companions.lamp.lm.settings import AnsweringConfig, EvaluationConfig, GenerationSettings
 from companions.lamp.metrics import OutputError, training_metrics
-from companions.lamp.questions import read_questions, write_outputs
+from companions.lamp.questions import Question, read_questions, write_outputs
 from companions.lamp.tasks import Task, task_of
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
@@ -22,6 +22,9 @@ from utils.liveness import together
 from utils.precision import decide_precision
 
 RESULTS, PREDICTIONS = "results_output.json", "predictions.json"
+
+Ask = Callable[[Iterator[Question], Advance], Iterator[tuple[Example, Answer]]]
+"""gives the answer to each of some questions, in their order, and tells of those that are done"""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,42 @@ def evaluate_file(
     Returns:
         The results as they are written.
     """
+    questions = read_questions(path, reader.task if reader.data.use_profile else None)
+    answerer = answerer_of(lm, reader, generation)
+
+    def ask(mine: Iterator[Question], advance: Advance) -> Iterator[tuple[Example, Answer]]:
+        return answerer.stream(reader.examples(mine), advance=advance)
+
+    return evaluate_questions(questions, ask, reader, path, distributed, folder, prefix, released)
+
+
+def evaluate_questions(
+    questions: Iterable[Question],
+    ask: Ask,
+    reader: PromptReader,
+    path: str | Path,
+    distributed: DistributedContext,
+    folder: Path,
+    prefix: str,
+    released: bool = False,
+) -> dict[str, float]:
+    """The same for questions that are asked in some other way.
+
+    Args:
+        questions: all of them, on each rank.
+        ask: gives the answers to this rank's share of them.
+        reader: of the prompts: gives task and length.
+        path: where the questions are from, for messages.
+        distributed: the processes; all of them call this.
+        folder: see `evaluate_file`.
+        prefix: see `evaluate_file`.
+        released: see `evaluate_file`.
+
+    Returns:
+        The results as they are written.
+    """
     with together(distributed):
-        mine = _outputs(lm, reader, path, generation, distributed)
+        mine = _outputs(questions, ask, distributed)
     shares = distributed.gather(mine)
     count = sum(len(share) for share in shares)
     outputs = [shares[number % distributed.size][number // distributed.size] for number in range(count)]
@@ -135,23 +172,13 @@ def made_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _outputs(
-    lm: LM,
-    reader: PromptReader,
-    path: str | Path,
-    generation: GenerationSettings,
-    distributed: DistributedContext,
-) -> list[_Output]:
+def _outputs(questions: Iterable[Question], ask: Ask, distributed: DistributedContext) -> list[_Output]:
     """Those of this rank's share of the questions: every n-th."""
-    task = reader.task if reader.data.use_profile else None
-    questions = islice(read_questions(path, task), distributed.rank, None, distributed.size)
+    share = islice(questions, distributed.rank, None, distributed.size)
     outputs = []
     bar = tqdm(desc="questions", unit="q", disable=not distributed.is_main, mininterval=0.5)
     with bar:
-        stream = answerer_of(lm, reader, generation).stream(
-            reader.examples(questions), advance=lambda count: bar.update(count * distributed.size)
-        )
-        for example, answer in stream:
+        for example, answer in ask(share, lambda count: bar.update(count * distributed.size)):
             outputs.append(
                 _Output(
                     example.question,

@@ -6,7 +6,7 @@ from itertools import islice
 
 from companions.lamp.lm.load import LM
 from companions.lamp.lm.settings import PromptSettings
-from companions.lamp.prompts import PromptBuilder, chosen_items, encode
+from companions.lamp.prompts import Encoded, PromptBuilder, chosen_items, encode
 from companions.lamp.questions import Question
 from companions.lamp.rankers import Candidates, Ranker, RankerOptions, ranker_kind
 from companions.lamp.rankings import candidates
@@ -97,20 +97,30 @@ class PromptReader:
         inputs = [question.input for question in questions]
         prompts = [prompt.text for prompt in self.builder.build(inputs, chosen)]
         golds = [question.output or "" for question in questions]
-        limit = self.data.max_length
-        encoded = encode(self.lm.tokenizer, prompts, golds if self.lm.has_encoder else [], limit)
-        targets = [one.target for one in encoded] if self.lm.has_encoder else self._continuations(golds)
-        for question, name, prompt, one, target in zip(
-            questions, names, prompts, encoded, targets, strict=True
-        ):
+        encoded = encode_pairs(self.lm, prompts, golds, self.data.max_length)
+        for question, name, prompt, one in zip(questions, names, prompts, encoded, strict=True):
             known = question.output is not None
             yield Example(
-                question.id, name, prompt, question.output, one.source, target if known else [], one.cut
+                question.id, name, prompt, question.output, one.source, one.target if known else [], one.cut
             )
 
-    def _continuations(self, golds: Sequence[str]) -> list[list[int]]:
-        """Targets of an LM without an encoder: they follow a prompt after a space, and end with eos."""
-        tokenizer = self.lm.tokenizer
-        ids = tokenizer([f" {gold}" for gold in golds], add_special_tokens=False)["input_ids"]
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        return [[*target[: self.data.max_length - len(end)], *end] for target in ids]
+
+def encode_pairs(lm: LM, prompts: Sequence[str], golds: Sequence[str], max_length: int) -> list[Encoded]:
+    """Token ids of prompts and of the outputs that are right, as an LM of its kind reads them.
+
+    Args:
+        lm: gives tokenizer and kind.
+        prompts: as the LM is asked.
+        golds: an output for each.
+        max_length: L: of either, in tokens; a longer one loses its end.
+    """
+    if lm.has_encoder:
+        return encode(lm.tokenizer, prompts, golds, max_length)
+    encoded = encode(lm.tokenizer, prompts, [], max_length)
+    # without an encoder the target follows the prompt after a space, and ends with eos
+    ids = lm.tokenizer([f" {gold}" for gold in golds], add_special_tokens=False)["input_ids"]
+    end = [] if lm.tokenizer.eos_token_id is None else [lm.tokenizer.eos_token_id]
+    return [
+        replace(one, target=[*target[: max_length - len(end)], *end])
+        for one, target in zip(encoded, ids, strict=True)
+    ]

@@ -16,7 +16,7 @@ from companions.lamp.lm.load import LM
 
 WINDOW = 2048
 """prompts that are sorted by length together: enough for full batches, however many there are in all"""
-_LEAVE = 0.2  # the last ones of a batch are left to another one
+_LEAVE = 0.25  # the last ones of a batch are left and asked again together, from the start
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Answerer:
             yield {number: answer for first, answer in batch.items() for number in equal[first]}
 
     def _different(self, examples: Sequence[Example], numbers: list[int]) -> Iterator[dict[int, Answer]]:
-        late: list[int] = []
         losses: dict[int, tuple[float, int]] = {}
-        for is_last in (False, True):
-            asked, late = late if is_last else numbers, []
-            for batch in self._batches(examples, asked):
-                leave = 0 if is_last else int(_LEAVE * len(batch))
+        late = numbers
+        while late:
+            batches, late = list(self._batches(examples, late)), []
+            for batch in batches:
+                leave = 0 if len(batches) == 1 else int(_LEAVE * len(batch))
                 texts = self._ask([examples[number] for number in batch], batch, leave, losses)
                 late += [number for number, text in zip(batch, texts, strict=True) if text is None]
                 yield {

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from companions.lamp.lm.beam_search import Decoder
 
 _IGNORED = -100
+_CPU_MASK = 1 << 18  # elements of the attention masks of the prompts that a CPU encodes together
 
 Ids = Sequence[int]
 
@@ -64,7 +65,18 @@ class EncoderDecoder(Kind):
     def read(self, sources: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """Hidden states [B, S, H] and mask [B, S] of the prompts."""
         ids, mask = self.padded(sources)
-        return self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+        encoder, part = self.model.get_encoder(), self._encoded_together(ids)
+        hidden = [
+            encoder(input_ids=some, attention_mask=some_mask).last_hidden_state
+            for some, some_mask in zip(ids.split(part), mask.split(part), strict=True)
+        ]
+        return torch.cat(hidden), mask
+
+    def _encoded_together(self, ids: Tensor) -> int:
+        """Prompts [B, S] that the encoder reads at a time: on a CPU masks of all of them do not stay in its cache."""
+        if ids.device.type != "cpu" or torch.is_grad_enabled():
+            return len(ids)
+        return max(1, _CPU_MASK // ids.shape[1] ** 2)
 
     def token_losses(self, read: tuple[Tensor, Tensor], targets: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """From one pass of the decoder over the targets; see `Kind`."""

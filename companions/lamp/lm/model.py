@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from companions.lamp.lm.beam_search import BeamSettings, beam_search
 from companions.lamp.lm.examples import Example
 from companions.lamp.lm.load import LM
+from companions.lamp.lm.settings import LMTrainingSettings
 from companions.lamp.metrics import OutputError, training_metrics
 from companions.lamp.tasks import Task
 from models.lm.language_model import base_lm_folder
@@ -49,16 +50,21 @@ class AnsweringModel(Trainable):
         lm: the LM.
         task: gives the metrics.
         search: how outputs are made.
-        weight_decay: decoupled; of neither biases nor norms.
+        settings: weight decay and epsilon.
         released: metrics of the benchmark's code, bug for bug.
     """
 
     def __init__(
-        self, lm: LM, task: Task, search: BeamSettings, weight_decay: float = 0.0, released: bool = False
+        self,
+        lm: LM,
+        task: Task,
+        search: BeamSettings,
+        settings: LMTrainingSettings | None = None,
+        released: bool = False,
     ) -> None:
         super().__init__()
         self.lm, self.language_model, self.task, self.search = lm.model, lm, task, search
-        self.weight_decay, self.released = weight_decay, released
+        self.settings, self.released = settings or LMTrainingSettings(), released
         self.lm.requires_grad_(True)
         scoring = task.scoring
         self.best = Figure(scoring.best, scoring.direction, f"validation {scoring.best}")
@@ -111,8 +117,9 @@ class AnsweringModel(Trainable):
         return [
             {
                 "params": parameters,
-                "weight_decay": self.weight_decay if decays else 0.0,
+                "weight_decay": self.settings.weight_decay if decays else 0.0,
                 "decoupled_weight_decay": True,
+                "eps": self.settings.adam_epsilon,
             }
             for decays, parameters in groups.items()
         ]

@@ -77,6 +77,8 @@ class LMTrainingSettings(OptimisationSettings):
     """batches per optimiser step; their gradients are averaged"""
     weight_decay: Annotated[NonNegative, Flag("weight_decay")] = 1.0e-4
     """decoupled weight decay (AdamW); of neither biases nor norms"""
+    adam_epsilon: Annotated[NonNegative, Flag("adam_epsilon")] = 1.0e-8
+    """what Adam adds to the root of the mean square"""
     grad_clip: Annotated[NonNegative, Flag("grad_clip")] = 1.0
     """largest gradient norm; 0 switches clipping off"""
     warmup_type: Annotated[

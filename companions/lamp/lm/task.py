@@ -117,7 +117,7 @@ def _prepare(config: TrainConfig, distributed: DistributedContext) -> Prepared:
             lm,
             reader.task,
             lm.search(generation.num_beams, generation.max_length),
-            training.weight_decay,
+            training,
             config.model.released,
         ),
         train=make_loader(train_examples, config, distributed, training.batch_size, shuffle=True),

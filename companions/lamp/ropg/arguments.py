@@ -89,7 +89,8 @@ def read_configuration(args: argparse.Namespace, config: type[_AnyConfig], what:
         (COMMAND_LINE, nested(given | _schedule(args))),
     ]
     made = validated(layers, config, what)
-    return made.replaced(_warmup(args, made.training))  # type: ignore[attr-defined]  # each has that section
+    # every configuration that comes here has that section
+    return made.replaced(_warmup(args, made.training))  # type: ignore[attr-defined]
 
 
 def _schedule(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,20 +6,25 @@ python -m companions.lamp.rspg.answer_once --scorer RUN --task LaMP-3 --strategi
 
 from pathlib import Path
 
+from companions.lamp.lm.arguments import answering_parser, read_arguments
+from companions.lamp.rspg.settings import AnsweringConfig
+from utils.config.flags import Parser
 from utils.console import quiet_libraries
 from utils.errors import run_main
+
+_WHAT = "Answer questions with one call of the LM each (RSPG-Pre)."
+
+
+def parser() -> Parser:
+    """The flags; those of the LM are the ones of retriever_utilization_scorer."""
+    return answering_parser(AnsweringConfig, _WHAT)
 
 
 def main() -> None:
     """Parse and answer."""
+    args, config = read_arguments(AnsweringConfig, _WHAT)
     quiet_libraries()
     # what is wrong with flags or configuration is told before torch is imported, which takes seconds
-    from companions.lamp.lm.arguments import read_arguments
-    from companions.lamp.rspg.settings import AnsweringConfig
-
-    args, config = read_arguments(
-        AnsweringConfig, "Answer questions with one call of the LM each (RSPG-Pre)."
-    )
     from companions.lamp.rspg.answering import answer
     from utils.liveness import distributed_context
 

@@ -9,7 +9,7 @@ from utils.config.flags import Parser
 from utils.errors import UserError
 
 
-def parser() -> Parser:
+def rspg_parser() -> Parser:
     """The flags. One that is left out leaves the configuration's value."""
     flags = original_parser(
         "Train the scorer of retrieval strategies (RSPG), or predict with it.", RspgConfig, "rspg.yml"
@@ -32,7 +32,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Nam
     Raises:
         UserError: an unknown flag, nothing to do, or what is wrong with the configuration.
     """
-    flags = parser()
+    flags = rspg_parser()
     args = flags.parse_args(arguments)
     if getattr(args, "model.model_name") == "none":  # as the original has it
         setattr(args, "model.model_name", None)

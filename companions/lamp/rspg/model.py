@@ -232,6 +232,7 @@ def _check_use(metadata: Mapping[str, Any], config: RspgConfig, strategies: Sequ
         "task": task_of(data.task or "").option,
         "strategies": list(strategies),
         "fidelity": config.model.fidelity,
+        "max_length_input": data.max_length_input,
     }
     for key, wanted in uses.items():
         if metadata.get(key) != wanted:

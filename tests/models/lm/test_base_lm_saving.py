@@ -42,8 +42,22 @@ def test_the_folder_is_the_librarys_own(new_lm, tmp_path, distributed, family, p
     save_trained(model, tmp_path, distributed, {})
     model.lm.model.save_pretrained(tmp_path / "wanted")
     model.tokenizer.save_pretrained(tmp_path / "wanted")
-    assert _content(tmp_path / "model") == _content(tmp_path / "wanted")
+    found, wanted = _content(tmp_path / "model"), _content(tmp_path / "wanted")
+    generation = json.loads(found.pop("generation_config.json"))
+    assert wanted.pop("generation_config.json")
+    assert found == wanted
+    assert generation["eos_token_id"] == model.tokenizer.eos_token_id
     assert {path.name for path in tmp_path.iterdir()} == {"model", "wanted"}
+
+
+def test_other_programs_stop_at_eos(new_lm, tmp_path):
+    """An LM that is talked to with the library alone would go on after each reply, up to its last position."""
+    config = new_lm("gpt2")
+    model = build_model(config, build_tokenizer(config))
+    model.save_trained(tmp_path, model.trained_state(), {})
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model").generation_config
+    assert loaded.eos_token_id == model.tokenizer.eos_token_id
+    assert loaded.pad_token_id == model.tokenizer.pad_token_id
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -57,9 +57,7 @@ MODELS = {
     ),
     "bart": lambda: BartForConditionalGeneration(BartConfig(**_SEQ2SEQ)),
     "pegasus": lambda: PegasusForConditionalGeneration(PegasusConfig(**_SEQ2SEQ)),
-    "gpt2": lambda: GPT2LMHeadModel(
-        GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=128, **_CAUSAL)
-    ),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=128, **_CAUSAL)),
     "opt": lambda: OPTForCausalLM(
         OPTConfig(
             hidden_size=16,

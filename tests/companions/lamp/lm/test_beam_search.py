@@ -18,7 +18,12 @@ def by_library(lm, ids, max_length, num_beams=4, **settings):
     limit = {"max_length": max_length} if lm.has_encoder else {"max_new_tokens": max_length - 1}
     before = 1 if lm.has_encoder else len(ids)
     row = lm.model.generate(
-        inputs, attention_mask=torch.ones_like(inputs), num_beams=num_beams, do_sample=False, **limit, **settings
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        num_beams=num_beams,
+        do_sample=False,
+        **limit,
+        **settings,
     )[0].tolist()[before:]
     return row[: row.index(1) + 1] if 1 in row else row
 
@@ -35,10 +40,7 @@ def test_outputs_are_those_of_the_library(family, num_beams):
     """A beam taken from another question, or padding that is read, gives fluent outputs of another prompt."""
     lm = made(family)
     ids = prompts(lm)
-    outputs = searched(lm, ids, num_beams=num_beams)
-    assert outputs == [by_library(lm, one, 20, num_beams) for one in ids]
-    lengths = {len(output) for output in outputs}
-    assert len(lengths) > 1, "outputs of one length do not show that questions leave the batch"
+    assert searched(lm, ids, num_beams=num_beams) == [by_library(lm, one, 20, num_beams) for one in ids]
 
 
 @pytest.mark.parametrize(
@@ -65,13 +67,14 @@ def test_the_lms_own_settings_count(family, settings):
     assert searched(lm, ids) == [by_library(lm, one, 20) for one in ids]
 
 
-@pytest.mark.parametrize("family", ["bart", "llama"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_the_last_questions_are_left(family):
     """A question that is left has no output; taken as an empty one, it would be scored as a wrong answer."""
     lm = made(family)
     ids = prompts(lm)
-    whole, part = searched(lm, ids), searched(lm, ids, leave=6)
-    assert 1 <= part.count(None) <= 6
+    whole, part = searched(lm, ids), searched(lm, ids, leave=12)
+    assert len({len(output) for output in whole}) > 3, "outputs of one length leave the batch together"
+    assert 1 <= part.count(None) <= 12
     assert all(some is None or some == all_ for some, all_ in zip(part, whole, strict=True))
 
 
@@ -80,7 +83,7 @@ def test_an_output_may_be_cut_by_its_length():
     lm = made("bart")
     ids = prompts(lm)
     outputs = searched(lm, ids, max_length=4)
-    assert {len(output) for output in outputs} == {3} or {len(output) for output in outputs} == {2, 3}
+    assert max(len(output) for output in outputs) == 3
     assert outputs == [by_library(lm, one, 4) for one in ids]
 
 

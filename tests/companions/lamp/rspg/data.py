@@ -7,9 +7,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from companions.lamp.encoder import load_encoder
-from companions.lamp.rspg.inputs import InputFormat, InputMaker
+from companions.lamp.rspg.inputs import InputMaker
 from companions.lamp.rspg.model import Scorer
 from companions.lamp.rspg.settings import RspgConfig
+from companions.lamp.rspg.task import input_maker
 from tests.companions.lamp.golden import GOLDEN
 
 ENCODER = GOLDEN / "models" / "longformer-tiny"
@@ -42,10 +43,8 @@ def golden_scorer(config: RspgConfig, name: str, strategies: list[str]) -> Score
 
 def maker_of(scorer: Scorer, max_length: int) -> InputMaker:
     """Makes the inputs of a scorer."""
-    config = scorer.config
-    return InputMaker(
-        scorer.encoder, InputFormat(config.dataset.rspg_type, max_length, config.model.released)
-    )
+    config = scorer.config.replaced({"dataset": {"max_length_input": max_length}})
+    return input_maker(config, scorer.encoder)
 
 
 WORDS = {"none": "oven", "recency": "harbour", "bm25": "garden"}

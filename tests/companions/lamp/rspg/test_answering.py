@@ -14,6 +14,7 @@ from utils.config.loading import validated
 from utils.errors import UserError
 
 SETTINGS = "6_rspg/feedback/settings.json"
+NOTES = "7_seq2seq/version_notes.json"  # outputs that another version of the library gives
 
 
 def saved_scorer(name, kind, folder):
@@ -69,10 +70,8 @@ def test_answers_of_the_chosen_strategy(path, tmp_path, distributed, monkeypatch
     for case in load(f"6_rspg/scorer.{name}.Pre.json")["cases"]:
         if case["max_length_input"] == 256:
             ties |= dict(zip(case["ids"], case["chosen_tie_sets"], strict=True))
-    other = {
-        (note["file"], note["id"]): note["output_transformers_5.23"]
-        for note in load("7_seq2seq/version_notes.json")["outputs"]
-    }
+    notes = load(NOTES)["outputs"] if (GOLDEN / NOTES).is_file() else []
+    other = {(note["file"], note["id"]): note["output_transformers_5.23"] for note in notes}
     strategies = load(f"6_rspg/scorer.{name}.Pre.json")["strategies"]
     for row, wanted in zip(found["golds"], golden["golds"], strict=True):
         assert row["id"] == wanted["id"]

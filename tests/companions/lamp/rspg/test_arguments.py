@@ -2,7 +2,8 @@
 
 import pytest
 
-from companions.lamp.rspg.arguments import parser, read_arguments
+from companions.lamp.rspg.arguments import read_arguments
+from companions.lamp.rspg.rspg import parser
 from utils.errors import UserError
 
 NEEDED = "--task LaMP-3 --rspg_type Post --train_data a --val_data b --val_lamp_golds c --do_train".split()

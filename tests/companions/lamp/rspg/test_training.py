@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from companions.lamp.evaluation import evaluate_task
 from companions.lamp.questions import read_outputs
@@ -115,6 +116,9 @@ def test_a_scorer_is_used_as_it_was_trained(config_with, distributed):
     config = config_with(model={"model_name": str(folder)}, dataset={"rspg_type": "Post"})
     with pytest.raises(UserError, match="trained with rspg_type 'Pre', not 'Post'"):
         validate(config, folder / "predictions", distributed)
+    config = config_with(model={"model_name": str(folder)}, dataset={"max_length_input": 31})
+    with pytest.raises(UserError, match="trained with max_length_input 32, not 31"):
+        validate(config, folder / "predictions", distributed)
     config = config_with(model={"model_name": str(folder)})
     with pytest.raises(UserError, match="trained with strategies"):
         load_scorer(config, scorer_encoder(config), STRATEGIES[::-1])
@@ -174,3 +178,21 @@ def test_longformer_attends_to_the_whole_input(config_with, distributed):
         config = config_with(model={"model_name": str(model), "fidelity": fidelity})
         scorer = load_scorer(config, scorer_encoder(config), STRATEGIES)
         assert scorer.global_attention == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+def test_longformer_trains_and_predicts(config_with, distributed, fidelity):
+    """Without global attention some of its weights get no gradient, and stay as they are."""
+    model = {"model_name": str(ENCODER), "fidelity": fidelity, "gradient_checkpointing": fidelity == "paper"}
+    folder = run_rspg(
+        config_with(model=model, dataset={"rspg_type": "Post"}, batch_size=30),
+        distributed,
+        "long",
+        True,
+        True,
+    )
+    start, found = (load_file(path / "model.safetensors") for path in (ENCODER, folder / "model"))
+    changed = {name for name, value in start.items() if not value.equal(found[name])}
+    assert "pooler.dense.weight" in changed
+    assert any("query_global.weight" in name for name in changed) == (fidelity == "paper")
