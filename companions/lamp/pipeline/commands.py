@@ -64,11 +64,14 @@ def _retriever_feedback(words: Words, distributed: DistributedContext) -> None:
     feedback.collect_retriever_feedback(config, args.output_dir, distributed)
 
 
-def _ropg(
-    config: type[KDConfig] | type[RLConfig], method: str, words: Words, distributed: DistributedContext
-) -> None:
-    args, read = ropg_arguments.read_arguments(config, method, words)
-    train(ropg_task(read), distributed, args.name)
+def _ropg_kd(words: Words, distributed: DistributedContext) -> None:
+    args, config = ropg_arguments.read_arguments(KDConfig, "kd", words)
+    train(ropg_task(config), distributed, args.name)
+
+
+def _ropg_rl(words: Words, distributed: DistributedContext) -> None:
+    args, config = ropg_arguments.read_arguments(RLConfig, "rl", words)
+    train(ropg_task(config), distributed, args.name)
 
 
 def _rspg(words: Words, distributed: DistributedContext) -> None:
@@ -82,8 +85,8 @@ _RUNNERS: dict[str, Runner] = {
     "merge_with_rank": partial(_on_main, merge_with_rank.parser, merge_with_rank.merge_files),
     "train_llm": _train_lm,
     "profile_item_utilization_scorer": _item_feedback,
-    "ropg.train_kd": partial(_ropg, KDConfig, "kd"),
-    "ropg.train_rl": partial(_ropg, RLConfig, "rl"),
+    "ropg.train_kd": _ropg_kd,
+    "ropg.train_rl": _ropg_rl,
     "retriever_utilization_scorer": _retriever_feedback,
     "rspg.create_data": partial(_on_main, create_data.parser, create_data.create),
     "rspg.rspg": _rspg,

@@ -14,8 +14,8 @@ from utils.files import to_json
 SPLITS = ("train", "dev")
 STRATEGIES = ("none", "recency", "bm25", "contriever", "ropg-kd", "ropg-rl")
 """those that RSPG chooses among, in its order"""
-SYSTEMS = (*STRATEGIES, "rspg-pre", "rspg-post", "oracle")
-TABLE, PREDICTIONS = "table", "predictions"
+TABLE = "table"
+_RETRIEVERS = ("ropg-kd", "ropg-rl")
 _COMMANDS = "companions.lamp"
 
 
@@ -33,6 +33,10 @@ class _Plan:
         models = config.models
         tiny = {name: str(self.folder / "models" / name) for name in ("lm", "encoder", "scorer")}
         self.names = tiny if models.tiny else {name: getattr(models, name) for name in tiny}
+        self.scorer_step = "models"
+        if models.scorer in _RETRIEVERS:
+            self.scorer_step = f"{models.scorer}-training"
+            self.names["scorer"] = self.run(self.scorer_step)
         self.lm = self.run("lm") if models.train_lm else self.names["lm"]
         self.lm_step = "lm" if models.train_lm else "models"
 
@@ -80,9 +84,10 @@ class _Plan:
         files: Sequence[str] = (),
         resumes: bool = False,
     ) -> Step:
-        """A step; of what it may read, steps and files that this configuration does not have are left out."""
+        """A step. Of what it may read, names of the hub are no files, and what a step makes is none from outside."""
         needs = [one for one in after if one != "models" or self.config.models.tiny]
-        there = [path for path in files if Path(path).exists()]
+        outside = [path for path in files if not Path(path).is_relative_to(self.folder)]
+        there = [path for path in outside if Path(path).exists()]
         return Step(name, title, tuple(commands), tuple(needs), tuple(there), resumes)
 
     def models(self) -> Step:
@@ -122,7 +127,7 @@ class _Plan:
             files += [questions, outputs]
         trained = [f"{name}-training"] if dense and name != "contriever" else []
         after = ["models"] if name == "contriever" else trained
-        files += [encoder] if name == "contriever" and not self.config.models.tiny else []
+        files += [encoder] if name == "contriever" else []
         return self.step(name, f"Profiles ranked by {name}", commands, after, files)
 
     def lm_training(self) -> Step:
@@ -134,7 +139,7 @@ class _Plan:
             *_assignments("training", self.config.lm),
             *_assignments("generation", self.config.generation),
         ]
-        files = [] if self.config.models.tiny else [self.names["lm"]]
+        files = [self.names["lm"]]
         title = "The LM is trained with the items that BM25 finds"
         return self.step("lm", title, [_command("train_llm", words)], ["models", "bm25"], files)
 
@@ -149,11 +154,6 @@ class _Plan:
     def asked(self) -> list[str]:
         """What is asked how."""
         return [*_words(model_name=self.lm), *_assignments("generation", self.config.generation)]
-
-    def lm_files(self) -> list[str]:
-        """Of an LM that no step makes."""
-        models = self.config.models
-        return [] if models.tiny or models.train_lm else [models.lm]
 
     def item_feedback(self) -> Step:
         """Scores the items that ROPG learns from."""
@@ -174,7 +174,7 @@ class _Plan:
         ]
         title = "The LM's feedback on single items"
         after = [self.lm_step, "contriever"]
-        return self.step("items", title, commands, after, self.lm_files(), resumes=True)
+        return self.step("items", title, commands, after, [self.lm], resumes=True)
 
     def ropg(self, method: str) -> Step:
         """Trains the retriever."""
@@ -190,7 +190,7 @@ class _Plan:
             *_assignments("training", training),
         ]
         files = [str(CONFIGS / f"ropg-{method}.yml"), str(CONFIGS / "ropg-kd.yml")]
-        files += [] if self.config.models.tiny else [self.names["encoder"]]
+        files += [self.names["encoder"]]
         title = f"The retriever learns from the feedback: ROPG-{method.upper()}"
         after = ["models", "contriever", "items"]
         return self.step(name, title, [_command(f"ropg.train_{method}", words)], after, files)
@@ -211,7 +211,7 @@ class _Plan:
         ]
         title = "The LM's outputs without a profile" if name == "none" else f"The LM's outputs with {name}"
         after = [self.lm_step, "bm25" if name == "none" else name]
-        return self.step(f"{name}-answers", title, commands, after, self.lm_files(), resumes=True)
+        return self.step(f"{name}-answers", title, commands, after, [self.lm], resumes=True)
 
     def rspg_data(self) -> Step:
         """Puts the feedback on all strategies together."""
@@ -249,9 +249,9 @@ class _Plan:
             *_assignments("training", self.config.rspg),
         ]
         files = [self.data("dev", "outputs"), str(CONFIGS / "rspg.yml")]
-        files += [] if self.config.models.tiny else [self.names["scorer"]]
+        files += [self.names["scorer"]] if self.scorer_step == "models" else []
         title = f"A scorer learns which strategy serves a question: RSPG-{kind}"
-        return self.step(name, title, [_command("rspg.rspg", words)], ["models", "rspg-data"], files)
+        return self.step(name, title, [_command("rspg.rspg", words)], [self.scorer_step, "rspg-data"], files)
 
     def table(self) -> Step:
         """Compares everything."""

@@ -32,13 +32,13 @@ class ModelSettings(Section):
     """What is started from; keys of `models`."""
 
     tiny: bool = False
-    """models of a few ten thousand weights, made for the training questions, instead of the following three"""
+    """models of a few ten thousand weights, made for the training questions, instead of pretrained ones"""
     lm: str = "google/flan-t5-base"
     """Hugging Face name or local folder of the LM"""
     encoder: str = CONTRIEVER
     """likewise, of the retriever"""
     scorer: str = "allenai/longformer-base-4096"
-    """likewise, of the scorer of retrieval strategies"""
+    """likewise, of the scorer of retrieval strategies; or ropg-kd, ropg-rl: it starts from that retriever"""
     train_lm: bool = True
     """the LM is trained, with the items that BM25 finds; false: it answers as it is (zero-shot)"""
 

@@ -1,12 +1,13 @@
 """Steps that follow from one another, each in a folder of its own: what stands is not made again.
 
-The folder of a step holds `step.json`: its commands, the content of the files that it reads from outside, and the
-steps before it with what made them. Where one of these is not the same any more, the step is made anew, and so is
-everything after it.
+The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, and which
+making of the steps before it it rests on. Where one of these is not the same any more, or something that it made is
+not there, the step is made anew, and so is everything after it.
 """
 
 import hashlib
 import json
+import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,22 +76,20 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
     Raises:
         UserError: what is wrong with a step, or a folder that is none of a step.
     """
-    keys: dict[str, str] = {}
+    makings: dict[str, str] = {}
     made = []
     for number, step in enumerate(steps, start=1):
-        record: dict[str, Any] = {}
+        own = folder / step.name
+        stands, record = False, dict[str, Any]()
         with together(distributed):
             if distributed.is_main:
-                record = _record(step, keys)
-        record = distributed.share(record)
-        keys[step.name] = record["key"]
+                record = _record(step, makings)
+                there = _read(own)
+                stands = _stands(own, there, record)
+                record = there if stands else _begin(own, there, record, step.resumes)
+        stands, makings[step.name] = distributed.share((stands, record.get("making")))
         head = f"\n=== {number}/{len(steps)} {step.title}"
-        own = folder / step.name
-        with together(distributed):
-            stands = _stands(own, record) if distributed.is_main else False
-            if distributed.is_main and not stands:
-                _begin(own, record, step.resumes)
-        if distributed.share(stands):
+        if stands:
             distributed.say(f"{head}: stands in {own}")
             continue
         distributed.say(head)
@@ -118,12 +117,12 @@ def _expanded(word: str) -> str:
     return f"{name}{equals}{found[-1]}"
 
 
-def _record(step: Step, keys: Mapping[str, str]) -> dict[str, Any]:
+def _record(step: Step, makings: Mapping[str, str]) -> dict[str, Any]:
     """What a step rests on; `key` is a hash of it."""
     rests_on = {
         "commands": [[command.module, *command.words] for command in step.commands],
         "files": {str(path): file_sha256(path) for path in _files(step.files)},
-        "after": {name: keys[name] for name in step.after},
+        "after": {name: makings[name] for name in step.after},
     }
     return {"key": hashlib.sha256(to_json(rests_on).encode()).hexdigest(), **rests_on}
 
@@ -140,23 +139,28 @@ def _files(paths: Iterable[str]) -> list[Path]:
     return found
 
 
-def _stands(folder: Path, record: Mapping[str, Any]) -> bool:
+def _stands(folder: Path, there: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     """Whether the step has ended with the same record, and what it made is there."""
-    there = _read(folder)
     return there.get("key") == record["key"] and "made" in there and there["made"] == _sizes(folder)
 
 
-def _begin(folder: Path, record: Mapping[str, Any], resumes: bool) -> None:
-    """Make room for a step: what an earlier call left is removed, unless it goes on from there."""
-    there = _read(folder)
+def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], resumes: bool) -> dict[str, Any]:
+    """Make room for a step: what an earlier call left is removed, unless it goes on from there.
+
+    Returns:
+        The record as it is in the folder; its `making` is the name of this attempt, which those after it rest on.
+    """
+    if resumes and there.get("key") == record["key"] and "made" not in there:
+        return there
     if folder.exists():
         if not there and any(folder.iterdir()):
             raise UserError(f"{folder} is not the folder of a step: it has no {RECORD}; move it away")
-        if not (resumes and there.get("key") == record["key"] and "made" not in there):
-            with write_errors(folder):
-                shutil.rmtree(folder)
+        with write_errors(folder):
+            shutil.rmtree(folder)
     made_folder(folder)
-    _write(folder, record)
+    begun = {**record, "making": secrets.token_hex(8)}
+    _write(folder, begun)
+    return begun
 
 
 def _read(folder: Path) -> dict[str, Any]:

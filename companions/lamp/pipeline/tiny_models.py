@@ -70,8 +70,8 @@ def make(args: argparse.Namespace) -> None:
         dropout_rate=0.0,
         pad_token_id=_PAD,
         eos_token_id=_END,
-        decoder_start_token_id=_PAD,
     )
+    lm_config.decoder_start_token_id = _PAD
     encoder_config = BertConfig(
         vocab_size=size,
         hidden_size=_WIDTH,
