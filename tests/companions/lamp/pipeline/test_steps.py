@@ -57,7 +57,8 @@ def other_words(step, *words):
 def test_what_stands_is_not_made_again(chain):
     """Hours of training would be done again whenever somebody wants to see the table."""
     assert chain() == ORDER
-    assert chain() == [] and chain.calls == []
+    assert chain() == []
+    assert chain.calls == []
 
 
 def test_a_changed_setting_makes_its_step_and_those_after_it_anew(chain):
@@ -142,7 +143,8 @@ def test_the_record_tells_what_a_result_rests_on(chain):
         json.loads((chain.folder / "steps" / name / RECORD).read_text()) for name in ("first", "second")
     )
     assert first["commands"] == [["make", "steps/first/made", "1"]]
-    assert list(first["files"]) == ["data.json"] and first["made"] == {"made": 1}
+    assert list(first["files"]) == ["data.json"]
+    assert first["made"] == {"made": 1}
     assert second["after"] == {"first": first["making"]}
 
 
