@@ -87,8 +87,8 @@ def make(args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         made = {
             "lm": T5ForConditionalGeneration(lm_config),
-            "encoder": BertModel(encoder_config),
-            "scorer": BertModel(encoder_config),
+            "encoder": BertModel(encoder_config, add_pooling_layer=False),
+            "scorer": BertModel(encoder_config, add_pooling_layer=False),
         }
     for name, model in made.items():
         model.save_pretrained(args.out / name)
