@@ -1,4 +1,4 @@
-"""Lines of JSON that people write by hand, read strictly: an error names the file, the line and the key.
+"""Lines of JSON from others, read strictly: an error names the file, the line and the key.
 
 In all functions `where` is that file, line and key, for error messages.
 """
@@ -14,7 +14,7 @@ from utils.files import unique_keys
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def parsed_line(line: str, where: str) -> Any:
+def parsed_line(line: str | bytes, where: str) -> Any:
     """What one line holds.
 
     Raises:
@@ -25,7 +25,7 @@ def parsed_line(line: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise UserError(f"{where}: nested too deeply to be a dialogue") from None
+        raise UserError(f"{where}: nested too deeply") from None
     except ValueError as error:  # a key given twice, or a number of more digits than Python reads
         raise UserError(f"{where}: not JSON that can be read: {first_line(error)}") from None
 

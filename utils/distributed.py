@@ -2,9 +2,10 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import deepspeed
 import torch
@@ -13,6 +14,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from utils.errors import UserError, first_line
 
+T = TypeVar("T")
 JOINING = timedelta(minutes=5)  # for all ranks to import, parse and join
 
 
@@ -56,6 +58,12 @@ class DistributedContext:
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def gather_shares(self, mine: Sequence[T]) -> list[T]:
+        """All of a list in its order, on every process, where process r of n has the places r, r + n, r + 2n, ..."""
+        shares = self.gather(mine)
+        count = sum(map(len, shares))
+        return [shares[place % self.size][place // self.size] for place in range(count)]
 
     def barrier(self) -> None:
         """Wait for all processes."""

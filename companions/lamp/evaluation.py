@@ -58,6 +58,13 @@ def compare_files(task: Task, golds: JsonFile, predictions: JsonFile, released: 
     outputs = [predicted[name] for name in names]
     if released and task.scoring.kind == "rating" and (count := sum(map(outside_scale, outputs))):
         _note(f"{predictions}: {count} ratings outside 1 to 5 count as they are; see --fidelity")
+    if released and task.scoring.kind == "labels":
+        unknown = [name for name, gold in right.items() if gold.strip() not in task.labels]
+        if unknown:
+            _note(
+                f"{golds}: {len(unknown)} gold(s), such as that of question '{unknown[0]}', are no label of "
+                f"{task.option}; any prediction that is none either counts as right; see --fidelity"
+            )
     try:
         return compare(task, outputs, list(right.values()), released)
     except OutputError as error:

@@ -157,6 +157,7 @@ def _collect(
         distributed.say(f"{folder}: {found[0][0]} row(s) are there already")
         if not any(lacks for _, lacks in found):
             return
+        cut = 0
         with together(distributed):
             lm = ready_lm(config, distributed)
             reader = PromptReader(config.dataset, lm, config.model.released)
@@ -173,12 +174,16 @@ def _collect(
                 answerer = answerer_of(lm, reader, config.generation)
                 examples = prompts(reader, wanted)
                 while part := list(islice(examples, WINDOW)):
+                    cut += sum(example.is_cut for example in part)
                     for batch in answerer.batches(part):
                         some = [(part[number], answer) for number, answer in batch.items()]
                         metrics = _metrics(reader.task, some, path, config.model.released)
                         assert isinstance(file, Appender)
                         file.add(row(*pair, one) for pair, one in zip(some, metrics, strict=True))
                         bar.update(len(some))
+        if cut := sum(distributed.gather(cut)):
+            length = config.dataset.max_length
+            distributed.say(f"{cut} prompts were cut to {length} tokens: their end, the question, is lost")
 
 
 def _metrics(

@@ -5,14 +5,13 @@ Two forms are read. The benchmark's is an object with a key for question and ite
 for each: `{"question": "<id>", "item": "<id>", "metrics": {"accuracy": 1.0, ...}}`.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from companions.lamp.json_stream import read_object
-from utils.errors import UserError, existing_file, first_line, shown
-from utils.files import unique_keys
+from dataset.strict_json import parsed_line
+from utils.errors import UserError, existing_file, shown
 
 _SHARDS = ("scores*.json", "scores*.jsonl")
 
@@ -54,10 +53,7 @@ def read_feedback(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _row(line: bytes, where: str) -> tuple[str, Mapping[str, Any]]:
-    try:
-        row = json.loads(line, object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON: {first_line(error)}") from None
+    row = parsed_line(line, where)
     question, item = (row.get("question"), row.get("item")) if isinstance(row, dict) else (None, None)
     if not isinstance(question, str) or not isinstance(item, str):
         raise UserError(

@@ -4,15 +4,15 @@ Each process has a file of its own, which it holds locked. A line that a crash h
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from utils.errors import UserError, first_line
-from utils.files import json_line, unique_keys, write_errors
+from dataset.strict_json import parsed_line
+from utils.errors import UserError
+from utils.files import json_line, write_errors
 
 _CHUNK = 1 << 16
 
@@ -71,10 +71,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                row = json.loads(line, object_pairs_hook=unique_keys)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: not valid JSON: {first_line(error)}") from None
+            row = parsed_line(line, f"{path}:{number}")
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: expected an object")
             yield row

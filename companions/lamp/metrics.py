@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from companions.lamp.tasks import Task
+from companions.lamp.tasks import HIGHEST, LOWEST, Task
 from utils.errors import shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 ROUGE = {"rouge-1": "rouge1", "rouge-2": "rouge2", "rouge-L": "rougeL", "rouge-LSum": "rougeLsum"}
 T = TypeVar("T")
-LOWEST, HIGHEST = 1.0, 5.0  # ratings
 
 
 class OutputError(ValueError):

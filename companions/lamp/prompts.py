@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from companions.lamp.budget import Costs, item_limits
 from companions.lamp.questions import Question
+from companions.lamp.rankers.orders import newest_first as newest_places
 from companions.lamp.tasks import Item, Task, date_key
 
 
@@ -71,7 +72,7 @@ def newest_first(question: Question) -> list[Item]:
         except ValueError as error:
             raise question.error(str(error), item) from None
 
-    return sorted(question.profile, key=key)[::-1]
+    return [question.profile[place] for place in newest_places(list(map(key, question.profile)))]
 
 
 class PromptBuilder:

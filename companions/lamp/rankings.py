@@ -109,24 +109,22 @@ def rankings_of(
     for window in windows(asked, WINDOW * distributed.size):
         mine = window[distributed.rank :: distributed.size]
         orders = rank([question for question, _ in mine])
-        shares = distributed.gather(
+        yield from distributed.gather_shares(
             [
                 (question.question, [ids[position] for position in order])
                 for (question, ids), order in zip(mine, orders, strict=True)
             ]
         )
-        for number in range(len(window)):
-            yield shares[number % distributed.size][number // distributed.size]
 
 
 def windows(
     asked: Iterable[tuple[Candidates, list[str]]], items: int
 ) -> Iterator[Sequence[tuple[Candidates, list[str]]]]:
-    """Cut a stream of questions so that each part has about `items` profile items, or is one question."""
+    """Cut a stream into parts of at most `items` questions and about as many profile items, or of one question."""
     window: list[tuple[Candidates, list[str]]] = []
     held = 0
     for question in asked:
-        if window and held + len(question[1]) > items:
+        if window and (held + len(question[1]) > items or len(window) == items):
             yield window
             window, held = [], 0
         window.append(question)

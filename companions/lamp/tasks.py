@@ -15,6 +15,10 @@ Item = Mapping[str, Any]
 """a profile item as the file has it: `id`, the text fields of its task, and `date` where the file has one"""
 
 
+LOWEST, HIGHEST = 1, 5
+"""the scale of ratings"""
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How outputs of one kind are scored; the arithmetic is that of companions/lamp/metrics.py."""

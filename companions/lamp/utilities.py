@@ -7,10 +7,7 @@ rating allows: 1 for an exact prediction, 0 for the worst one (Salemi et al., 20
 from collections.abc import Mapping
 from typing import Any
 
-from companions.lamp.tasks import Task
-
-LOWEST, HIGHEST = 1, 5
-"""the scale of ratings"""
+from companions.lamp.tasks import HIGHEST, LOWEST, Task
 
 
 def utility(task: Task, metrics: Mapping[str, Any], gold: str) -> float:

@@ -85,14 +85,12 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
             {"id": example.question, "output": answer.text, "index": indices[number]}
             for number, (example, answer) in enumerate(answerer.stream(chosen()))
         ]
-    shares = distributed.gather(mine)
-    count = sum(len(share) for share in shares)
-    rows = [shares[number % distributed.size][number // distributed.size] for number in range(count)]
+    rows = distributed.gather_shares(mine)
     with together(distributed):
         if distributed.is_main:
             content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
             write_whole(folder / PREDICTIONS, content)
-    distributed.say(f"{folder / PREDICTIONS}: {count} questions, one call of the LM each")
+    distributed.say(f"{folder / PREDICTIONS}: {len(rows)} questions, one call of the LM each")
 
 
 def _scorer_config(config: AnsweringConfig) -> RspgConfig:

@@ -55,12 +55,8 @@ def validate(config: RspgConfig, folder: Path, distributed: DistributedContext) 
         config = config.replaced({"model": {"load_bit": precision}})
         check_golds(config)
         strategies, mine, summary = _mine(config, task, distributed)
-    shares = distributed.gather((mine, summary))
-    count = sum(len(predictions) for predictions, _ in shares)
-    predictions = [
-        shares[number % distributed.size][0][number // distributed.size] for number in range(count)
-    ]
-    report = sum((other for _, other in shares[1:]), start=shares[0][1]).report(task, strategies)
+    predictions = distributed.gather_shares(mine)
+    report = sum(distributed.gather(summary), start=Summary()).report(task, strategies)
     with together(distributed):
         if distributed.is_main:
             golds = {"task": task.name, "golds": predictions}

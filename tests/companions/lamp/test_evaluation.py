@@ -158,9 +158,15 @@ def test_what_counts_in_another_way_is_told(tmp_path, capsys):
     assert "outside" not in capsys.readouterr().err
 
 
-def test_a_gold_that_is_no_label_is_named(tmp_path):
-    """It counts against every system, and nobody looks at the golds."""
+def test_a_gold_that_is_no_label_is_named(tmp_path, capsys):
+    """By the benchmark's rule it makes any nonsense right, and nobody looks at the golds."""
     golds = outputs(tmp_path / "golds.json", "LaMP_2", ["comedy", "commedy"])
+    nonsense = outputs(tmp_path / "nonsense.json", "LaMP_2", ["comedy", "x"])
+    assert evaluate_task(task_of("LaMP_2"), golds, nonsense)["accuracy"] == 1
+    assert capsys.readouterr().err == (
+        f"note: {golds}: 1 gold(s), such as that of question '1', are no label of LaMP-2; any prediction that is none "
+        "either counts as right; see --fidelity\n"
+    )
     predictions = outputs(tmp_path / "p.json", "LaMP_2", ["comedy", "comedy"])
     with pytest.raises(UserError, match="question '1': the gold 'commedy' is none of the labels sci-fi,"):
         compare_files(task_of("LaMP_2"), golds, predictions, released=False)

@@ -41,10 +41,10 @@ def test_both_forms_say_the_same(tmp_path):
         (
             "scores.jsonl",
             '{"question": "q", "question": "r"}\n',
-            "scores.jsonl:1: not valid JSON: key 'question'",
+            "scores.jsonl:1: not JSON that can be read: key 'question'",
         ),
-        ("scores.jsonl", "{\n", "scores.jsonl:1: not valid JSON"),
-        ("scores.jsonl", "[" * 100_000 + "\n", "scores.jsonl:1: not valid JSON"),
+        ("scores.jsonl", "{\n", "scores.jsonl:1: not JSON"),
+        ("scores.jsonl", "[" * 100_000 + "\n", "scores.jsonl:1: nested too deeply"),
     ],
 )
 def test_a_faulty_file_is_told_by_its_place(tmp_path, name, content, message):

@@ -107,6 +107,11 @@ def test_windows_are_cut_by_items_not_by_questions():
     assert found == [[3, 3, 0], [1], [9], [2, 2]]
 
 
+def test_questions_without_items_are_not_all_held():
+    """Items alone would never fill a window of empty profiles: a file of them would be in memory as a whole."""
+    assert [len(window) for window in windows(((None, []) for _ in range(7)), 3)] == [3, 3, 1]
+
+
 @pytest.mark.parametrize("ranker", ["recency", "bm25"])
 def test_memory_does_not_grow_with_the_questions(tmp_path, monkeypatch, ranker):
     """The benchmark's largest file has 20,000 questions with 200 items each: several GB if it were held."""

@@ -106,6 +106,12 @@ def test_other_settings_are_refused(distributed, tmp_path, change, words):
         collect_item_feedback(config(**change), tmp_path, distributed)
 
 
+def test_prompts_without_their_question_are_counted(distributed, tmp_path, capsys):
+    """The LM is asked about half a question, and the retriever learns from what it makes of that."""
+    collect_item_feedback(config(end_index=3, max_length=24), tmp_path, distributed)
+    assert "3 prompts were cut to 24 tokens: their end, the question, is lost" in capsys.readouterr().out
+
+
 def test_two_processes_do_not_write_one_file(distributed, tmp_path):
     """Two writers of one file mix their lines."""
     collect_item_feedback(config(end_index=2), tmp_path, distributed)
