@@ -118,6 +118,7 @@ def load_encoder(
     device: torch.device | str = "cpu",
     flag: str = "--contriever_checkpoint FOLDER",
     precision: Precision = 32,
+    with_pooler: bool = False,
 ) -> Encoder:
     """An encoder in evaluation mode.
 
@@ -126,6 +127,7 @@ def load_encoder(
         device: where it computes.
         flag: what gives another one, for messages.
         precision: of its weights.
+        with_pooler: its files must have the pooler of the first token, which vectors do without.
 
     Raises:
         UserError: it cannot be loaded, or is no encoder.
@@ -154,8 +156,8 @@ def load_encoder(
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # the library makes a tokenizer of special tokens where there are no files of one
         raise cannot_load("tokenizer of the encoder", name, ValueError("it has no vocabulary"), flag)
-    # the pooler is not used; many encoders come without
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
+    # many encoders come without a pooler
+    missing = sorted(key for key in loading["missing_keys"] if with_pooler or not key.startswith("pooler."))
     if missing:  # the library draws them at random, with a warning
         lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
         raise cannot_load("encoder", name, lacks, flag)

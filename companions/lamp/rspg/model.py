@@ -172,7 +172,10 @@ def scorer_encoder(config: RspgConfig) -> Encoder:
     Raises:
         UserError: it cannot be loaded.
     """
-    return load_encoder(config.model.model_name, flag="--model_path FOLDER", precision=config.model.load_bit)
+    name = config.model.model_name
+    return load_encoder(
+        name, flag="--model_path FOLDER", precision=config.model.load_bit, with_pooler=is_trained(name)
+    )
 
 
 def load_scorer(config: RspgConfig, encoder: Encoder, strategies: Sequence[str]) -> Scorer:

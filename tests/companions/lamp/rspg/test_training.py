@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from companions.lamp.evaluation import evaluate_task
 from companions.lamp.questions import read_outputs
@@ -124,6 +124,16 @@ def test_a_scorer_is_used_as_it_was_trained(config_with, distributed):
         load_scorer(config, scorer_encoder(config), STRATEGIES[::-1])
     with pytest.raises(UserError, match="predictions need the run folder of a trained scorer"):
         validate(config_with(), folder / "predictions", distributed)
+
+
+def test_a_trained_scorer_without_its_pooler_is_refused(config_with, distributed):
+    """The library draws a new one, and the scorer chooses at random."""
+    folder = train(rspg_task(config_with()), distributed, "cut")
+    path = folder / "model" / "model.safetensors"
+    left = {name: value for name, value in load_file(path).items() if not name.startswith("pooler.")}
+    save_file(left, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="its files lack 2 of its weights, such as pooler.dense.bias"):
+        scorer_encoder(config_with(model={"model_name": str(folder)}))
 
 
 def test_golds_are_those_of_the_data(config_with, distributed, files, tmp_path):
