@@ -4,25 +4,33 @@ python -m companions.lamp.evaluate_llm --validation_data merged.json --model_add
     --output_dir FOLDER --use_profile --is_ranked --num_retrieved 4
 """
 
-from companions.lamp.lm.arguments import answering_parser, read_arguments
-from companions.lamp.lm.settings import EvaluationConfig
-from utils.config.flags import Parser
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
-_WHAT = "Ask an LM about a file of questions."
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Ask an LM about a file of questions."
 
 
-def parser() -> Parser:
-    """The flags, by the names of the benchmark's own command."""
-    return answering_parser(EvaluationConfig, _WHAT)
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import EvaluationConfig
+
+    return answering_parser(EvaluationConfig, DESCRIPTION)
 
 
 def main() -> None:
     """Parse and evaluate."""
-    args, config = read_arguments(EvaluationConfig, _WHAT)
     quiet_libraries()
     # what is wrong with flags or configuration is told before torch is imported, which takes seconds
+    from companions.lamp.lm.arguments import read_arguments
+    from companions.lamp.lm.settings import EvaluationConfig
+
+    args, config = read_arguments(EvaluationConfig, DESCRIPTION)
     from companions.lamp.lm.evaluate import evaluate
     from utils.liveness import distributed_context
 

@@ -4,25 +4,33 @@ python -m companions.lamp.profile_item_utilization_scorer --train_data merged.js
     --output_dir FOLDER --profile_size 16
 """
 
-from companions.lamp.lm.arguments import answering_parser, read_arguments
-from companions.lamp.lm.settings import ItemFeedbackConfig
-from utils.config.flags import Parser
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
-_WHAT = "Score each profile item by the LM's output with it alone."
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Score each profile item by the LM's output with it alone."
 
 
-def parser() -> Parser:
-    """The flags, by the names of the benchmark's own command."""
-    return answering_parser(ItemFeedbackConfig, _WHAT)
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import ItemFeedbackConfig
+
+    return answering_parser(ItemFeedbackConfig, DESCRIPTION)
 
 
 def main() -> None:
     """Parse and collect."""
-    args, config = read_arguments(ItemFeedbackConfig, _WHAT)
     quiet_libraries()
     # what is wrong with flags or configuration is told before torch is imported, which takes seconds
+    from companions.lamp.lm.arguments import read_arguments
+    from companions.lamp.lm.settings import ItemFeedbackConfig
+
+    args, config = read_arguments(ItemFeedbackConfig, DESCRIPTION)
     from companions.lamp.feedback import collect_item_feedback
     from utils.liveness import distributed_context
 

@@ -4,25 +4,33 @@ python -m companions.lamp.retriever_utilization_scorer --data_addr merged.json -
     --output_dir FOLDER --use_profile --is_ranked --num_retrieved 4
 """
 
-from companions.lamp.lm.arguments import answering_parser, read_arguments
-from companions.lamp.lm.settings import RetrieverFeedbackConfig
-from utils.config.flags import Parser
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
-_WHAT = "Score a retriever by the LM's output for every question with the items that it has found."
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Score a retriever by the LM's output for every question with the items that it has found."
 
 
-def parser() -> Parser:
-    """The flags, by the names of the benchmark's own command."""
-    return answering_parser(RetrieverFeedbackConfig, _WHAT)
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import RetrieverFeedbackConfig
+
+    return answering_parser(RetrieverFeedbackConfig, DESCRIPTION)
 
 
 def main() -> None:
     """Parse and collect."""
-    args, config = read_arguments(RetrieverFeedbackConfig, _WHAT)
     quiet_libraries()
     # what is wrong with flags or configuration is told before torch is imported, which takes seconds
+    from companions.lamp.lm.arguments import read_arguments
+    from companions.lamp.lm.settings import RetrieverFeedbackConfig
+
+    args, config = read_arguments(RetrieverFeedbackConfig, DESCRIPTION)
     from companions.lamp.feedback import collect_retriever_feedback
     from utils.liveness import distributed_context
 

@@ -4,25 +4,33 @@ python -m companions.lamp.train_llm --train_data merged.json --validation_data m
     --task LaMP-3 --output_dir FOLDER --use_profile --is_ranked --num_retrieved 4
 """
 
-from companions.lamp.lm.arguments import answering_parser, read_arguments
-from companions.lamp.lm.settings import TrainConfig
-from utils.config.flags import Parser
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
 
-_WHAT = "Train an LM on a task of LaMP."
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Train an LM on a task of LaMP."
 
 
-def parser() -> Parser:
-    """The flags, by the names of the benchmark's own command."""
-    return answering_parser(TrainConfig, _WHAT, engine_runs=True)
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import TrainConfig
+
+    return answering_parser(TrainConfig, DESCRIPTION, engine_runs=True)
 
 
 def main() -> None:
     """Parse and train."""
-    args, config = read_arguments(TrainConfig, _WHAT, engine_runs=True)
     quiet_libraries()
     # what is wrong with flags or configuration is told before torch is imported, which takes seconds
+    from companions.lamp.lm.arguments import read_arguments
+    from companions.lamp.lm.settings import TrainConfig
+
+    args, config = read_arguments(TrainConfig, DESCRIPTION, engine_runs=True)
     from companions.lamp.lm.task import train_lm
     from utils.liveness import distributed_context
 
