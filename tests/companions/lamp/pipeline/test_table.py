@@ -2,6 +2,7 @@
 
 import json
 
+from companions.lamp.metrics import rating_error
 from companions.lamp.pipeline.table import compare, parser, table
 from companions.lamp.tasks import TASKS
 
@@ -9,7 +10,7 @@ LM_OUTPUTS = {"q1": ["5", "1", "4"], "q2": ["1", "2", "5"], "q3": ["3", "3", "1"
 GOLDS = {"q1": "4", "q2": "2", "q3": "3"}
 
 
-def written(folder):
+def written(folder, lm_outputs=LM_OUTPUTS):
     """Data of RSPG under three strategies, golds, and predictions of a system; the flags that name them."""
     rows = [
         {
@@ -17,16 +18,16 @@ def written(folder):
             "gold": GOLDS[name],
             "inputs": ["p"] * 3,
             "outputs": outputs,
-            "labels": [abs(float(output) - float(GOLDS[name])) for output in outputs],
+            "labels": [rating_error(output, float(GOLDS[name])) for output in outputs],
             "strategies": ["none", "bm25", "ropg-kd"],
             "metric": "mae",
         }
-        for name, outputs in LM_OUTPUTS.items()
+        for name, outputs in lm_outputs.items()
     ]
     (folder / "rspg.json").write_text(json.dumps(rows))
     golds = [{"id": name, "output": gold} for name, gold in GOLDS.items()]
     (folder / "golds.json").write_text(json.dumps({"task": "LaMP_3", "golds": golds}))
-    chosen = [{"id": name, "output": LM_OUTPUTS[name][1], "index": 1} for name in GOLDS]
+    chosen = [{"id": name, "output": lm_outputs[name][1], "index": 1} for name in GOLDS]
     (folder / "chosen.json").write_text(json.dumps({"task": "LaMP_3", "golds": chosen}))
     (folder / "out").mkdir()
     return parser().parse_args(
@@ -58,6 +59,13 @@ def test_each_system_has_its_own_figures(tmp_path):
     ]
     assert len(lines) == len(starts)
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_the_best_choice_is_never_worse_than_a_strategy(tmp_path):
+    """A rating of 100 is as wrong as any can be in training; 96 away in the table, it makes the oracle the worst."""
+    compare(written(tmp_path, {"q1": ["100", "nan", "1"], "q2": ["2"] * 3, "q3": ["3"] * 3}))
+    figures = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert {row["value"] for row in figures if row["metric"] == "MAE"} == {1.0}
 
 
 def test_predictions_of_strategies_are_written(tmp_path):
