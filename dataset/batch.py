@@ -111,7 +111,7 @@ def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tupl
 
 
 def pad(
-    sequences: Sequence[np.ndarray], fill: int, left: bool = False, width: int = 0
+    sequences: Sequence[np.ndarray | Sequence[int]], fill: int, left: bool = False, width: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Stack ids into [B, width] int64 and a bool mask of the real tokens."""
     width = max([width, *(len(sequence) for sequence in sequences)])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from dataset.batch import pad as pad_right
 from models.lm.families import longest_input
 from models.lm.language_model import cannot_load, lm_source, local_only
 from utils.errors import UserError
@@ -26,12 +27,8 @@ def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 def pad(texts: Sequence[Sequence[int]], pad_id: int | None) -> tuple[Tensor, Tensor]:
     """Token ids [B, S] of texts, padded on the right, and their mask [B, S]; any id pads where there is none for it."""
-    lengths = torch.tensor([len(text) for text in texts])
-    # a text without any token still takes a column
-    mask = (torch.arange(max(1, int(lengths.max()))) < lengths.unsqueeze(1)).long()
-    ids = torch.full(mask.shape, pad_id or 0)
-    ids[mask.bool()] = torch.tensor([token for text in texts for token in text])
-    return ids, mask
+    ids, mask = pad_right(texts, pad_id or 0, width=1)  # a text without any token still takes a column
+    return ids, mask.long()
 
 
 def vectors_of(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
