@@ -25,13 +25,13 @@ class Decoder(Protocol):
     def first(self) -> Tensor:
         """Logits [B, V] of the first token; one row per question."""
 
-    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+    def next(self, tokens: Tensor, rows: Tensor, questions: Tensor | None) -> Tensor:
         """Logits [R, V] after one more token.
 
         Args:
-            tokens: [R] the last tokens.
+            tokens: [R] the last tokens; as many for each question, one after another.
             rows: [R] which row of the call before each one continues.
-            sources: [R] the same for what is kept per question; None: it stays as it is.
+            questions: which of the questions of the call before are left; None: all.
         """
 
 
@@ -108,15 +108,10 @@ def beam_search(decoder: Decoder, settings: BeamSettings, leave: int = 0) -> lis
         compact = len(active) <= _COMPACT * present
         stay = active if compact else torch.arange(present, device=device)
         last, origins = tokens.gather(1, kept)[stay], origin.gather(1, kept)[stay]  # [A', n]
-        if step:
-            rows = stay[:, None] * n + origins
-            sources = (stay[:, None] * n + torch.arange(n, device=device)).flatten() if compact else None
-        else:
-            rows = stay[:, None].expand(-1, n)
-            sources = rows.flatten()
+        rows = stay[:, None] * (n if step else 1) + origins
         if compact:
             beams.keep(stay)
-        logits = decoder.next(last.flatten(), rows.flatten(), sources)
+        logits = decoder.next(last.flatten(), rows.flatten(), stay if compact else None)
     return outputs
 
 
