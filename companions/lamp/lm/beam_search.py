@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _NEVER = -1.0e9  # the score of what cannot be chosen
-_COMPACT = 0.75  # finished questions are dropped once no more than this share of them is left
+_COMPACT = 0.9  # finished questions are dropped once no more than this share of them is left
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """(tokens so far [R, T], log probabilities [R, V]) -> changed log probabilities"""
@@ -165,12 +165,19 @@ def _finish(
 
 
 def _find_improvable(beams: _Beams, settings: BeamSettings, step: int) -> None:
-    """Whether the best running beam may still become better than the worst finished one; the library's estimate."""
+    """Whether a running beam may still change the output.
+
+    By the library's estimate, better than the worst finished one; and in truth, as sums of log probabilities only
+    fall: better than the best finished one, were all further tokens certain.
+    """
     never = settings.early_stopping == "never" and settings.length_penalty > 0
     length = settings.max_tokens if never else step + 1
-    possible = beams.scores[:, :1] / length**settings.length_penalty
+    best = beams.scores[:, :1]
     worst = torch.where(beams.is_finished, beams.finished_scores.min(dim=1, keepdim=True).values, _NEVER)
-    beams.can_improve = beams.can_improve & (possible > worst).any(dim=1)
+    likely = (best / length**settings.length_penalty > worst).any(dim=1)
+    longest = settings.max_tokens if settings.length_penalty > 0 else step + 1
+    possible = (best / longest**settings.length_penalty >= beams.finished_scores[:, :1]).flatten()
+    beams.can_improve = beams.can_improve & likely & possible
 
 
 def _gather(texts: Tensor, places: Tensor) -> Tensor:
