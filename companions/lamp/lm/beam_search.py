@@ -71,14 +71,17 @@ class _Beams:
             setattr(self, name, value[questions])
 
 
-@torch.inference_mode()
-def beam_search(decoder: Decoder, settings: BeamSettings, leave: int = 0) -> list[list[int] | None]:
+@torch.no_grad()  # inference mode would leave DeepSpeed weights that cannot be trained any more
+def beam_search(
+    decoder: Decoder, settings: BeamSettings, leave: int = 0, every_step: bool = False
+) -> list[list[int] | None]:
     """The best output of each question, as token ids with eos where it ends with one.
 
     Args:
         decoder: of B questions.
         settings: beams and limits.
         leave: once no more questions than this are left, they get None, to be searched for in another batch.
+        every_step: go on to the longest possible output, so that every rank calls the LM equally often.
     """
     logits = decoder.first()
     device, count, n = logits.device, logits.shape[0], settings.num_beams
@@ -102,10 +105,10 @@ def beam_search(decoder: Decoder, settings: BeamSettings, leave: int = 0) -> lis
             outputs[int(beams.question[place])] = _cut(beams.finished[place, 0].tolist(), settings)
         beams.is_active &= ~is_done
         active = beams.is_active.nonzero().flatten()
-        if len(active) <= leave:
+        if step + 1 == settings.max_tokens or (len(active) <= leave and not every_step):
             break
         present = len(beams.is_active)
-        compact = len(active) <= _COMPACT * present
+        compact = 0 < len(active) <= _COMPACT * present
         stay = active if compact else torch.arange(present, device=device)
         last, origins = tokens.gather(1, kept)[stay], origin.gather(1, kept)[stay]  # [A', n]
         rows = stay[:, None] * (n if step else 1) + origins

@@ -35,6 +35,11 @@ class Kind(ABC):
     def __init__(self, model: PreTrainedModel, start_id: int, pad_id: int) -> None:
         self.model, self.start_id, self.pad_id = model, start_id, pad_id
 
+    @property
+    def is_sharded(self) -> bool:
+        """At ZeRO stage 3 all ranks fetch each other's weights, so that all must call the LM equally often."""
+        return hasattr(next(self.model.parameters()), "ds_id")
+
     @abstractmethod
     def read(self, sources: Sequence[Ids]) -> Any:
         """What losses and outputs of these prompts share."""
@@ -67,7 +72,7 @@ class EncoderDecoder(Kind):
         """Hidden states [B, S, H], 0 where prompts are padded, and mask [B, S] of the prompts."""
         ids, mask = self.padded(sources)
         encoder = self.model.get_encoder()
-        if ids.device.type != "cpu" or torch.is_grad_enabled():
+        if ids.device.type != "cpu" or torch.is_grad_enabled() or self.is_sharded:
             return encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask
         # a CPU spends more on masks and padding than it gains from a large batch: prompts of one length go together
         lengths, hidden = mask.sum(dim=1), None
