@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.companions.lamp.lm.made_lms import made
+from tests.companions.lamp.lm.made_lms import made, prompts
 from tests.helpers import launch, logged
 
 # so that DeepSpeed does not keep parameters as small as these whole
@@ -17,20 +17,19 @@ _SHARDED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["t5", "gpt2"])
-def test_outputs_of_other_lengths_do_not_part_the_ranks(family, tmp_path):
+def test_outputs_of_other_lengths_do_not_part_the_ranks(tmp_path):
     """At stage 3 a rank whose outputs end early leaves the others waiting for its weights for ever."""
-    lm = made(family)
+    lm = made("t5")
     lm.save(tmp_path / "start", dict(lm.model.named_parameters()))
+    texts = lm.tokenizer.batch_decode(prompts(lm, 9), skip_special_tokens=True)
     rows = [
-        {"id": str(number), "input": "review: the film is " + "good " * (number % 7), "profile": [], "output": "5"}
-        for number in range(9)
+        {"id": str(number), "input": text, "profile": [], "output": "5"} for number, text in enumerate(texts)
     ]
     (tmp_path / "merged.json").write_text(json.dumps(rows))
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 3, **_SHARDED}}))
-    arguments = f"""companions.lamp.train_llm --train_data {tmp_path}/merged.json --task LaMP-3 --num_train_epochs 2
+    arguments = f"""companions.lamp.train_llm --train_data {tmp_path}/merged.json --task LaMP-3 --num_train_epochs 1
     --validation_data {tmp_path}/merged.json --model_name {tmp_path}/start --output_dir {tmp_path} --max_length 32
-    --generation_max_length 12 --generation_batch_size 2 --lr_scheduler_type constant""".split()
+    --generation_max_length 24 --generation_batch_size 1 --learning_rate 1e-6 --lr_scheduler_type constant""".split()
 
     def trained(ranks: int, *command: str) -> Path:
         done = launch(*command, *arguments, "--per_device_batch_size", str(8 // ranks))
