@@ -29,7 +29,7 @@ def shares_keys(model: PreTrainedModel) -> bool:
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: Any
 ) -> tuple[Tensor, None]:
-    """The library's, with one query of each of B * n rows [B * n, heads, 1, D] as n queries of keys [B, heads, S, D]."""
+    """The library's, with queries [B * n, heads, 1, D] as n queries each of keys [B, heads, S, D]."""
     rows, heads, length, size = query.shape
     if rows == len(key):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **more)

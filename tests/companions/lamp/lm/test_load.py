@@ -62,7 +62,10 @@ def test_no_code_of_a_folder_is_run(saved, tmp_path):
     _, folder = saved
     (folder / "code.py").write_text(f"open({str(tmp_path / 'trapped')!r}, 'w')\n")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoModelForCausalLM": "code.Own"}}
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "code.Own", "AutoModelForCausalLM": "code.Own"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="cannot be read"):
         load_lm(str(folder))

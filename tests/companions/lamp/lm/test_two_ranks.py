@@ -12,7 +12,8 @@ from tests.helpers import launch, logged
 
 # so that DeepSpeed does not keep parameters as small as these whole
 _SHARDED = {
-    f"stage3_{name}": 0 for name in ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
+    f"stage3_{name}": 0
+    for name in ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
 }
 
 
