@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo demo-personagpt test gpu lint docs bench clean
+.PHONY: help install demo demo-personagpt demo-lamp test gpu lint docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -22,6 +22,9 @@ demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 
 
 demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in both of its modes (about 3 minutes)
 	$(BIN)/python -m companions.personagpt.demo
+
+demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one table of all systems (about 2 minutes)
+	$(BIN)/python -m companions.lamp.pipeline --config config/lamp/sample.yml
 
 test: $(STAMP) ## run all tests, offline
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope

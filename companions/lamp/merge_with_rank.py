@@ -4,6 +4,7 @@ python -m companions.lamp.merge_with_rank --lamp_questions_addr questions.json -
     --profile_ranking_addr ranking.json --merged_output_addr merged.json
 """
 
+import argparse
 from pathlib import Path
 
 from utils.config.flags import Parser
@@ -33,9 +34,8 @@ def parser() -> Parser:
     return flags
 
 
-def main() -> None:
-    """Parse and merge."""
-    args = parser().parse_args()
+def merge_files(args: argparse.Namespace) -> None:
+    """What the flags ask for."""
     from companions.lamp.merge import merge
 
     counts = merge(
@@ -45,6 +45,11 @@ def main() -> None:
         f"{args.merged_output_addr}: {counts['questions']} questions; {counts['items']} items that the ranking does "
         f"not name were left out, {counts['ids']} ranked ids are of no item"
     )
+
+
+def main() -> None:
+    """Parse and merge."""
+    merge_files(parser().parse_args())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,18 @@ python -m companions.lamp.rank_profiles --input_data_addr questions.json --outpu
     --task LaMP-3 --ranker bm25
 """
 
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from companions.lamp.rankers import CONTRIEVER, RANKERS, RankerOptions
 from companions.lamp.tasks import TASKS, task_of
 from utils.config.flags import Parser, natural, positive
 from utils.console import quiet_libraries
 from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from utils.distributed import DistributedContext
 
 
 def parser() -> Parser:
@@ -44,27 +49,33 @@ def parser() -> Parser:
     return flags
 
 
+def rank(args: argparse.Namespace, distributed: "DistributedContext") -> None:
+    """What the flags ask for; all processes call this."""
+    from companions.lamp.rankings import rank_file
+
+    options = RankerOptions(
+        args.batch_size, args.contriever_checkpoint, device=distributed.device, seed=args.seed
+    )
+    rank_file(
+        args.input_data_addr,
+        args.output_ranking_addr,
+        args.task,
+        args.ranker,
+        distributed,
+        options,
+        args.use_date,
+        released=args.fidelity == "released_code",
+    )
+
+
 def main() -> None:
     """Parse and rank."""
     args = parser().parse_args()
     quiet_libraries()
-    from companions.lamp.rankings import rank_file
     from utils.liveness import distributed_context
 
     with distributed_context(args.local_rank) as distributed:
-        options = RankerOptions(
-            args.batch_size, args.contriever_checkpoint, device=distributed.device, seed=args.seed
-        )
-        rank_file(
-            args.input_data_addr,
-            args.output_ranking_addr,
-            args.task,
-            args.ranker,
-            distributed,
-            options,
-            args.use_date,
-            released=args.fidelity == "released_code",
-        )
+        rank(args, distributed)
 
 
 if __name__ == "__main__":

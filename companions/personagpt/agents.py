@@ -88,7 +88,8 @@ class Voice:
             prompt.append(self.ids.start)
         if prompt is None or len(prompt) > self.room:
             raise UserError(
-                f"facts, or action code, and newest line are longer than the {self.room} tokens that a prompt may have"
+                f"facts, or action code, and newest line are longer than the {self.room} tokens that a prompt may "
+                "have; say less, or raise chat.max_length (--max_length) as far as the LM has positions"
             )
         return prompt
 

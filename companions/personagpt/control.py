@@ -1,9 +1,11 @@
 """PersonaGPT in the stage `control`: action codes are learnt beside dialogues, each part of the LM at its own rate."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,6 +14,7 @@ from companions.personagpt.released import CONTROL_DECAY, LOSS_NAMES
 from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.split_lm import SplitLanguageModel
 from companions.personagpt.tokens import STEERING
+from dataset.batch import Batch
 from models.trainable import StepOutput
 
 _LOSS_NAMES = {"old": "persona_loss", "new": "ctrl_loss"}
@@ -34,6 +37,10 @@ class ControlledPersonaGPT(PersonaGPT):
         for stream, part in batch.parts().items():
             name = (LOSS_NAMES if self.config.model.released else _LOSS_NAMES)[stream]
             losses[name], counts[name], tokens[f"{stream}_tokens"] = self.loss_of(part)
+        if len(losses) == 1 and hasattr(self.lm.embedding_weight, "ds_id"):
+            # at ZeRO stage 3 the ranks fetch weights together, and the batch of another one may have both streams
+            with torch.no_grad():
+                self.loss_of(_one_token(part))
         return StepOutput(self.total_loss(losses), losses, counts, tokens)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
@@ -93,6 +100,20 @@ def _position_tables(lm: PreTrainedModel) -> list[Tensor]:
     return [
         module.weight for module in lm.modules() if isinstance(module, nn.Embedding) and module is not tokens
     ]
+
+
+def _one_token(batch: Batch) -> Batch:
+    """The least that a loss can be computed of."""
+    first = torch.zeros_like(batch.target_ids[:1])
+    return dataclasses.replace(
+        batch,
+        input_ids=batch.input_ids[:1, :1],
+        target_rows=first,
+        target_positions=first,
+        target_ids=first,
+        target_examples=first,
+        indices=batch.indices[:1],
+    )
 
 
 def _distinct(parameters: list[Tensor]) -> list[Tensor]:

@@ -83,6 +83,10 @@ def learn(
     passed_on = [f"--{name}={value}" for name, value in given.items() if value is not None]
     arguments = training_arguments(passed_on, lm, out, rehearsal, config)
     training = read_chain(arguments)  # a mistake in its configuration is told before the conversations
+    if args.train:
+        read_persona_dialogues(
+            config.dataset.valid, config
+        )  # so is one in a file that only the training reads
     records = Records(out, accepted)
     voice = load_voice(args.model_path, config, distributed, args.seed)
     completed = converse_in_terminal(Gym(voice, goals, draw, records, args.dialogues), Path(), ask)

@@ -1,7 +1,5 @@
 """Evaluate: `python -m companions.personagpt.evaluate --model_path=RUN`, or under the `deepspeed` launcher."""
 
-from pathlib import Path
-
 from companions.personagpt import register_personagpt
 from models.decoding.arguments import decoding_flags
 from models.decoding.settings import SEED, DecodingSettings
@@ -16,7 +14,14 @@ def evaluate_parser() -> Parser:
     parser = Parser(
         "Evaluate a run of PersonaGPT: true answers, generated replies, following of action codes."
     )
-    parser.add_argument("--model_path", required=True, metavar="RUN", help="a run folder")
+    parser.add_argument(
+        "--model_path",
+        metavar="RUN|FOLDER",
+        help="a run folder, or published weights in the Hugging Face format; or --set model.model_name=FOLDER",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="for the results of weights that are no run; it stands as their run"
+    )
     parser.add_argument("--valid_path", metavar="FILE", help="dialogues instead of the run's own")
     parser.add_argument(
         "--speakers",
@@ -47,6 +52,7 @@ def main() -> None:
     quiet_libraries()
     register_personagpt()
     from companions.personagpt.evaluation import EvaluateOptions, evaluate_run
+    from companions.personagpt.weights import folder_to_evaluate
     from utils.liveness import distributed_context
 
     options = EvaluateOptions(
@@ -60,7 +66,8 @@ def main() -> None:
         seed=args.seed,
     )
     with distributed_context(args.local_rank) as distributed:
-        evaluate_run(Path(args.model_path), distributed, options)
+        run = folder_to_evaluate(args.model_path, args.out, options.assignments, distributed)
+        evaluate_run(run, distributed, options)
 
 
 if __name__ == "__main__":

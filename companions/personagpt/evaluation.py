@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
 from transformers.utils import logging as transformers_logging
 
 from companions.personagpt.actions import goals_in
-from companions.personagpt.following import Following, measure_following, openings_of, score_following
+from companions.personagpt.following import (
+    Following,
+    GoalScore,
+    measure_following,
+    openings_of,
+    score_following,
+)
 from companions.personagpt.prepared import is_prepared
 from companions.personagpt.scores import Totals, totals
 from companions.personagpt.settings import PersonaConfig
+from companions.personagpt.speaking import rows_drawn
 from companions.personagpt.teacher_forcing import score_answers
 from dataset.dialogue import Example
 from models.conversation import ConversationModel
@@ -72,7 +80,13 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
         openings = openings_of(examples, options.openings, options.seed) if options.openings else []
         if distributed.is_main:
             check_writable(run)
-        model = load_run(run, config).to(distributed.device)
+    decoding = _decode_options(config, options)
+    torch.manual_seed(options.seed)  # see _loaded
+    decode_run(run, distributed, decoding)  # first: it refuses replies of other settings that are there
+    with together(distributed):
+        model = _loaded(run, config, options).to(distributed.device)
+    if added := getattr(model, "rows_added", 0):
+        distributed.say(f"automatic choice: {rows_drawn(added)}")
     distributed.say(f"{run}: {len(examples)} answers of {config.dataset.valid}, both speakers")
     answers = _answer_scores(model, config, examples, options, distributed)
     following = None
@@ -82,9 +96,6 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
                 model, config, openings, goals, options.batch_size, options.seed, distributed
             )
         following = score_following(_in_order(replies, distributed), openings, goals)
-    del model  # the one that decodes is loaded in its place
-    decoding = _decode_options(config, options)
-    decode_run(run, distributed, decoding)
     with together(distributed):
         if distributed.is_main:
             rows = read_results(decoding.paths(run)[0])
@@ -102,6 +113,12 @@ def _config(run: Path, options: EvaluateOptions) -> PersonaConfig:
     precision, _ = decide_precision(config.model.load_bit, "model.load_bit")
     valid = options.valid_path or config.dataset.valid
     return config.replaced({"model": {"load_bit": precision}, "dataset": {"valid": valid}})
+
+
+def _loaded(run: Path, config: PersonaConfig, options: EvaluateOptions) -> ConversationModel:
+    """The model; rows that its LM lacks are drawn, and must be the same on all ranks and whenever it is loaded."""
+    torch.manual_seed(options.seed)
+    return load_run(run, config)
 
 
 def _decode_options(config: PersonaConfig, options: EvaluateOptions) -> DecodeOptions:
@@ -156,6 +173,7 @@ def _report(
     if following is not None:
         steering = {
             "steered": following.steered,
+            "others": following.others,
             "unsteered": following.unsteered,
             "action_prompt": config.model.action_prompt,
             **dataclasses.asdict(following),
@@ -192,13 +210,16 @@ def _table(
     if following is not None:
         lines += [
             f"replies that hold a keyword of the action code, in percent, on {following.openings} openings:",
-            "  steered  unsteered   action code: keywords (* any ending)",
+            "  steered  other codes  unsteered   action code: keywords (* any ending)",
         ]
         for goal in following.goals:
             rule = ", ".join(goal.keywords[:6]) + (", ..." if len(goal.keywords) > 6 else "")
-            lines.append(f"  {100 * goal.steered:7.1f}  {100 * goal.unsteered:9.1f}   {goal.goal} {rule}")
-        lines.append(
-            f"  {100 * following.steered:7.1f}  {100 * following.unsteered:9.1f}   mean; "
-            f"action prompt {config.model.action_prompt}"
-        )
+            lines.append(f"{_shares(goal)}   {goal.goal} {rule}")
+        lines.append(f"{_shares(following)}   mean; action prompt {config.model.action_prompt}")
     return "\n".join([*lines, f"written: {run / RESULT}"])
+
+
+def _shares(of: Following | GoalScore) -> str:
+    """The three shares in percent, as columns."""
+    others = "-" if of.others is None else f"{100 * of.others:.1f}"
+    return f"  {100 * of.steered:7.1f}  {others:>11}  {100 * of.unsteered:9.1f}"

@@ -2,7 +2,8 @@
 
 An interviewer without facts replies to openings of validation dialogues: once for each goal, with its action prompt,
 and once without any, `<|p1|> <|sep|> <|start|> history`. A reply counts for a goal when it holds one of the goal's
-keywords (`actions`). The share of the unsteered replies that do is what chance gives on the same openings.
+keywords (`actions`). What chance gives on the same openings is the share of the replies to the other goals that do, and
+that of the unsteered ones, whose prompt no training has shown to the LM.
 """
 
 import random
@@ -39,6 +40,8 @@ class GoalScore:
     """the rule, see `actions`"""
     steered: float
     """share of the replies to its action prompt, 0 to 1"""
+    others: float | None
+    """share of the replies to the other goals' action prompts, on the same openings; None without other goals"""
     unsteered: float
     """share of the replies without an action prompt, on the same openings"""
 
@@ -55,12 +58,18 @@ class Following:
     @property
     def steered(self) -> float:
         """Mean over goals."""
-        return sum(score.steered for score in self.goals) / len(self.goals)
+        return _mean([score.steered for score in self.goals])
+
+    @property
+    def others(self) -> float | None:
+        """Mean over goals."""
+        shares = [score.others for score in self.goals if score.others is not None]
+        return _mean(shares) if shares else None
 
     @property
     def unsteered(self) -> float:
         """Mean over goals."""
-        return sum(score.unsteered for score in self.goals) / len(self.goals)
+        return _mean([score.unsteered for score in self.goals])
 
 
 def openings_of(examples: Sequence[Example], count: int, seed: int) -> list[tuple[str, ...]]:
@@ -174,9 +183,16 @@ def score_following(
     unsteered = replies[len(goals) * count :]
     scores = []
     for number, goal in enumerate(goals):
-        steered = replies[number * count : (number + 1) * count]
+        own = slice(number * count, (number + 1) * count)
+        others = [*replies[: own.start], *replies[own.stop : len(goals) * count]]
         scores.append(
-            GoalScore(goal, keywords_of(goal), *(_share(part, goal) for part in (steered, unsteered)))
+            GoalScore(
+                goal,
+                keywords_of(goal),
+                steered=_share(replies[own], goal),
+                others=_share(others, goal) if others else None,
+                unsteered=_share(unsteered, goal),
+            )
         )
     samples = tuple(
         {
@@ -189,5 +205,9 @@ def score_following(
     return Following(count, tuple(scores), samples)
 
 
+def _mean(shares: Sequence[float]) -> float:
+    return sum(shares) / len(shares)
+
+
 def _share(replies: Sequence[str], goal: str) -> float:
-    return sum(follows(reply, goal) for reply in replies) / len(replies)
+    return _mean([follows(reply, goal) for reply in replies])

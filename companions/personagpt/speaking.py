@@ -34,10 +34,11 @@ def read_speaker(
         flags: nested sections from the command's own flags.
 
     Raises:
-        UserError: a run of another model type, or a configuration that is not valid.
+        UserError: a run of another model type, or with other weights, or a configuration that is not valid.
     """
     register_personagpt()
     if source is not None and is_run_folder(source):
+        check_no_other_weights(source, assignments)
         config = read_run_config(Path(source), assignments, flags)
     else:
         named = {} if source is None else {"model_name": source}
@@ -51,6 +52,23 @@ def read_speaker(
 def is_run_folder(source: str) -> bool:
     """Whether a folder is a run's, and no bare weights."""
     return (Path(source) / CONFIG).is_file()
+
+
+def check_no_other_weights(run: str, assignments: Sequence[str]) -> None:
+    """A run has an LM of its own, and that of another name would not be used.
+
+    Raises:
+        UserError: `--set` names one.
+    """
+    if "model_name" in parse_assignments(assignments).get("model", {}):
+        raise UserError(
+            f"{run} is a run, with an LM of its own: leave out --set model.model_name or --model_path"
+        )
+
+
+def rows_drawn(count: int) -> str:
+    """What an LM without rows for the special tokens is used with."""
+    return f"{count} rows drawn at random, for tokens that this LM was not trained with"
 
 
 def load_voice(
@@ -73,9 +91,7 @@ def load_voice(
     else:
         model = build_model(config, build_tokenizer(config)).eval()
     if added := getattr(model, "rows_added", 0):
-        distributed.say(
-            f"automatic choice: {added} rows drawn at random, for tokens that this LM was not trained with"
-        )
+        distributed.say(f"automatic choice: {rows_drawn(added)}")
     # whoever samples without a seed wants other replies each time
     drawn = seed if seed is not None else random.randrange(2**31)
     return Voice(model.to(distributed.device), config, distributed.device, drawn)

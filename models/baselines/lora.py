@@ -6,6 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from pydantic import Field
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
 from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType
@@ -56,7 +57,7 @@ class LoraModel(PlainModel):
             lora_alpha=sizes.lora_alpha,
             lora_dropout=sizes.lora_dropout,
             target_modules=projections(lm.model),
-            fan_in_fan_out=lm.model.config.model_type == "gpt2",  # its layers are stored transposed
+            fan_in_fan_out=is_transposed(lm.model),
         )
         inject_adapter_in_model(adapter, lm.model)
         super().__init__(lm, tokenizer, config)
@@ -68,6 +69,11 @@ class LoraModel(PlainModel):
             if name.endswith("lora_dropout"):
                 module.train(mode)
         return self
+
+
+def is_transposed(model: nn.Module) -> bool:
+    """Whether the projections are stored transposed, as GPT-2's are."""
+    return any(isinstance(module, Conv1D) for module in model.modules())
 
 
 def projections(model: nn.Module) -> list[str]:

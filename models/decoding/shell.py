@@ -3,6 +3,8 @@
 Input and output are plain functions, so that a test can hold a whole conversation.
 """
 
+import contextlib
+import importlib
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -114,6 +116,9 @@ def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | N
     """
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")  # a byte that is no text is told, and the chat continues
+    if sys.stdin.isatty():
+        with contextlib.suppress(ImportError):  # some builds of Python lack it
+            importlib.import_module("readline")  # from here on `input` knows arrow keys and earlier lines
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
     return converse(talk, ask or _ask, lambda text: print(text, flush=True), folder)

@@ -229,6 +229,9 @@ def save_language_model(
     def fill(part: Path) -> None:
         model.save_pretrained(part, state_dict=content)
         tokenizer.save_pretrained(part)
+        # of the settings that other programs generate by: without these a reply would not stop at eos
+        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        GenerationConfig(**ids).save_pretrained(part)
 
     write_folder(base_lm_folder(run), fill)
 

@@ -8,7 +8,7 @@ from models.registry import MODEL_TYPES
 from tests.test_floors import FILES, ROOT, SCRIPTS
 
 # the Hugging Face library's own `config.model_type`: the family of an LM
-FAMILY_OF_LM = {"models/lm/families.py": 1, "models/baselines/lora.py": 1}
+FAMILY_OF_LM = {"models/lm/families.py": 1}
 
 
 def is_model_type(node):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from companions.lamp.json_stream import read_object
 from companions.lamp.lm.load import LM
 from companions.lamp.peft.settings import AdapterSettings
-from models.baselines.lora import projections
+from models.baselines.lora import is_transposed, projections
 from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import to_json, write_folder
 
@@ -51,7 +51,7 @@ class UserAdapters:
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,
             target_modules=list(_T5) if names.issuperset(_T5) else projections(lm.model),
-            fan_in_fan_out=lm.model.config.model_type == "gpt2",  # its layers are stored transposed
+            fan_in_fan_out=is_transposed(lm.model),
         )
         self.lm = lm
         with warnings.catch_warnings():  # the peft library asks for an attribute by its old name

@@ -4,6 +4,7 @@ python -m companions.lamp.rspg.create_data --retrivers_data_addr feedback/none f
     --task_inputs_addr questions.json --task_outputs_addr outputs.json --output_dataset_addr rspg.json --metric mae
 """
 
+import argparse
 from pathlib import Path
 
 from utils.config.flags import Parser
@@ -34,9 +35,8 @@ def parser() -> Parser:
     return flags
 
 
-def main() -> None:
-    """Parse and build."""
-    args = parser().parse_args()
+def create(args: argparse.Namespace) -> None:
+    """What the flags ask for."""
     from companions.lamp.rspg.building import build_data
 
     count = build_data(
@@ -48,6 +48,11 @@ def main() -> None:
         args.names,
     )
     print(f"{args.output_dataset_addr}: {count} questions, {len(args.feedback)} strategies")
+
+
+def main() -> None:
+    """Parse and build."""
+    create(parser().parse_args())
 
 
 if __name__ == "__main__":

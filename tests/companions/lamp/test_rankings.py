@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 import torch
 
-from companions.lamp import json_stream, rankings
+from companions.lamp import encoder, json_stream, rankings
 from companions.lamp.rankers import RANKERS, RankerOptions
 from companions.lamp.rankings import rank_file, read_rankings, windows
 from companions.lamp.tasks import task_of
@@ -54,6 +54,9 @@ def test_ranks_share_the_work(tmp_path, monkeypatch, ranker, size):
     path = write_questions(tmp_path / "questions.json", count=7, items=5)
     expected = ranked(path, ranker)
     assert list(expected) == [str(number) for number in range(7)]
+    # two threads that load at once would leave the library unable to tie weights, for all tests that follow
+    loaded = encoder.load_encoder(str(ENCODER), torch.device("cpu"))
+    monkeypatch.setattr(encoder, "load_encoder", lambda *_: loaded)
     monkeypatch.setattr(Rank, "shared", [None] * size, raising=False)
     monkeypatch.setattr(Rank, "meeting", threading.Barrier(size, timeout=60), raising=False)
     output = tmp_path / "of_all.json"

@@ -16,4 +16,5 @@ COMMANDS = [command for command in commands(README) if command.startswith("pytho
 def test_a_command_has_flags_that_exist(command):
     """What is copied from the page is refused, and the reader is left to guess the flag."""
     _, _, module, *flags = shlex.split(command)
-    importlib.import_module(module).parser().parse_args(flags)
+    is_package = (ROOT / module.replace(".", "/")).is_dir()
+    importlib.import_module(f"{module}.__main__" if is_package else module).parser().parse_args(flags)

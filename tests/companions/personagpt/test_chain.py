@@ -1,12 +1,13 @@
 """The train command: several configurations are runs that follow on one another; the shipped ones hold its values."""
 
+import json
 import shlex
 import sys
 
 import pytest
 
 from companions.personagpt import register_personagpt
-from companions.personagpt.chain import read_chain
+from companions.personagpt.chain import read_chain, train_chain
 from models.configuration import load_config
 from models.decoding.runs import read_run_config
 from tests.companions.personagpt.test_task import FILES
@@ -111,6 +112,14 @@ def small(lm_folder, tmp_path_factory):
     ]
 
 
+def test_files_of_a_later_run_are_looked_at_before_the_first(small, distributed, tmp_path):
+    """A missing file of the second stage would be told when the first has trained for days."""
+    links = read_chain([*small[1], "--set=dataset.actions=no/such.csv", f"--log_dir={tmp_path / 'runs'}"])
+    with pytest.raises(UserError, match="no/such.csv"):
+        train_chain(links, distributed)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_the_second_run_begins_with_the_first_ones_lm(small):
     """A second stage on the base LM has action codes, and no persona."""
@@ -134,12 +143,16 @@ def test_the_second_run_begins_with_the_first_ones_lm(small):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_two_ranks_train_both_stages(small, tmp_path, stage):
-    """Ranks that disagree on the number of steps wait for each other for ever."""
+    """Ranks that disagree on the number of steps, or at stage 3 of forward passes, wait for each other for ever."""
     log_dir, arguments = small
     ds_config = tmp_path / "ds.json"
-    ds_config.write_text(f'{{"zero_optimization": {{"stage": {stage}}}}}', encoding="utf-8")
+    # so that DeepSpeed does not keep parameters as small as these whole
+    names = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
+    zero = {"stage": stage} | {f"stage3_{name}": 0 for name in names}
+    ds_config.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
     launcher = ["deepspeed", "--num_gpus=2", "--module", "companions.personagpt.train"]
     few = ["--training_ratio=0.4", f"--set=dataset.valid={FILES['valid']}"]
+    few.append(f"--set=dataset.valid_actions={FILES['actions']}")
     engine = [f"--deepspeed_config={ds_config}", f"--exp_name=two{stage}"]
     done = launch(*launcher, *arguments, *few, *engine)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -147,4 +160,6 @@ def test_two_ranks_train_both_stages(small, tmp_path, stage):
     assert len(runs) == 2
     rows = [logged(run, "train_epoch")[0] for run in runs]
     assert rows[1]["examples"] == 2 * rows[0]["examples"]
+    valid = [logged(run, "valid_epoch")[0]["examples"] for run in runs]
+    assert valid[1] == valid[0] + 32
     assert all((run / "model" / "model.safetensors").is_file() for run in runs)

@@ -103,10 +103,7 @@ def test_rows_apart_change_nothing_but_who_gets_the_gradient(make, family, tied)
     """A row that is looked up in one place and not in the other is another LM."""
     controlled = make(family)
     if not tied:
-        lm = controlled.lm.model
-        lm.lm_head.weight = torch.nn.Parameter(torch.randn_like(lm.lm_head.weight) / 5)
-        lm.config.tie_word_embeddings = False
-        controlled.lm = type(controlled.lm)(controlled.lm, controlled.lm.tokens.tolist())
+        untie(controlled)
     controlled.eval()
     ids, table = controlled.lm.tokens, controlled.lm.embedding_weight
     with torch.no_grad():  # the table's own rows are out of use
@@ -159,6 +156,30 @@ def test_each_group_moves_at_its_own_rate(make, distributed, tmp_path, stage):
     assert 0.5 * RATES["positions_rate"] < positions < 3 * RATES["positions_rate"]
     rest = change["transformer.h.0.mlp.c_fc.weight"].max()
     assert 0.5 * RATES["learning_rate"] < rest < 3 * RATES["learning_rate"]
+
+
+def untie(module):
+    """Give the LM a head of its own."""
+    lm = module.lm.model
+    lm.lm_head.weight = torch.nn.Parameter(torch.randn_like(lm.lm_head.weight) / 5)
+    lm.config.tie_word_embeddings = False
+    module.lm = type(module.lm)(module.lm, module.lm.tokens.tolist())
+
+
+def test_a_head_of_its_own_learns_and_is_saved_as_the_table(make, distributed, tmp_path):
+    """Its rows of the steering tokens would be lost at the end, or all others learn as fast as the layers."""
+    module = make()
+    untie(module)
+    before, ids = whole(module), module.lm.tokens
+    folder = run(module, distributed, tmp_path)
+    config = module.config.replaced({"model": {"model_name": str(folder)}})
+    after = dict(load_language_model(config.model).model.named_parameters())
+    assert after.keys() == before.keys()
+    for table in ("transformer.wte.weight", "lm_head.weight"):
+        change = (after[table] - before[table]).abs()
+        assert (change[ids].amax(1) > 0.9 * RATES["special_rows_rate"]).all(), table
+        others = change.index_fill(0, ids, 0.0).max()
+        assert 0.5 * RATES["other_rows_rate"] < others < 3 * RATES["other_rows_rate"], table
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def interact(command):
 def learn(command, tmp_path):
     """learn(flags, lines): what it prints; corrections go to c.jsonl."""
     given = [f"--model_path={LM}", f"--profiles={DIALOGUES}", f"--out={tmp_path / 'c.jsonl'}", "-turns", "1"]
+    given += ["--set", f"dataset.valid={DIALOGUES}"]
     return lambda flags, lines=(), ask=None: command(
         learn_parser, conversations.learn, [*given, *flags], lines, ask
     )
@@ -113,6 +114,14 @@ def test_a_run_of_another_type_is_refused(tmp_path):
         read_speaker(str(tmp_path), [])
 
 
+def test_a_run_is_not_taken_for_other_weights(tmp_path):
+    """The user would talk to the run, and believe to talk to the weights that were named."""
+    (tmp_path / "config.yml").write_text("model: {model_type: personagpt, model_name: x}\n", encoding="utf-8")
+    assert read_speaker(str(tmp_path), ["chat.num_turns=2"]).chat.num_turns == 2
+    with pytest.raises(UserError, match="is a run, with an LM of its own: leave out --set model.model_name"):
+        read_speaker(str(tmp_path), [f"model.model_name={LM}"])
+
+
 def test_without_weights_one_line_says_what_is_missing():
     """A traceback, or a download that nobody asked for, is no answer to a flag that was forgotten."""
     with pytest.raises(UserError, match="model.model_name is missing"):
@@ -180,6 +189,8 @@ def test_mistakes_of_learn_are_told_before_the_conversation(command, tmp_path, d
     assert "not found" in told(f"--profiles={tmp_path / 'none.txt'}", out)
     assert str(data["train"]) in told(f"--profiles={data['train']}", out)  # personas of one side only
     assert "none.yml" in told(good, out, f"--config={tmp_path / 'none.yml'}")
+    missing = tmp_path / "valid.txt"
+    assert f"{missing}" in told(good, out, "--train=yes", f"--set=dataset.valid={missing}")
     assert not (tmp_path / "c.jsonl").exists()
 
 

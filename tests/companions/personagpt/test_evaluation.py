@@ -59,7 +59,7 @@ def test_everything_is_written_and_agrees(run, distributed, capsys):
     assert found["decoding"]["speakers"] == "self"
     steering = found["action_codes"]
     assert (steering["openings"], len(steering["goals"]), steering["action_prompt"]) == (3, 11, "B")
-    assert {"goal", "keywords", "steered", "unsteered"} == set(steering["goals"][0])
+    assert {"goal", "keywords", "steered", "others", "unsteered"} == set(steering["goals"][0])
     screen = capsys.readouterr().out
     for text in (
         "legacy perplexity",
@@ -84,9 +84,10 @@ def test_the_token_perplexity_is_that_of_the_result_file(run, distributed):
     assert found["answers"]["token_perplexity"] == pytest.approx(perplexity, rel=1e-5)
 
 
-def test_replies_of_other_speakers_are_not_taken_for_those_asked_for(run, distributed):
-    """Scores of half the replies would stand under the name of all of them."""
+def test_replies_of_other_speakers_are_not_taken_for_those_asked_for(run, distributed, monkeypatch):
+    """Scores of half the replies would stand under the name of all; told last, it costs the hour of scoring."""
     evaluate_run(run, distributed, QUICK)
+    monkeypatch.setattr("companions.personagpt.evaluation.score_answers", None)
     with pytest.raises(UserError, match="speakers"):
         evaluate_run(run, distributed, replace(QUICK, speakers="both"))
 

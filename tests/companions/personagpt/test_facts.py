@@ -51,7 +51,7 @@ def test_personas_of_the_wanted_size_are_drawn_in_shuffled_order():
     """The gym shows 3 to 5 facts in any order; a fixed one would let the LM learn the order of the file."""
 
     def dialogue(*facts):
-        return PersonaDialogue((facts, ("i nap.", "i run.")), ("hi", "hello"), (0, 1), ("x:1", "x:1"))
+        return PersonaDialogue((facts, ("i nap.", "i run.")), ("hi", "hello"), (0, 1), ("x:1", "x:1"), 2)
 
     five = ("a", "b", "c", "d", "e")
     draw = ProfileDraws([dialogue(*five), dialogue(*"abcdef")], 1, fewest=3, most=5)

@@ -80,9 +80,12 @@ def test_shares_by_hand():
     replies = ["do you have a dog ?", "i own a cat .", "hm .", "do you like music ?", "a dog .", "hm ."]
     replies += ["a dog .", "hm .", "hm ."]
     found = score_following(replies, openings, GOALS_HERE)
-    shares = [(score.steered, score.unsteered) for score in found.goals]
-    assert shares == [(pytest.approx(2 / 3), pytest.approx(1 / 3)), (pytest.approx(1 / 3), 0)]
-    assert (found.steered, found.unsteered) == (pytest.approx(1 / 2), pytest.approx(1 / 6))
+    third = pytest.approx(1 / 3)
+    shares = [(score.steered, score.others, score.unsteered) for score in found.goals]
+    assert shares == [(pytest.approx(2 / 3), third, third), (third, 0, 0)]
+    assert (found.steered, found.others, found.unsteered) == (0.5, pytest.approx(1 / 6), pytest.approx(1 / 6))
+    alone = score_following([*replies[:3], *replies[6:]], openings, GOALS_HERE[:1])
+    assert (alone.others, alone.unsteered) == (None, third)
     assert found.openings == 3
     assert found.samples[1]["steered"] == {GOALS_HERE[0]: "i own a cat .", GOALS_HERE[1]: "a dog ."}
     assert found.samples[1]["unsteered"] == "hm ."

@@ -65,6 +65,12 @@ def test_a_correction_before_turn_0_has_the_start_token_in_its_answer(sitting):
     assert gym.agent.facts == PERSONAS[1]
 
 
+def test_a_correction_has_the_layout_that_the_lm_was_asked_in(sitting):
+    """Corrections of published weights would be stored, and passed on, as prompts that these weights never saw."""
+    *_, corrections, _ = sitting(["1", "n", "do you have a dog ?"], action_prompt="A")
+    assert corrections[0]["context"] == "<|act|>ask about pets.<|p1|><|sep|>"
+
+
 def test_a_correction_of_the_persona_agent_has_its_prompt(sitting):
     """With the interviewer's prompt the LM would learn to answer action codes with facts."""
     _, _, gym, corrections, _ = sitting(["0", "y", "n", "i have two kids ."])

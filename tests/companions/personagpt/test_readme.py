@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from companions.personagpt import register_personagpt
 from companions.personagpt.sample import generate
+from models.configuration import load_config
 from tests.companions.personagpt.golden import GOLDEN
-from tests.conftest import head_of
+from tests.conftest import ROOT, head_of
 from tests.documents import TEXTS, commands, run_commands
 from tests.helpers import launch
 
@@ -19,6 +21,7 @@ ELSEWHERE = {
     "make demo-personagpt": "its plan is made below, its steps are run in test_demo.py",
     "python -m dataset.convai2.download convai2": "a command of the project's README.md",
 }
+ACTIONS = "data_file/personagpt/actions.csv"
 TYPED = "hello !\n1\nexit\n"
 ORDER = ("preprocess", "train", "evaluate ", "interact", "learn", "evaluate_runs")  # what the later ones read
 
@@ -49,9 +52,12 @@ def arguments(command: str, places: dict[str, Path]) -> list[str]:
     words = shlex.split(command)[1:]
     stand_ins = {
         "--out=data_file/personagpt": f"--out={folder / 'prepared'}",
-        "--actions=ACTIONS.csv": f"--actions={folder / 'actions.csv'}",
+        f"--actions={ACTIONS}": f"--actions={folder / 'actions.csv'}",
         "--model_path=RUN": f"--model_path={run}",
         "--model_path=FOLDER": f"--model_path={GOLDEN / 'lm'}",
+        "model.model_name=FOLDER": f"model.model_name={GOLDEN / 'lm'}",
+        "model.action_prompt=A": "model.action_prompt=A",
+        "--out=runs_personagpt/published": f"--out={folder / 'published'}",
         "--out=corrections.jsonl": f"--out={folder / 'corrections.jsonl'}",
         "--main_path=runs_personagpt": f"--main_path={folder / 'runs'}",
     }
@@ -70,7 +76,7 @@ def arguments(command: str, places: dict[str, Path]) -> list[str]:
         ]
         words += [f"--log_dir={folder / 'runs'}", "--epoch=1"]
     if "companions.personagpt.evaluate" in words:
-        words += ["--openings=2"]
+        words += ["--openings=2", f"--valid_path={data['valid']}", "--max_new_tokens=4"]
     if "companions.personagpt.learn" in words:
         words += [f"--profiles={data['valid']}"]
     return words
@@ -83,6 +89,13 @@ def done(places, tmp_path_factory) -> dict[str, tuple[int, str]]:
     wanted.sort(key=lambda command: [part in command for part in ORDER], reverse=True)
     calls = [(arguments(command, places), TYPED) for command in wanted]
     return dict(zip(wanted, run_commands(calls, tmp_path_factory.mktemp("outputs")), strict=True))
+
+
+def test_training_reads_the_action_data_that_the_readme_names():
+    """Whoever copies the commands in their order would be told that a file is missing that nothing makes."""
+    register_personagpt()
+    assert f"--actions={ACTIONS}" in README
+    assert load_config(ROOT / "config/personagpt/control.yml").dataset.actions == ACTIONS
 
 
 @pytest.mark.slow
@@ -112,4 +125,5 @@ def test_the_commands_did_their_work(done, places):
     runs = {path.name.partition("_")[0] for path in (places["folder"] / "runs").iterdir() if path.is_dir()}
     assert runs == {"RUN", "pretrain", "control"}
     assert (places["run"] / "evaluation.json").is_file()
+    assert (places["folder"] / "published" / "evaluation.json").is_file()
     assert "f1_parlai" in (places["folder"] / "runs" / "results.txt").read_text(encoding="utf-8")

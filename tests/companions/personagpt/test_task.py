@@ -129,6 +129,20 @@ def test_released_code_is_for_one_rank(make):
         persona_task(config).prepare(two)
 
 
+def test_two_ranks_share_the_new_examples(make):
+    """Ranks with the same examples of action codes would see half of them, in the order of the file at that."""
+    config = make(training={"stage": "control"})
+    seen = []
+    for rank in (0, 1):
+        context = DistributedContext(rank=rank, local_rank=0, size=2, device=torch.device("cpu"))
+        loader = persona_task(config).prepare(context).train
+        seen.append([int(number) for batch in loader for number in batch.new.indices])
+    assert not any(first == second for first, second in zip(*seen, strict=False))
+    assert all(part[:16] != sorted(part[:16]) for part in seen)
+    first_pass = [number for pair in zip(*seen, strict=False) for number in pair][:32]
+    assert len(set(first_pass)) == 32
+
+
 def test_an_lm_without_room_is_told_by_line(make, distributed):
     """Positions that do not hold facts, turn and answer would be an index error, or a prompt without its facts."""
     with pytest.raises(

@@ -1,6 +1,11 @@
 """The shell of a chat with a conversation that is not SPT's: its own prompts, its own end, lines as they were typed."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +127,34 @@ def test_piped_lines_are_shown(tmp_path, monkeypatch, capsys):
     assert lines[:3] == ["welcome", "choose", "name: caf\ufffd"]
     assert lines[3].startswith("error: ")
     assert lines[4:] == ["name: Ann", "0 [0-2]: 1", "user: 1", "bot: 1", "1 [0-2]: ", "goodbye"]
+
+
+def test_arrow_up_at_a_terminal_is_the_line_before(tmp_path):
+    """The key's escape sequence would be said to the model, and nothing could be corrected but at the line's end."""
+    ours, theirs = pty.openpty()
+    talking = subprocess.Popen(
+        [sys.executable, "-c", _TALK, str(tmp_path)],
+        **{"cwd": Path(__file__).parents[3], "env": os.environ | {"TERM": "xterm"}},
+        **{"stdin": theirs, "stdout": theirs, "stderr": theirs},
+    )
+    os.close(theirs)
+    output = b""
+    for prompt, keys in ((b"name: ", b"2\r"), (b"0 [0-2]: ", b"\x1b[A\r"), (b"1 [0-2]: ", b"\x04")):
+        while prompt not in output and b"error" not in output:
+            output += os.read(ours, 1000)  # an OSError when it has ended
+        os.write(ours, keys)
+    talking.wait()
+    os.close(ours)
+    assert output.count(b"user: 2") == 1, output
+
+
+_TALK = """
+import sys
+from pathlib import Path
+from models.decoding.shell import converse_in_terminal
+from tests.models.decoding.test_shell import Menu
+converse_in_terminal(Menu(), Path(sys.argv[1]))
+"""
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,22 @@ def test_the_folder_is_the_librarys_own(new_lm, tmp_path, distributed, family, p
     save_trained(model, tmp_path, distributed, {})
     model.lm.model.save_pretrained(tmp_path / "wanted")
     model.tokenizer.save_pretrained(tmp_path / "wanted")
-    assert _content(tmp_path / "model") == _content(tmp_path / "wanted")
+    found, wanted = _content(tmp_path / "model"), _content(tmp_path / "wanted")
+    generation = json.loads(found.pop("generation_config.json"))
+    assert wanted.pop("generation_config.json")
+    assert found == wanted
+    assert generation["eos_token_id"] == model.tokenizer.eos_token_id
     assert {path.name for path in tmp_path.iterdir()} == {"model", "wanted"}
+
+
+def test_other_programs_stop_at_eos(new_lm, tmp_path):
+    """An LM that is talked to with the library alone would go on after each reply, up to its last position."""
+    config = new_lm("gpt2")
+    model = build_model(config, build_tokenizer(config))
+    model.save_trained(tmp_path, model.trained_state(), {})
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model").generation_config
+    assert loaded.eos_token_id == model.tokenizer.eos_token_id
+    assert loaded.pad_token_id == model.tokenizer.pad_token_id
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,5 +107,7 @@ def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, preci
 
 def test_a_base_lm_is_not_a_starting_point_of_another(new_lm, distributed):
     """`--ckpt_path` of such a run asked for tensors that it never has, as if its folder were damaged."""
-    with pytest.raises(UserError, match="--ckpt_path some/run: a base LM starts from scratch"):
+    with pytest.raises(
+        UserError, match="use model_type full_finetuning with --set model.model_name=some/run"
+    ):
         train(new_lm("opt"), distributed, "again", ckpt_path="some/run")

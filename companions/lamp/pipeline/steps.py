@@ -1,0 +1,182 @@
+"""Steps that follow from one another, each in a folder of its own: what stands is not made again.
+
+The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, and which
+making of the steps before it it rests on. Where one of these is not the same any more, or something that it made is
+not there, the step is made anew, and so is everything after it.
+"""
+
+import hashlib
+import json
+import secrets
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from companions.lamp.lm.evaluate import made_folder
+from utils.distributed import DistributedContext
+from utils.errors import UserError, existing_file
+from utils.files import file_sha256, to_json, write_errors, write_whole
+from utils.liveness import together
+
+RECORD = "step.json"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the companion."""
+
+    module: str
+    """such as `companions.lamp.rank_profiles`"""
+    words: tuple[str, ...]
+    """its arguments; a `*` in one of them stands for the time in the name of a run folder"""
+
+    def expanded(self) -> "Command":
+        """With the names of the run folders, which are known when the steps before have ended."""
+        return Command(self.module, tuple(_expanded(word) for word in self.words))
+
+    def shown(self) -> str:
+        """What a user would type."""
+        return f"python -m {self.module} {shlex.join(self.words)}"
+
+
+Run = Callable[[Command, DistributedContext], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Some commands that make one thing."""
+
+    name: str
+    """of its folder"""
+    title: str
+    commands: tuple[Command, ...]
+    after: tuple[str, ...] = ()
+    """names of the steps whose results it reads"""
+    files: tuple[str, ...] = ()
+    """files, or folders of files, from outside that it reads"""
+    resumes: bool = False
+    """its commands go on where they were interrupted; others begin anew"""
+
+
+def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedContext, run: Run) -> list[str]:
+    """Make whatever does not stand yet.
+
+    Args:
+        steps: each after those that it needs.
+        folder: where each has its folder.
+        distributed: the processes; all of them call this.
+        run: runs one command; every process calls it.
+
+    Returns:
+        The names of the steps that were made.
+
+    Raises:
+        UserError: what is wrong with a step, or a folder that is none of a step.
+    """
+    makings: dict[str, str] = {}
+    made = []
+    for number, step in enumerate(steps, start=1):
+        own = folder / step.name
+        stands, record = False, dict[str, Any]()
+        with together(distributed):
+            if distributed.is_main:
+                record = _record(step, makings)
+                there = _read(own)
+                stands = _stands(own, there, record)
+                record = there if stands else _begin(own, there, record, step.resumes)
+        stands, makings[step.name] = distributed.share((stands, record.get("making")))
+        head = f"\n=== {number}/{len(steps)} {step.title}"
+        if stands:
+            distributed.say(f"{head}: stands in {own}")
+            continue
+        distributed.say(head)
+        for command in step.commands:
+            with together(distributed):
+                command = command.expanded()
+            distributed.say(f"$ {command.shown()}")
+            run(command, distributed)
+        with together(distributed):
+            if distributed.is_main:
+                _write(own, record | {"made": _sizes(own)})
+        made.append(step.name)
+    return made
+
+
+def _expanded(word: str) -> str:
+    """A word with the newest of the paths that it stands for; `NAME=` before a path stays."""
+    if "*" not in word:
+        return word
+    name, equals, path = word.rpartition("=")
+    root = Path("/" if path.startswith("/") else ".")
+    found = sorted(str(one) for one in root.glob(path.lstrip("/")))
+    if not found:
+        raise UserError(f"{path}: nothing there, though the step before has ended; remove that step's folder")
+    return f"{name}{equals}{found[-1]}"
+
+
+def _record(step: Step, makings: Mapping[str, str]) -> dict[str, Any]:
+    """What a step rests on; `key` is a hash of it."""
+    rests_on = {
+        "commands": [[command.module, *command.words] for command in step.commands],
+        "files": {str(path): file_sha256(path) for path in _files(step.files)},
+        "after": {name: makings[name] for name in step.after},
+    }
+    return {"key": hashlib.sha256(to_json(rests_on).encode()).hexdigest(), **rests_on}
+
+
+def _files(paths: Iterable[str]) -> list[Path]:
+    """The files, with those of folders."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        found += (
+            sorted(one for one in path.rglob("*") if one.is_file())
+            if path.is_dir()
+            else [existing_file(path, "file")]
+        )
+    return found
+
+
+def _stands(folder: Path, there: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether the step has ended with the same record, and what it made is there."""
+    return there.get("key") == record["key"] and "made" in there and there["made"] == _sizes(folder)
+
+
+def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], resumes: bool) -> dict[str, Any]:
+    """Make room for a step: what an earlier call left is removed, unless it goes on from there.
+
+    Returns:
+        The record as it is in the folder; its `making` is the name of this attempt, which those after it rest on.
+    """
+    if resumes and there.get("key") == record["key"] and "made" not in there:
+        return there
+    if folder.exists():
+        if not there and any(folder.iterdir()):
+            raise UserError(f"{folder} is not the folder of a step: it has no {RECORD}; move it away")
+        with write_errors(folder):
+            shutil.rmtree(folder)
+    made_folder(folder)
+    begun = {**record, "making": secrets.token_hex(8)}
+    _write(folder, begun)
+    return begun
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The record of a folder; an empty one where there is none, or none that can be read."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    write_whole(folder / RECORD, to_json(record, indent=1) + "\n")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The size of every file in a folder, by its name there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / RECORD)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}

@@ -1,0 +1,162 @@
+"""Steps that stand are skipped, and whatever rests on something else by now is made anew."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from companions.lamp.pipeline.steps import RECORD, Command, Step, run_steps
+from utils.distributed import DistributedContext
+from utils.errors import UserError
+
+ALONE = DistributedContext(rank=0, local_rank=0, size=1, device=torch.device("cpu"))
+ORDER = ["first", "second", "third", "other"]
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    """chain(**changes): run steps first -> second -> third and `other`, which needs none; the names of those made.
+
+    A change is a step in the place of the one of that name. `chain.calls` has the commands that ran, `chain.failing`
+    the one that ends with an error.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.json").write_text("1")
+
+    def step(name, after=(), files=()):
+        return Step(name, f"Step {name}", (Command("make", (f"steps/{name}/made", "1")),), after, files)
+
+    steps = {
+        "first": step("first", files=("data.json",)),
+        "second": step("second", after=("first",)),
+        "third": step("third", after=("second",)),
+        "other": step("other"),
+    }
+
+    def run(command, distributed):
+        if command.words == chain.failing:
+            raise UserError("broken")
+        chain.calls.append(command.words)
+        with open(command.words[0], "a", encoding="utf-8") as file:
+            file.write(command.words[1])
+
+    def chain(**changes):
+        chain.calls.clear()
+        return run_steps([{**steps, **changes}[name] for name in ORDER], tmp_path / "steps", ALONE, run)
+
+    chain.calls, chain.failing, chain.steps, chain.folder = [], None, steps, tmp_path
+    return chain
+
+
+def other_words(step, *words):
+    """The step with other words in its command."""
+    return replace(step, commands=(Command("make", (step.commands[0].words[0], *words)),))
+
+
+def test_what_stands_is_not_made_again(chain):
+    """Hours of training would be done again whenever somebody wants to see the table."""
+    assert chain() == ORDER
+    assert chain() == []
+    assert chain.calls == []
+
+
+def test_a_changed_setting_makes_its_step_and_those_after_it_anew(chain):
+    """A table that mixes results of two settings compares nothing."""
+    chain()
+    assert chain(second=other_words(chain.steps["second"], "2")) == ["second", "third"]
+    assert (chain.folder / "steps/second/made").read_text() == "2", "the old result is not added to"
+    assert chain(second=other_words(chain.steps["second"], "2")) == []
+    assert chain() == ["second", "third"]
+
+
+def test_a_changed_file_makes_what_reads_it_anew(chain):
+    """New questions in a file of the same name would be given the figures of the old ones."""
+    chain()
+    (chain.folder / "data.json").write_text("2")
+    assert chain() == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("damage", ["remove", "cut"])
+def test_a_result_that_is_gone_is_made_again_with_all_that_rests_on_it(chain, damage):
+    """A training that is done again gives other weights: what was made with the first ones is not theirs."""
+    chain()
+    made = chain.folder / "steps/second/made"
+    if damage == "remove":
+        made.unlink()
+    else:
+        made.write_text("")
+    assert chain() == ["second", "third"]
+
+
+def test_what_rests_on_a_lost_result_is_made_anew_after_an_interruption_too(chain):
+    """Interrupted before the third step, the next call would take the old one for one of the new second step."""
+    chain()
+    (chain.folder / "steps/second/made").unlink()
+    chain.failing = chain.steps["second"].commands[0].words
+    with pytest.raises(UserError, match="broken"):
+        chain()
+    chain.failing = None
+    assert chain() == ["second", "third"]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_an_interrupted_step_resumes_or_begins_anew(chain, resumes):
+    """Rows of feedback that were paid for are asked again, or a half-written run folder is taken for a whole one."""
+    path = "steps/second/made"
+    commands = (Command("make", (path, "1")), Command("make", (path, "2")))
+    step = replace(chain.steps["second"], commands=commands, resumes=resumes)
+    chain.failing = (path, "2")
+    with pytest.raises(UserError, match="broken"):
+        chain(second=step)
+    assert (chain.folder / path).read_text() == "1"
+    chain.failing = None
+    assert chain(second=step) == ["second", "third", "other"]
+    assert (chain.folder / path).read_text() == ("112" if resumes else "12")
+
+
+def test_a_changed_setting_does_not_go_on_from_the_old_one(chain):
+    """A step that resumes would mix rows of two LMs in one file."""
+    step = replace(chain.steps["second"], resumes=True)
+    chain.failing = chain.steps["third"].commands[0].words
+    with pytest.raises(UserError):
+        chain(second=step)
+    chain.failing = None
+    chain(second=other_words(step, "2"))
+    assert (chain.folder / "steps/second/made").read_text() == "2"
+
+
+def test_a_folder_that_is_none_of_a_step_is_left_alone(chain):
+    """A mistyped folder would cost somebody else's files."""
+    other = chain.folder / "steps/second"
+    other.mkdir(parents=True)
+    (other / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match=r"not the folder of a step: it has no step\.json"):
+        chain()
+    assert (other / "thesis.txt").read_text() == "years"
+
+
+def test_the_record_tells_what_a_result_rests_on(chain):
+    """Nobody could tell later which commands and which data a figure comes from."""
+    chain()
+    first, second = (
+        json.loads((chain.folder / "steps" / name / RECORD).read_text()) for name in ("first", "second")
+    )
+    assert first["commands"] == [["make", "steps/first/made", "1"]]
+    assert list(first["files"]) == ["data.json"]
+    assert first["made"] == {"made": 1}
+    assert second["after"] == {"first": first["making"]}
+
+
+def test_a_star_is_the_newest_run_folder(chain):
+    """The next step would be given a name that no folder has, or an older run."""
+    for run in ("lm_2026-01-01-0000", "lm_2026-01-02-0000"):
+        (chain.folder / "runs" / run).mkdir(parents=True)
+    command = Command("make", ("--lm", "runs/lm_*", "name=runs/lm_*", "plain"))
+    newest = "runs/lm_2026-01-02-0000"
+    assert command.expanded().words == ("--lm", newest, f"name={newest}", "plain")
+    assert command.expanded().shown() == f"python -m make --lm {newest} name={newest} plain"
+    absolute = Command("make", (f"{chain.folder}/runs/lm_*",))
+    assert absolute.expanded().words == (f"{chain.folder}/{newest}",)
+    with pytest.raises(UserError, match=r"runs/scorer_\*: nothing there"):
+        Command("make", ("runs/scorer_*",)).expanded()
