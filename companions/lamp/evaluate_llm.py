@@ -4,8 +4,23 @@ python -m companions.lamp.evaluate_llm --validation_data merged.json --model_add
     --output_dir FOLDER --use_profile --is_ranked --num_retrieved 4
 """
 
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Ask an LM about a file of questions."
+
+
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import EvaluationConfig
+
+    return answering_parser(EvaluationConfig, DESCRIPTION)
 
 
 def main() -> None:
@@ -15,7 +30,7 @@ def main() -> None:
     from companions.lamp.lm.arguments import read_arguments
     from companions.lamp.lm.settings import EvaluationConfig
 
-    args, config = read_arguments(EvaluationConfig, "Ask an LM about a file of questions.")
+    args, config = read_arguments(EvaluationConfig, DESCRIPTION)
     from companions.lamp.lm.evaluate import evaluate
     from utils.liveness import distributed_context
 

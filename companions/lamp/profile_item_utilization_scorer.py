@@ -4,8 +4,23 @@ python -m companions.lamp.profile_item_utilization_scorer --train_data merged.js
     --output_dir FOLDER --profile_size 16
 """
 
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Score each profile item by the LM's output with it alone."
+
+
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import ItemFeedbackConfig
+
+    return answering_parser(ItemFeedbackConfig, DESCRIPTION)
 
 
 def main() -> None:
@@ -15,9 +30,7 @@ def main() -> None:
     from companions.lamp.lm.arguments import read_arguments
     from companions.lamp.lm.settings import ItemFeedbackConfig
 
-    args, config = read_arguments(
-        ItemFeedbackConfig, "Score each profile item by the LM's output with it alone."
-    )
+    args, config = read_arguments(ItemFeedbackConfig, DESCRIPTION)
     from companions.lamp.feedback import collect_item_feedback
     from utils.liveness import distributed_context
 

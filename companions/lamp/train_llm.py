@@ -4,8 +4,23 @@ python -m companions.lamp.train_llm --train_data merged.json --validation_data m
     --task LaMP-3 --output_dir FOLDER --use_profile --is_ranked --num_retrieved 4
 """
 
+from typing import TYPE_CHECKING
+
 from utils.console import quiet_libraries
 from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from utils.config.flags import Parser
+
+DESCRIPTION = "Train an LM on a task of LaMP."
+
+
+def parser() -> "Parser":
+    """The flags."""
+    from companions.lamp.lm.arguments import answering_parser
+    from companions.lamp.lm.settings import TrainConfig
+
+    return answering_parser(TrainConfig, DESCRIPTION, engine_runs=True)
 
 
 def main() -> None:
@@ -15,7 +30,7 @@ def main() -> None:
     from companions.lamp.lm.arguments import read_arguments
     from companions.lamp.lm.settings import TrainConfig
 
-    args, config = read_arguments(TrainConfig, "Train an LM on a task of LaMP.", engine_runs=True)
+    args, config = read_arguments(TrainConfig, DESCRIPTION, engine_runs=True)
     from companions.lamp.lm.task import train_lm
     from utils.liveness import distributed_context
 
