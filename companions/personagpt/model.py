@@ -1,7 +1,6 @@
 """PersonaGPT as a module: a causal LM of which everything is trained, kept as a Hugging Face folder."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.tokens import ADDED
 from dataset.batch import Batch
 from models import losses as L
-from models.conversation import ConversationModel
-from models.lm.language_model import LanguageModel, load_language_model, save_language_model
+from models.lm.language_model import LanguageModel, load_language_model
+from models.lm.whole import WholeLM
 from models.trainable import StepOutput
 from utils.errors import UserError
 
@@ -43,7 +42,7 @@ def perplexity_of(name: str) -> Any:
     return reduced
 
 
-class PersonaGPT(ConversationModel):
+class PersonaGPT(WholeLM):
     """The LM with rows for the special tokens; trained as in the stage `pretrain`.
 
     Args:
@@ -97,30 +96,6 @@ class PersonaGPT(ConversationModel):
         """Base LM and stage."""
         training = self.config.training
         return [*super().describe(), f"stage {training.stage}, weight decay {training.weight_decay:g}"]
-
-    def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
-        """Refused: a run keeps the whole LM, which later runs name as their `model.model_name`.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(
-            f"--ckpt_path {run}: a run of PersonaGPT keeps its whole LM; to train it further, use "
-            f"--set model.model_name={run}"
-        )
-
-    def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Write the LM and its tokenizer to a folder of the run folder; there is no file for `metadata`.
-
-        Args:
-            folder: the run folder.
-            state: every parameter, float32; what is written has the LM's own precision.
-            metadata: not used.
-
-        Raises:
-            UserError: it cannot be written; an earlier LM is as it was.
-        """
-        save_language_model(folder, self.lm, self.tokenizer, state)
 
 
 def load_with_rows(config: PersonaConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[LanguageModel, int]:

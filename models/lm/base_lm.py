@@ -4,14 +4,13 @@ For samples and tests, where no pretrained LM can be had. Such a run keeps the L
 so that `model.model_name` of a later run can point to it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
-from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -25,12 +24,12 @@ from transformers import (
 from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from dataset.text import label_turns, prompt_text
-from models.lm.language_model import LanguageModel, base_lm_folder, save_language_model
+from models.lm.language_model import LanguageModel, base_lm_folder
+from models.lm.whole import WholeLM
 from models.model_type import ModelType
 from models.plain import PlainModel
 from models.settings import Config, LMSettings, PlainConfig, PretrainedSettings
 from utils.config.schema import Positive, Section
-from utils.errors import UserError
 from utils.precision import DTYPES
 
 _Layers = Annotated[int, Field(ge=1, le=200)]
@@ -110,32 +109,10 @@ def _texts(config: BaseLMConfig) -> Iterator[str]:
         yield prompt_text(example.persona, label_turns(example.context), example.response).body
 
 
-class BaseLM(PlainModel):
+class BaseLM(WholeLM, PlainModel):
     """An LM of which every parameter is trained, and which is kept as Hugging Face's library does."""
 
-    def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
-        """Refused: such a run keeps the whole LM, which later runs name as their `model.model_name`.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(
-            f"--ckpt_path {run}: a base LM starts from scratch; to train one further, use model_type full_finetuning "
-            f"with --set model.model_name={run}"
-        )
-
-    def save_trained(self, folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
-        """Write the LM and its tokenizer to a folder of the run folder; there is no file for `metadata`.
-
-        Args:
-            folder: the run folder.
-            state: every parameter, float32; what is written has the LM's own precision.
-            metadata: not used.
-
-        Raises:
-            UserError: it cannot be written; an earlier LM is as it was.
-        """
-        save_language_model(folder, self.lm, self.tokenizer, state)
+    trained_further_by = "use model_type full_finetuning with"
 
 
 def build_base_lm(config: BaseLMConfig, tokenizer: PreTrainedTokenizerBase) -> BaseLM:

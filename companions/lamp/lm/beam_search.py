@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _NEVER = -1.0e9  # the score of what cannot be chosen
-_COMPACT = 0.75  # finished questions are dropped once no more than this share of them is left
+_COMPACT = 0.9  # finished questions are dropped once no more than this share of them is left
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 """(tokens so far [R, T], log probabilities [R, V]) -> changed log probabilities"""
@@ -25,13 +25,13 @@ class Decoder(Protocol):
     def first(self) -> Tensor:
         """Logits [B, V] of the first token; one row per question."""
 
-    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+    def next(self, tokens: Tensor, rows: Tensor, questions: Tensor | None) -> Tensor:
         """Logits [R, V] after one more token.
 
         Args:
-            tokens: [R] the last tokens.
+            tokens: [R] the last tokens; as many for each question, one after another.
             rows: [R] which row of the call before each one continues.
-            sources: [R] the same for what is kept per question; None: it stays as it is.
+            questions: which of the questions of the call before are left; None: all.
         """
 
 
@@ -71,14 +71,17 @@ class _Beams:
             setattr(self, name, value[questions])
 
 
-@torch.inference_mode()
-def beam_search(decoder: Decoder, settings: BeamSettings, leave: int = 0) -> list[list[int] | None]:
+@torch.no_grad()  # inference mode would leave DeepSpeed weights that cannot be trained any more
+def beam_search(
+    decoder: Decoder, settings: BeamSettings, leave: int = 0, every_step: bool = False
+) -> list[list[int] | None]:
     """The best output of each question, as token ids with eos where it ends with one.
 
     Args:
         decoder: of B questions.
         settings: beams and limits.
         leave: once no more questions than this are left, they get None, to be searched for in another batch.
+        every_step: go on to the longest possible output, so that every rank calls the LM equally often.
     """
     logits = decoder.first()
     device, count, n = logits.device, logits.shape[0], settings.num_beams
@@ -102,21 +105,16 @@ def beam_search(decoder: Decoder, settings: BeamSettings, leave: int = 0) -> lis
             outputs[int(beams.question[place])] = _cut(beams.finished[place, 0].tolist(), settings)
         beams.is_active &= ~is_done
         active = beams.is_active.nonzero().flatten()
-        if len(active) <= leave:
+        if step + 1 == settings.max_tokens or (len(active) <= leave and not every_step):
             break
         present = len(beams.is_active)
-        compact = len(active) <= _COMPACT * present
+        compact = 0 < len(active) <= _COMPACT * present
         stay = active if compact else torch.arange(present, device=device)
         last, origins = tokens.gather(1, kept)[stay], origin.gather(1, kept)[stay]  # [A', n]
-        if step:
-            rows = stay[:, None] * n + origins
-            sources = (stay[:, None] * n + torch.arange(n, device=device)).flatten() if compact else None
-        else:
-            rows = stay[:, None].expand(-1, n)
-            sources = rows.flatten()
+        rows = stay[:, None] * (n if step else 1) + origins
         if compact:
             beams.keep(stay)
-        logits = decoder.next(last.flatten(), rows.flatten(), sources)
+        logits = decoder.next(last.flatten(), rows.flatten(), stay if compact else None)
     return outputs
 
 
@@ -170,12 +168,19 @@ def _finish(
 
 
 def _find_improvable(beams: _Beams, settings: BeamSettings, step: int) -> None:
-    """Whether the best running beam may still become better than the worst finished one; the library's estimate."""
+    """Whether a running beam may still change the output.
+
+    By the library's estimate, better than the worst finished one; and in truth, as sums of log probabilities only
+    fall: better than the best finished one, were all further tokens certain.
+    """
     never = settings.early_stopping == "never" and settings.length_penalty > 0
     length = settings.max_tokens if never else step + 1
-    possible = beams.scores[:, :1] / length**settings.length_penalty
+    best = beams.scores[:, :1]
     worst = torch.where(beams.is_finished, beams.finished_scores.min(dim=1, keepdim=True).values, _NEVER)
-    beams.can_improve = beams.can_improve & (possible > worst).any(dim=1)
+    likely = (best / length**settings.length_penalty > worst).any(dim=1)
+    longest = settings.max_tokens if settings.length_penalty > 0 else step + 1
+    possible = (best / longest**settings.length_penalty >= beams.finished_scores[:, :1]).flatten()
+    beams.can_improve = beams.can_improve & likely & possible
 
 
 def _gather(texts: Tensor, places: Tensor) -> Tensor:

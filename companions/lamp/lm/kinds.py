@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from companions.lamp.lm.beam_search import Decoder
+from companions.lamp.lm.shared_keys import shares_keys
 
 _IGNORED = -100
-_CPU_MASK = 1 << 18  # elements of the attention masks of the prompts that a CPU encodes together
+_CPU_TOKENS = 1 << 12  # of the prompts that a CPU encodes together
 
 Ids = Sequence[int]
 
@@ -33,6 +34,11 @@ class Kind(ABC):
 
     def __init__(self, model: PreTrainedModel, start_id: int, pad_id: int) -> None:
         self.model, self.start_id, self.pad_id = model, start_id, pad_id
+
+    @property
+    def is_sharded(self) -> bool:
+        """At ZeRO stage 3 all ranks fetch each other's weights, so that all must call the LM equally often."""
+        return hasattr(next(self.model.parameters()), "ds_id")
 
     @abstractmethod
     def read(self, sources: Sequence[Ids]) -> Any:
@@ -63,20 +69,23 @@ class EncoderDecoder(Kind):
     """An LM such as T5 or BART: prompts are encoded once, for the losses, the output and all of its beams."""
 
     def read(self, sources: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Hidden states [B, S, H] and mask [B, S] of the prompts."""
+        """Hidden states [B, S, H], 0 where prompts are padded, and mask [B, S] of the prompts."""
         ids, mask = self.padded(sources)
-        encoder, part = self.model.get_encoder(), self._encoded_together(ids)
-        hidden = [
-            encoder(input_ids=some, attention_mask=some_mask).last_hidden_state
-            for some, some_mask in zip(ids.split(part), mask.split(part), strict=True)
-        ]
-        return torch.cat(hidden), mask
-
-    def _encoded_together(self, ids: Tensor) -> int:
-        """Prompts [B, S] that the encoder reads at a time: on a CPU masks of all of them do not stay in its cache."""
-        if ids.device.type != "cpu" or torch.is_grad_enabled():
-            return len(ids)
-        return max(1, _CPU_MASK // ids.shape[1] ** 2)
+        encoder = self.model.get_encoder()
+        if ids.device.type != "cpu" or torch.is_grad_enabled() or self.is_sharded:
+            return encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask
+        # a CPU spends more on masks and padding than it gains from a large batch: prompts of one length go together
+        lengths, hidden = mask.sum(dim=1), None
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().flatten()
+            for some in rows.split(max(1, _CPU_TOKENS // max(1, length))):
+                part = slice(0, max(1, length))
+                made = encoder(input_ids=ids[some, part], attention_mask=mask[some, part]).last_hidden_state
+                if hidden is None:
+                    hidden = made.new_zeros(*ids.shape, made.shape[2])
+                hidden[some, part] = made
+        assert hidden is not None
+        return hidden, mask
 
     def token_losses(self, read: tuple[Tensor, Tensor], targets: Sequence[Ids]) -> tuple[Tensor, Tensor]:
         """From one pass of the decoder over the targets; see `Kind`."""
@@ -99,20 +108,23 @@ class EncoderDecoder(Kind):
 
 
 class _CrossDecoder:
-    """Keys and values of the output so far by row, and those of the prompt by question, copied for its beams."""
+    """Keys and values of the output so far by row, and those of the prompt by question, which its beams share."""
 
     def __init__(self, model: PreTrainedModel, hidden: Tensor, mask: Tensor, start_id: int) -> None:
         self.model, self.hidden, self.mask, self.start_id = model, hidden, mask, start_id
+        self.is_shared = shares_keys(model)
         self.cache: Any = None
 
     def first(self) -> Tensor:
         return self._step(torch.full((len(self.mask), 1), self.start_id, device=self.mask.device))
 
-    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+    def next(self, tokens: Tensor, rows: Tensor, questions: Tensor | None) -> Tensor:
         self.cache.self_attention_cache.reorder_cache(rows)
-        if sources is not None:
-            self.cache.cross_attention_cache.reorder_cache(sources)
-            self.hidden, self.mask = self.hidden[sources], self.mask[sources]
+        # without sharing there is a copy per row; rows that continue one another have the same prompt
+        kept = questions if self.is_shared else rows if len(rows) != len(self.mask) else None
+        if kept is not None:
+            self.cache.cross_attention_cache.reorder_cache(kept)
+            self.hidden, self.mask = self.hidden[kept], self.mask[kept]
         return self._step(tokens[:, None])
 
     def _step(self, ids: Tensor) -> Tensor:
@@ -163,19 +175,20 @@ class _CausalDecoder:
         self.cache: Any = None
 
     def first(self) -> Tensor:
-        return self._step(self.ids, (self.mask.cumsum(dim=1) - 1).clamp(min=0))
+        return self._step(self.ids, self.mask, (self.mask.cumsum(dim=1) - 1).clamp(min=0))
 
-    def next(self, tokens: Tensor, rows: Tensor, sources: Tensor | None) -> Tensor:
+    def next(self, tokens: Tensor, rows: Tensor, questions: Tensor | None) -> Tensor:
         self.cache.reorder_cache(rows)
-        if sources is not None:
-            self.mask = self.mask[sources]
+        if questions is not None:
+            self.mask = self.mask[questions]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        return self._step(tokens[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
+        mask = self.mask.repeat_interleave(len(tokens) // len(self.mask), dim=0)
+        return self._step(tokens[:, None], mask, mask.sum(dim=1, keepdim=True) - 1)
 
-    def _step(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _step(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         more = {"position_ids": positions} if self.has_positions else {}
         output = self.model(
-            input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **more
+            input_ids=ids, attention_mask=mask, past_key_values=self.cache, use_cache=True, **more
         )
         self.cache = output.past_key_values
         return self.head(output.last_hidden_state[:, -1])

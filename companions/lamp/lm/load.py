@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from companions.lamp.lm.beam_search import BeamSettings, Processor
 from companions.lamp.lm.kinds import DecoderOnly, EncoderDecoder, Kind
+from companions.lamp.lm.shared_keys import share_keys
 from models.lm.families import check_family, longest_input
 from models.lm.language_model import cannot_load, lm_source, local_only
 from utils.errors import UserError
@@ -189,6 +190,7 @@ def made_lm(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: st
         UserError: the family is not supported.
     """
     config = model.config
+    share_keys(model)
     first = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, 0)
     pad_id = next(token for token in first if token is not None)
     if config.is_encoder_decoder:

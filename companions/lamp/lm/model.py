@@ -79,7 +79,7 @@ class AnsweringModel(Trainable):
         outputs = None
         if not self.training:
             # read again where nothing is shared; [B, F]
-            outputs = self._rows(beam_search(kind.decoder(read), self.search))
+            outputs = self._rows(beam_search(kind.decoder(read), self.search, every_step=kind.is_sharded))
         return StepOutput(loss, {"llm": loss}, {"llm": count}, per_example=outputs)
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:

@@ -126,6 +126,7 @@ def test_a_run_of_another_type_is_refused(run, distributed):
 def test_the_command_hands_its_flags_on(monkeypatch, run):
     """A flag that is read and dropped gives figures under settings that nobody asked for."""
     given = []
+    monkeypatch.setattr("utils.liveness.end_distributed", lambda: None)  # the tests' own group stays
     monkeypatch.setattr("companions.personagpt.evaluation.evaluate_run", lambda *args: given.append(args))
     words = ["--speakers=both", "--openings=7", "--goals=g.txt", "--max_new_tokens=9", "--do_sample=yes"]
     words += [

@@ -107,5 +107,7 @@ def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, preci
 
 def test_a_base_lm_is_not_a_starting_point_of_another(new_lm, distributed):
     """`--ckpt_path` of such a run asked for tensors that it never has, as if its folder were damaged."""
-    with pytest.raises(UserError, match="--ckpt_path some/run: a base LM starts from scratch"):
+    with pytest.raises(
+        UserError, match="use model_type full_finetuning with --set model.model_name=some/run"
+    ):
         train(new_lm("opt"), distributed, "again", ckpt_path="some/run")
