@@ -103,13 +103,6 @@ def metrics_of_each(
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def official_metrics(
-    task: Task, predictions: Sequence[str], golds: Sequence[str], released: bool = True
-) -> dict[str, float]:
-    """The metrics of the official evaluation, by its names; see `compare`."""
-    return official_names(task, compare(task, predictions, golds, released).corpus())
-
-
 def official_names(task: Task, metrics: Mapping[str, T]) -> dict[str, T]:
     """The headline metrics under their names in the official evaluation."""
     return {
