@@ -160,6 +160,16 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of the project's own with all that is in it.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    with write_errors(folder):
+        shutil.rmtree(folder)
+
+
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished file of the same folder its name.
 

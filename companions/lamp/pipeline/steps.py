@@ -9,7 +9,6 @@ import hashlib
 import json
 import secrets
 import shlex
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from companions.lamp.lm.evaluate import made_folder
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import file_sha256, to_json, write_errors, write_whole
+from utils.files import file_sha256, remove_folder, to_json, write_whole
 from utils.liveness import together
 
 RECORD = "step.json"
@@ -155,8 +154,7 @@ def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], resum
     if folder.exists():
         if not there and any(folder.iterdir()):
             raise UserError(f"{folder} is not the folder of a step: it has no {RECORD}; move it away")
-        with write_errors(folder):
-            shutil.rmtree(folder)
+        remove_folder(folder)
     made_folder(folder)
     begun = {**record, "making": secrets.token_hex(8)}
     _write(folder, begun)
