@@ -20,10 +20,10 @@ $(STAMP): requirements.txt
 demo: $(STAMP) ## train, decode, score and chat on the embedded sample (about 4 minutes on 2 cores)
 	$(BIN)/python -m trainer.demo
 
-demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in both of its modes (about 3 minutes)
+demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in both of its modes (about 2 minutes)
 	$(BIN)/python -m companions.personagpt.demo
 
-demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one table of all systems (about 2 minutes)
+demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one table of all systems (about a minute)
 	$(BIN)/python -m companions.lamp.pipeline --config config/lamp/sample.yml
 
 test: $(STAMP) ## run all tests, offline
