@@ -27,20 +27,22 @@ class SoftPrompts(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_prompts, num_virtual_tokens, width))  # [K, V, D]
 
-    def prepend_to(self, token_embeddings: Tensor) -> Tensor:
-        """Every prompt before every row.
 
-        Args:
-            token_embeddings: [R, S, D].
+def prepend_each(prompts: Tensor, token_embeddings: Tensor) -> Tensor:
+    """Every prompt before every row.
 
-        Returns:
-            [K * R, V + S, D], prompt by prompt.
-        """
-        num_prompts, num_virtual, width = self.weight.shape
-        rows, length, _ = token_embeddings.shape
-        prompts = self.weight[:, None].expand(num_prompts, rows, num_virtual, width)
-        texts = token_embeddings[None].expand(num_prompts, rows, length, width)
-        return torch.cat([prompts.to(texts.dtype), texts], dim=2).flatten(0, 1)
+    Args:
+        prompts: [M, V, D].
+        token_embeddings: [R, S, D].
+
+    Returns:
+        [M * R, V + S, D], prompt by prompt.
+    """
+    num_prompts, num_virtual, width = prompts.shape
+    rows, length, _ = token_embeddings.shape
+    before = prompts[:, None].expand(num_prompts, rows, num_virtual, width)
+    texts = token_embeddings[None].expand(num_prompts, rows, length, width)
+    return torch.cat([before.to(texts.dtype), texts], dim=2).flatten(0, 1)
 
 
 def stored_tokens(sizes: PromptSizes, stored: Tensor | None, axis: int) -> StoredSize:

@@ -15,6 +15,7 @@ from models.decoding.decode import decoding_batches
 from models.decoding.generation import StopAtMarks, generate_replies
 from models.decoding.settings import DecodingSettings
 from models.reading import make_collator
+from models.spt.soft_prompts import prepend_each
 from tests.benchmark import baseline
 from tests.benchmark.setting import PADDED, Setting, make_setting
 
@@ -83,7 +84,7 @@ def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
     flops = seconds = 0.0
     for batch in batches[:3]:
         texts = model.lm.embed(batch.input_ids)
-        embeddings = model.soft_prompts.prepend_to(texts).detach().requires_grad_()
+        embeddings = prepend_each(model.soft_prompts.weight, texts).detach().requires_grad_()
 
         def passes(embeddings: Tensor = embeddings) -> None:
             hidden = model.lm.hidden(embeddings)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from models import losses as L
-from models.spt.soft_prompts import TEXT_NOISE
+from models.spt.soft_prompts import TEXT_NOISE, prepend_each
 from models.trained_part import read_trained
 from tests.helpers import inference_batch, model_of, train, train_batch
 from utils.errors import UserError
@@ -140,7 +140,7 @@ def test_annealing_weighs_each_prompts_token_losses(make):
     model, batch = make({"annealing_nll": True} | limits)
     plain, plain_batch = make()
     weights = (2 * (1 - 0.25) * F.softmax(model.scores(batch.query), dim=0)).clamp(0.1, 0.6)  # [K, B]
-    embeddings = plain.soft_prompts.prepend_to(plain.lm.embed(batch.input_ids))
+    embeddings = prepend_each(plain.soft_prompts.weight, plain.lm.embed(batch.input_ids))
     hidden = plain.hidden_at_targets(batch, embeddings, plain.num_virtual_tokens)
     token_losses = plain.token_losses(hidden, batch)
     columns = [token_losses[:, n] * weights[:, b] for n, b in enumerate(batch.target_examples.tolist())]
