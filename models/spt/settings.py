@@ -133,7 +133,7 @@ class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedS
     peft_config: PromptSizes = PromptSizes()
     """sizes of a soft prompt"""
     prompts_per_pass: Positive | None = None
-    """soft prompts that go through the LM at once in training; null: all K. Fewer: less memory, same losses, more time"""
+    """prompts that go through the LM at once in training; null: all K. Fewer: less memory, more time, equal losses"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """K x V is limited, so that a mistyped size is an error before memory is taken for it."""

@@ -15,7 +15,7 @@ WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}
 
 @pytest.fixture
 def make(make_config, examples):
-    """make(prompts_per_pass, family=.., training={..}, model={..}): a model of four drawn prompts, and a batch for it."""
+    """make(prompts_per_pass, family, training, model): a model of four drawn prompts, and a batch for it."""
 
     def build(prompts_per_pass, family="opt", training=None, model=None):
         config = make_config(
