@@ -3,15 +3,16 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import read_examples
 from dataset.sampler import BatchSampler
 from models.configuration import build_config
-from models.lm.base_lm import lm_config_of, train_tokenizer
+from models.lm.base_lm import InitSettings, lm_config_of, train_tokenizer
 from models.lm.language_model import LanguageModel
 from models.reading import make_collator, make_encoder
 from models.settings import Config
@@ -29,7 +30,9 @@ SIZES = {
     "opt-1.3b": ("opt", 2048, 24, 32, 50272, 2048, 8),
     "opt-2.7b": ("opt", 2560, 32, 32, 50272, 2048, 8),
     "llama2-7b": ("llama", 4096, 32, 32, 32000, 2048, 1),
+    "llama2-13b": ("llama", 5120, 40, 40, 32000, 2048, 1),
 }
+FEED_FORWARD = {"llama2-7b": 11008, "llama2-13b": 13824}
 
 
 @dataclass
@@ -66,30 +69,18 @@ class Setting:
 
 def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
     """Build everything for one way of computing."""
-    architecture, width, layers, heads, vocabulary, positions, virtual = SIZES[args.size]
-    init = {
-        "architecture": architecture,
-        "hidden_size": width,
-        "num_layers": layers,
-        "num_heads": heads,
-        "vocab_size": min(8000, vocabulary),
-        "max_positions": positions,
-    }
     data = {"dataset": {"train": str(args.data), "max_token_length": PADDED}}
-    lm = {"model": {"model_type": "language_model", "init": init}}
+    lm_settings = build_config([("benchmark", data), ("benchmark", _lm_section(args.size))])
     spt = {
         "model": {
             "model_name": "random weights",
             "load_bit": precision,
-            "peft_config": {"num_virtual_tokens": virtual},
+            "peft_config": {"num_virtual_tokens": SIZES[args.size][-1]},
         },
     }
-    lm_settings, config = (build_config([("benchmark", data), ("benchmark", part)]) for part in (lm, spt))
+    config = build_config([("benchmark", data), ("benchmark", spt)])
     tokenizer = train_tokenizer(lm_settings)
-    lm_config = lm_config_of(lm_settings.model.init, tokenizer)
-    lm_config.vocab_size = vocabulary  # the head is as large as the real one, whatever the tokenizer uses
-    if architecture == "llama":
-        lm_config.intermediate_size, lm_config.tie_word_embeddings = 11008, False
+    lm_config = lm_config_of_size(args.size, lm_settings.model.init, tokenizer)
     device = torch.device(args.device)
     torch.manual_seed(0)
     with device:
@@ -107,3 +98,25 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
         encoder.encode(examples, with_response=False),
         device,
     )
+
+
+def _lm_section(size: str) -> dict[str, Any]:
+    architecture, width, layers, heads, vocabulary, positions, _ = SIZES[size]
+    init = {
+        "architecture": architecture,
+        "hidden_size": width,
+        "num_layers": layers,
+        "num_heads": heads,
+        "vocab_size": min(8000, vocabulary),
+        "max_positions": positions,
+    }
+    return {"model": {"model_type": "language_model", "init": init}}
+
+
+def lm_config_of_size(size: str, init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """The LM of a size; its head is as large as the real one's, whatever the tokenizer uses."""
+    lm_config = lm_config_of(init, tokenizer)
+    lm_config.vocab_size = SIZES[size][4]
+    if init.architecture == "llama":
+        lm_config.intermediate_size, lm_config.tie_word_embeddings = FEED_FORWARD[size], False
+    return lm_config
