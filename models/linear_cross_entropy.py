@@ -49,11 +49,15 @@ class _FrozenHead(torch.autograd.Function):
             part = slice(start, start + size)
             logits = F.linear(hidden[part], weight).float()  # [size, Vocab]
             target = targets[part, None]
-            log_norm = torch.logsumexp(logits, dim=1, keepdim=True)
-            losses[part] = (log_norm - logits.gather(1, target)).squeeze(1)
+            of_target = logits.gather(1, target)
+            # in place: each pass over the logits, and each copy of them, takes as long as a part of the products
+            largest = logits.amax(dim=1, keepdim=True)
+            shares = logits.sub_(largest).exp_()
+            norm = shares.sum(dim=1, keepdim=True)
+            losses[part] = (norm.log() + (largest - of_target)).squeeze(1)
             if gradient is not None:
-                # d loss / d logits = softmax - onehot, made in place of the logits
-                error = logits.sub_(log_norm).exp_()
+                # d loss / d logits = softmax - onehot
+                error = shares.div_(norm)
                 error.scatter_add_(1, target, torch.full_like(target, -1, dtype=error.dtype))
                 gradient[part] = error.to(weight.dtype) @ weight
         if gradient is not None:

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.lm.cpu_attention import use_cpu_attention
 from models.lm.families import check_family, longest_input
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
@@ -64,6 +65,7 @@ class LanguageModel(nn.Module):
         """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)"""
         model.requires_grad_(not frozen)
         self.train(self.training)
+        use_cpu_attention()
 
     def train(self, mode: bool = True) -> "LanguageModel":
         """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from.
