@@ -23,16 +23,31 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"
 PADDED = 512  # positions that the baseline pads every text to
 
-# architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (docs/method.md, section 8)
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of an LM and of its soft prompts (docs/method.md, section 8)."""
+
+    architecture: str
+    width: int
+    layers: int
+    heads: int
+    vocabulary: int
+    """of the head"""
+    virtual_tokens: int
+    feed_forward: int | None = None
+    """width between the two halves of a layer; None: four times the width"""
+    positions: int = 2048
+
+
 SIZES = {
-    "tiny": ("opt", 64, 2, 4, 2000, 640, 8),
-    "opt-125m": ("opt", 768, 12, 12, 50272, 2048, 8),
-    "opt-1.3b": ("opt", 2048, 24, 32, 50272, 2048, 8),
-    "opt-2.7b": ("opt", 2560, 32, 32, 50272, 2048, 8),
-    "llama2-7b": ("llama", 4096, 32, 32, 32000, 2048, 1),
-    "llama2-13b": ("llama", 5120, 40, 40, 32000, 2048, 1),
+    "tiny": Size("opt", 64, 2, 4, 2000, 8, positions=640),
+    "opt-125m": Size("opt", 768, 12, 12, 50272, 8),
+    "opt-1.3b": Size("opt", 2048, 24, 32, 50272, 8),
+    "opt-2.7b": Size("opt", 2560, 32, 32, 50272, 8),
+    "llama2-7b": Size("llama", 4096, 32, 32, 32000, 1, 11008),
+    "llama2-13b": Size("llama", 5120, 40, 40, 32000, 1, 13824),
 }
-FEED_FORWARD = {"llama2-7b": 11008, "llama2-13b": 13824}
 
 
 @dataclass
@@ -67,20 +82,21 @@ class Setting:
         return chosen
 
 
-def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
-    """Build everything for one way of computing."""
+def make_setting(args: argparse.Namespace, precision: int | str, size: Size | None = None) -> Setting:
+    """Build everything for one way of computing; `size` stands for the one that `args` names."""
+    size = size or SIZES[args.size]
     data = {"dataset": {"train": str(args.data), "max_token_length": PADDED}}
-    lm_settings = build_config([("benchmark", data), ("benchmark", _lm_section(args.size))])
+    lm_settings = build_config([("benchmark", data), ("benchmark", lm_section(size))])
     spt = {
         "model": {
             "model_name": "random weights",
             "load_bit": precision,
-            "peft_config": {"num_virtual_tokens": SIZES[args.size][-1]},
+            "peft_config": {"num_virtual_tokens": size.virtual_tokens},
         },
     }
     config = build_config([("benchmark", data), ("benchmark", spt)])
     tokenizer = train_tokenizer(lm_settings)
-    lm_config = lm_config_of_size(args.size, lm_settings.model.init, tokenizer)
+    lm_config = lm_config_of_size(size, lm_settings.model.init, tokenizer)
     device = torch.device(args.device)
     torch.manual_seed(0)
     with device:
@@ -100,23 +116,24 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
     )
 
 
-def _lm_section(size: str) -> dict[str, Any]:
-    architecture, width, layers, heads, vocabulary, positions, _ = SIZES[size]
+def lm_section(size: Size) -> dict[str, Any]:
+    """The configuration that makes an LM of a size."""
     init = {
-        "architecture": architecture,
-        "hidden_size": width,
-        "num_layers": layers,
-        "num_heads": heads,
-        "vocab_size": min(8000, vocabulary),
-        "max_positions": positions,
+        "architecture": size.architecture,
+        "hidden_size": size.width,
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "vocab_size": min(8000, size.vocabulary),
+        "max_positions": size.positions,
     }
     return {"model": {"model_type": "language_model", "init": init}}
 
 
-def lm_config_of_size(size: str, init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def lm_config_of_size(size: Size, init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """The LM of a size; its head is as large as the real one's, whatever the tokenizer uses."""
     lm_config = lm_config_of(init, tokenizer)
-    lm_config.vocab_size = SIZES[size][4]
-    if init.architecture == "llama":
-        lm_config.intermediate_size, lm_config.tie_word_embeddings = FEED_FORWARD[size], False
+    lm_config.vocab_size = size.vocabulary
+    if size.architecture == "llama":
+        lm_config.intermediate_size = size.feed_forward or 4 * size.width
+        lm_config.tie_word_embeddings = False
     return lm_config

@@ -1,13 +1,21 @@
 """The sizes that are measured are those of the LMs that they are named after."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from models.configuration import build_config
-from tests.benchmark.setting import SAMPLE, _lm_section, lm_config_of_size
+from tests.benchmark.setting import SAMPLE, SIZES, lm_config_of_size, lm_section
+
+
+class Tokenizer:
+    """What a configuration asks of one."""
+
+    pad_token_id, bos_token_id, eos_token_id = range(3)
+
+    def __len__(self):
+        return 8000
+
 
 PARAMETERS = {
     "opt-125m": 125_239_296,
@@ -18,13 +26,12 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize(("size", "parameters"), PARAMETERS.items())
-def test_a_size_has_the_parameters_of_its_lm(size, parameters):
+@pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())
+def test_a_size_has_the_parameters_of_its_lm(name, parameters):
     """A table of a 7B LM that was measured on another one."""
-    section = _lm_section(size)
-    config = build_config([("test", section), ("test", {"dataset": {"train": str(SAMPLE)}})])
-    tokenizer = SimpleNamespace(bos_token_id=1, eos_token_id=2, pad_token_id=0, __len__=lambda self: 8000)
-    tokenizer = type("Tokenizer", (), vars(tokenizer))()
+    size = SIZES[name]
+    data = {"dataset": {"train": str(SAMPLE)}}
+    init = build_config([("test", lm_section(size)), ("test", data)]).model.init
     with torch.device("meta"):
-        lm = AutoModelForCausalLM.from_config(lm_config_of_size(size, config.model.init, tokenizer))
+        lm = AutoModelForCausalLM.from_config(lm_config_of_size(size, init, Tokenizer()))
     assert sum(parameter.numel() for parameter in lm.parameters()) == parameters
