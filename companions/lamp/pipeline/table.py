@@ -52,6 +52,7 @@ def parser() -> Parser:
     flags.add_argument(
         "--systems", nargs="*", default=[], metavar="NAME=FILE", help="predictions of further systems"
     )
+    flags.add_argument("--note", default="", help="stands below the table")
     flags.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="gets predictions, table.json and table.txt"
     )
@@ -77,7 +78,8 @@ def compare(args: argparse.Namespace) -> None:
     compared = compare_systems(args.task, args.golds, list(paths.values()))
     figures = [row | {"system": name_of[row["system"]]} for row in compared]
     write_metrics(args.out / ROWS, figures)
-    write_whole(args.out / TEXT, table(figures, args.task, len(rows)) + "\n")
+    lines = [table(figures, args.task, len(rows)), args.note]
+    write_whole(args.out / TEXT, "".join(f"{line}\n" for line in lines if line))
 
 
 def best_outputs(rows: Sequence[Row]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from companions.lamp.pipeline import steps
 from companions.lamp.pipeline.steps import RECORD, Command, Step, run_steps
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -75,6 +76,15 @@ def test_a_changed_file_makes_what_reads_it_anew(chain):
     chain()
     (chain.folder / "data.json").write_text("2")
     assert chain() == ["first", "second", "third"]
+
+
+def test_what_another_version_has_made_is_made_anew(chain, monkeypatch):
+    """After a fix the table would still have the figures of the mistake."""
+    chain()
+    monkeypatch.setattr(steps, "code_version", lambda: "another")
+    assert chain() == ORDER
+    monkeypatch.setattr(steps, "library_versions", lambda: {"torch": "0"})
+    assert chain() == ORDER
 
 
 @pytest.mark.parametrize("damage", ["remove", "cut"])
