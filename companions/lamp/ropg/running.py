@@ -6,7 +6,6 @@ from companions.lamp.ropg.arguments import read_arguments
 from companions.lamp.ropg.settings import KDConfig, RLConfig
 from utils.console import quiet_libraries
 
-
 _RopgConfig = TypeVar("_RopgConfig", KDConfig, RLConfig)
 
 
