@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from companions.lamp.lm.generate import Answerer
+from companions.lamp.lm.kinds import EncoderDecoder
 from companions.lamp.rspg.answering import answer
 from companions.lamp.rspg.settings import AnsweringConfig
 from tests.companions.lamp.golden import GOLDEN, cases, load
@@ -88,7 +89,7 @@ def test_prompts_that_lose_their_end_are_counted(tmp_path, distributed, monkeypa
     if not found:
         pytest.skip("no golden case")
     name = Path(found[0].values[0]).name.split(".")[1]
-    monkeypatch.setattr(Answerer, "_losses", None)  # golds are not asked for
+    monkeypatch.setattr(EncoderDecoder, "token_losses", None)  # nothing reads them
     run = saved_scorer(name, "Pre", tmp_path / "run")
     answer(config_with(name, run, max_length=12), tmp_path / "out", distributed)
     rows = json.loads((tmp_path / "out" / "final_preds.json").read_text(encoding="utf-8"))["golds"]
