@@ -56,6 +56,13 @@ def test_the_threshold_itself_is_not_similar():
     assert BleuPairs(score - 1e-9)([SKI, SKI_TOO]) == [1.0]
 
 
+def test_rounding_does_not_decide(monkeypatch):
+    """A score whose last digit differs from sacreBLEU's would label pairs at the threshold otherwise than it does."""
+    score = persona_bleu(SKI, SKI_TOO)
+    monkeypatch.setattr(similarity, "pair_bleu", lambda personas, pairs: np.array([score + 1e-12]))
+    assert BleuPairs(score)([SKI, SKI_TOO]) == [-1.0]
+
+
 def test_without_a_pair_there_is_no_label():
     """A batch of one example has no pair, and none must be made up."""
     assert BleuPairs(20.0)([SKI]) == []
@@ -74,7 +81,7 @@ def made_personas(count, seed=0):
     words = "i like to ski . my dog's name , is &quot;rex&quot; 1,000.5 well-known ( don't ) été 猫 !".split()
     draw = random.Random(seed)
     made = [" ".join(draw.choices(words, k=draw.choice([0, 1, 2, 3, 4, 5, 9, 30]))) for _ in range(count)]
-    return [*made, "", " ", "i i i i i i", "a\nb", "a-\nb", "i like a-\n", "i like to ski. \t"]
+    return [*made, "", " ", "i i i i i i", "a\nb", "a-\nb", "i like to-\n", "i like to ski. \t"]
 
 
 def assert_sacrebleus(personas, count):
@@ -84,9 +91,7 @@ def assert_sacrebleus(personas, count):
     expected = np.array([persona_bleu(personas[first], personas[second]) for first, second in pairs.T])
     scores = pair_bleu(personas, pairs)
     assert np.abs(scores - expected).max() < 1e-9
-    of_rounding = np.flatnonzero(scores != expected)[::100]
-    assert len(of_rounding) > 1
-    for threshold in (20.0, *expected[of_rounding]):
+    for threshold in (20.0, expected[0], expected[-1]):
         labels = BleuPairs(threshold).labels(personas, pairs)
         assert np.array_equal(labels, np.where(expected > threshold, 1, -1))
     assert 0 < (expected > 20).mean() < 1  # both kinds of pairs occur
