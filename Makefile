@@ -44,6 +44,7 @@ docs: $(STAMP) ## write the pages of keys and flags from the code
 
 bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's
 	$(BIN)/python -m tests.benchmark $(ARGS)
+	$(BIN)/python -m tests.benchmark.scaling
 
 clean: ## remove .venv and caches; run folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
