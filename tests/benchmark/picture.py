@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 TITLES = {"prompts": "prompts K", "tokens": "tokens of a text"}
 # no date and no drawn names in the file: equal figures give an equal picture
@@ -33,6 +34,8 @@ def draw(rows: list[dict[str, Any]], exponents: dict[str, Any], usual: dict[str,
         start = min(costs)
         panel.plot(places, [costs[start] * place / start for place in places], "k:", label="linear")
         panel.set(xscale="log", yscale="log", xlabel=TITLES[key], ylabel="seconds of a rank per example")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.set_xticks(places, [str(place) for place in places])
         panel.minorticks_off()
         panel.set_title(", ".join(f"{value} {name}" for name, value in held.items()), fontsize=10)
