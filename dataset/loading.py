@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.dialogue import Example, examples_of
 from dataset.encoding import EncodedExample
+from dataset.prefetch import PrefetchingLoader
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
 from dataset.settings import DataConfig, LoadingSettings
@@ -116,12 +117,12 @@ def load_batches(
         num_workers: processes that prepare batches.
         sampler: gives the numbers of each batch's examples.
     """
-    return DataLoader(
+    return PrefetchingLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=num_workers,
-        persistent_workers=num_workers > 0,  # they keep the BLEU of persona pairs
+        persistent_workers=num_workers > 0,  # they keep the tokens of personas
         pin_memory=torch.cuda.is_available(),
         # the loader draws its workers' seeds; from the global state it would draw more with workers than without
         generator=torch.Generator(),
