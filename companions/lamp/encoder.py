@@ -57,7 +57,11 @@ class Encoder:
             return []
         limit = self.max_length if max_length is None else min(max_length, self.max_length)
         return self.tokenizer(
-            list(texts), truncation=True, max_length=limit, return_attention_mask=False
+            list(texts),
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         ).input_ids
 
     def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
