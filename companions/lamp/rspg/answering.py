@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from companions.lamp.lm.evaluate import answerer_of, made_folder, ready_lm
-from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
 from companions.lamp.lm.load import LM
 from companions.lamp.questions import read_questions
 from companions.lamp.rspg.choosing import choose
@@ -74,11 +74,13 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         questions = islice(_prompts(config, lm, sources), distributed.rank, None, distributed.size)
         choices = choose(scorer, input_maker(of_scorer, encoder), questions, config.dataset.scorer_batch_size)
         answerer = answerer_of(lm, _reader(config, lm, 0), config.generation)
+        alone: list[bool] = []  # prompts without the profile that they were to have
         indices: list[int] = []  # the answers come in the same order, some choices later
 
         def chosen() -> Iterator[Example]:
             for question, index in choices:
                 indices.append(index)
+                alone.append(question.examples[index].without_profile)
                 yield question.examples[index]
 
         mine = [
@@ -90,6 +92,8 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         if distributed.is_main:
             content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
             write_whole(folder / PREDICTIONS, content)
+    if count := sum(distributed.gather(sum(alone))):
+        distributed.say(without_profile_text(count, config.dataset.max_length))
     distributed.say(f"{folder / PREDICTIONS}: {len(rows)} questions, one call of the LM each")
 
 
