@@ -18,6 +18,7 @@ from utils.files import write_folder
 from utils.precision import DTYPES, Precision
 
 _LONGEST = 512  # tokens, where the tokenizer states no limit
+_BATCH_COST = 64  # tokens of padding that take a CPU as long as one batch more does
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -80,9 +81,10 @@ class Encoder:
         keys = [tuple(text) for text in ids]
         texts = sorted(set(keys), key=lambda text: (-len(text), text))
         row = {text: number for number, text in enumerate(texts)}
-        vectors = [
-            self.pooled(batch).cpu() for batch in batches_by_length(texts, batch_size * self.max_length)
-        ]
+        tokens = batch_size * self.max_length
+        # the calls of another batch cost an accelerator about as much as the work in half a full one
+        padding = _BATCH_COST if self.device.type == "cpu" else tokens // 2
+        vectors = [self.pooled(batch).cpu() for batch in batches_by_length(texts, tokens, padding)]
         return torch.cat(vectors), torch.tensor([row[key] for key in keys])
 
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -105,14 +107,28 @@ class Encoder:
 
 
 def batches_by_length(
-    texts: Sequence[tuple[int, ...]], max_tokens: int
+    texts: Sequence[tuple[int, ...]], max_tokens: int, max_padding: int | None = None
 ) -> Iterator[Sequence[tuple[int, ...]]]:
-    """Cut texts, the longest first, into batches of at most `max_tokens` with their padding, or of one text."""
-    start = 0
-    while start < len(texts):
-        end = start + max(1, max_tokens // max(1, len(texts[start])))
-        yield texts[start:end]
-        start = end
+    """Cut texts, the longest first, into batches.
+
+    Args:
+        texts: token ids.
+        max_tokens: of a batch with its padding, but for a batch of one text.
+        max_padding: tokens of it, or any number; without a limit, more is padding than text where texts of very
+            different lengths are few.
+    """
+    batch: list[tuple[int, ...]] = []
+    padding = 0
+    for text in texts:
+        longest = max(1, len(batch[0]) if batch else len(text))
+        padding += longest - len(text)
+        full = (len(batch) + 1) * longest > max_tokens
+        if batch and (full or (max_padding is not None and padding > max_padding)):
+            yield batch
+            batch, padding = [], 0
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 def load_encoder(

@@ -1,6 +1,6 @@
 """Memory and time of ranking and merging, as a user types them, on a questions file of any size.
 
-    python -m tests.companions.lamp.benchmark_memory --questions 20000 --items 200 --ranker recency
+python -m tests.companions.lamp.benchmark_memory --questions 20000 --items 200 --ranker recency
 """
 
 import argparse

@@ -53,7 +53,7 @@ def baseline(path: Path, encoder: str, device: torch.device, batch_size: int = 1
         query = embed([question["input"].partition("review:")[2].strip()])[0]
         texts = [item["text"] for item in question["profile"]]
         parts = [embed(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
-        scores = torch.cat(parts) @ query
+        scores = (torch.cat(parts) @ query).detach()
         order = scores.argsort(descending=True).tolist()
         rankings[question["id"]] = {question["profile"][place]["id"]: float(scores[place]) for place in order}
     return rankings
@@ -134,21 +134,30 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
     return result, (time.perf_counter() - start, time.process_time() - used)
 
 
-def main() -> None:
-    """Compare and print the figures."""
+def flags() -> argparse.ArgumentParser:
+    """Those of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", help="a questions file of LaMP-3; by default one is made of the next five")
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--items", type=int, default=20, help="of each profile")
     parser.add_argument("--words", type=int, default=20, help="of each item, on average")
-    parser.add_argument("--spread", type=float, default=1.14, help="of their number; 0: half to one and a half")
+    parser.add_argument(
+        "--spread", type=float, default=1.14, help="of their number; 0: half to one and a half"
+    )
     parser.add_argument("--per_user", type=int, default=1, help="questions with the same profile")
     parser.add_argument("--encoder", default=str(ENCODER), help="name or folder")
-    parser.add_argument("--base", action="store_true", help="an untrained encoder of BERT-base's size instead")
+    parser.add_argument(
+        "--base", action="store_true", help="an untrained encoder of BERT-base's size instead"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of all processes together")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--local_rank", type=int, default=-1, help="set by the launcher")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Compare and print the figures."""
+    args = flags().parse_args()
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     os.environ["RAYON_NUM_THREADS"] = str(max(1, args.threads // ranks))  # of the tokenizer
     with distributed_context(args.local_rank) as distributed:

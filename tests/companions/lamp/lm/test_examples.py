@@ -38,11 +38,15 @@ def test_feedback_on_an_item_that_does_not_fit_is_marked(merged, tmp_path, distr
 
 
 @pytest.mark.parametrize("use_profile", [True, False])
-def test_questions_whose_profile_does_not_fit_are_told_of(
-    merged, tmp_path, distributed, capsys, use_profile
-):
+def test_questions_whose_profile_does_not_fit_are_told_of(merged, tmp_path, distributed, capsys, use_profile):
     """Results with a profile that was never read would be taken for those of retrieval."""
-    data = {"task": "LaMP-4", "valid": merged, "max_length": 32, "use_profile": use_profile, "is_ranked": True}
+    data = {
+        "task": "LaMP-4",
+        "valid": merged,
+        "max_length": 32,
+        "use_profile": use_profile,
+        "is_ranked": True,
+    }
     config = EvaluationConfig(model=MODEL, dataset=data, generation={"max_length": 4})
     evaluate(config, tmp_path / "results", distributed)
     assert capsys.readouterr().out.count(SAID) == use_profile
