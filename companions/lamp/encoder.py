@@ -3,19 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from companions.lamp.loading import load_pretrained
 from dataset.batch import pad as pad_right
 from models.lm.families import longest_input
-from models.lm.language_model import cannot_load, lm_source, local_only
 from models.onednn import use_onednn
 from utils.errors import UserError
 from utils.files import write_folder
-from utils.precision import DTYPES, Precision
+from utils.precision import Precision
 
 _LONGEST = 512  # tokens, where the tokenizer states no limit
 _BATCH_COST = 64  # tokens of padding that take a CPU as long as one batch more does
@@ -150,36 +150,16 @@ def load_encoder(
     Raises:
         UserError: it cannot be loaded, or is no encoder.
     """
-    source = lm_source(name)
-    at_hand = local_only(source)
-    try:
-        config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+
+    def class_of(config: Any) -> type[AutoModel]:
         if config.is_encoder_decoder:
             raise UserError(f"{name}: an encoder is needed, and '{config.model_type}' has a decoder")
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
-        loaded = AutoModel.from_pretrained(
-            source,
-            config=config,
-            dtype=DTYPES[precision],
-            local_files_only=at_hand,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        # a pair because of output_loading_info, which the library's annotation leaves out
-        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
-    except UserError:
-        raise
-    except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise cannot_load("encoder", name, error, flag) from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # the library makes a tokenizer of special tokens where there are no files of one
-        raise cannot_load("tokenizer of the encoder", name, ValueError("it has no vocabulary"), flag)
+        return AutoModel
+
     # many encoders come without a pooler
-    missing = sorted(key for key in loading["missing_keys"] if with_pooler or not key.startswith("pooler."))
-    if missing:  # the library draws them at random, with a warning
-        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise cannot_load("encoder", name, lacks, flag)
-    limits = [tokenizer.model_max_length, longest_input(config) or _LONGEST]
+    optional = None if with_pooler else "pooler."
+    model, tokenizer = load_pretrained("encoder", name, flag, precision, class_of, optional)
+    limits = [tokenizer.model_max_length, longest_input(model.config) or _LONGEST]
     limit = min(limits) if tokenizer.model_max_length < 10**6 else min(_LONGEST, limits[1])
     use_onednn(model)
     return Encoder(model.eval().to(device), tokenizer, limit)
