@@ -133,6 +133,7 @@ def evaluate_questions(
     distributed.say(
         f"{path}: {count} questions" + "".join(f"  {key} {value:.4f}" for key, value in results.items())
     )
+    reader.tell(distributed)
     distributed.say(f"predictions: {folder / PREDICTIONS}")
     return results
 

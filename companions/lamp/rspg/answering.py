@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from companions.lamp.lm.evaluate import made_folder, ready_lm
-from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
 from companions.lamp.lm.generate import Answerer
 from companions.lamp.lm.load import LM
 from companions.lamp.questions import read_questions
@@ -77,6 +77,7 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         search = lm.search(config.generation.num_beams, config.generation.max_length)
         max_tokens = config.generation.batch_size * config.dataset.max_length
         answerer = Answerer(lm, search, max_tokens, with_losses=False)
+        alone: list[bool] = []  # prompts without the profile that they were to have
         indices: list[int] = []  # the answers come in the same order, some choices later
         cut: list[bool] = []
 
@@ -84,6 +85,7 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
             for question, index in choices:
                 indices.append(index)
                 cut.append(question.examples[index].is_cut)
+                alone.append(question.examples[index].without_profile)
                 yield question.examples[index]
 
         mine = [
@@ -98,6 +100,8 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         if distributed.is_main:
             content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
             write_whole(folder / PREDICTIONS, content)
+    if count := sum(distributed.gather(sum(alone))):
+        distributed.say(without_profile_text(count, config.dataset.max_length))
     distributed.say(f"{folder / PREDICTIONS}: {len(rows)} questions, one call of the LM each")
 
 
