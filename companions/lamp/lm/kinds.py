@@ -105,8 +105,7 @@ class _CrossDecoder:
     """Keys and values of the output so far by row, and those of the prompt by question, which its beams share."""
 
     def __init__(self, model: PreTrainedModel, hidden: Tensor, mask: Tensor, start_id: int) -> None:
-        self.model, self.mask, self.start_id = model, mask, start_id
-        self.encoded = BaseModelOutput(last_hidden_state=hidden)
+        self.model, self.hidden, self.mask, self.start_id = model, hidden, mask, start_id
         self.is_shared = shares_keys(model)
         self.cache: Any = None
 
@@ -119,13 +118,12 @@ class _CrossDecoder:
         kept = questions if self.is_shared else rows if len(rows) != len(self.mask) else None
         if kept is not None:
             self.cache.cross_attention_cache.reorder_cache(kept)
-            self.encoded = BaseModelOutput(last_hidden_state=self.encoded.last_hidden_state[kept])
-            self.mask = self.mask[kept]
+            self.hidden, self.mask = self.hidden[kept], self.mask[kept]
         return self._step(tokens[:, None])
 
     def _step(self, ids: Tensor) -> Tensor:
         output = self.model(
-            encoder_outputs=self.encoded,
+            encoder_outputs=BaseModelOutput(last_hidden_state=self.hidden),
             attention_mask=self.mask,
             decoder_input_ids=ids,
             past_key_values=self.cache,
