@@ -157,16 +157,16 @@ def evaluate_questions(
                 break
             if distributed.is_main:
                 outputs.writelines(to_json(pair) + "\n" for pair in pairs)
-        shares = distributed.gather(sums)
-        for other in shares[1:]:
-            shares[0].add_sums(other)
-        results = _results(shares[0], path, prefix)
+        total = _Sums(TrainingMetrics(reader.task, released))
+        for one in distributed.gather(sums):
+            total.add_sums(one)
+        results = _results(total, path, prefix)
         if distributed.is_main:
             outputs.seek(0)
             write_outputs(folder / PREDICTIONS, reader.task, map(json.loads, outputs))
             if results:
                 write_whole(folder / RESULTS, to_json(results, indent=4) + "\n")
-    count, cut = shares[0].questions, shares[0].cut
+    count, cut = total.questions, total.cut
     if cut:
         distributed.say(
             f"{cut} of {count} prompts were cut to {reader.data.max_length} tokens: their end is lost"

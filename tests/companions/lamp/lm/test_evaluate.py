@@ -14,7 +14,7 @@ from companions.lamp.tasks import task_of
 from tests.companions.lamp.test_rankings import ALONE, Rank
 
 COUNT = 7
-GOLDS = ["a warm day", "the ferry leaves", "a violin", "bread and roses", "the sensor", "a choir", "rain"]
+GOLDS = ["a warm day", "the ferry leaves the harbour at noon", *["bread and roses for all of us"] * 4, "rain"]
 
 
 def ask(numbers, advance):
@@ -54,4 +54,5 @@ def test_windows_and_ranks_change_nothing(tmp_path, monkeypatch, size):
     files = [tmp_path / name / evaluate.PREDICTIONS for name in ("wanted", "found")]
     assert files[0].read_text() == files[1].read_text()
     assert [row["id"] for row in json.loads(files[0].read_text())["golds"]] == list(map(str, range(COUNT)))
+    assert 10 < wanted["eval_bleu"] < 90
     assert wanted["eval_loss"] == pytest.approx(sum(range(COUNT)) / 8 / COUNT)
