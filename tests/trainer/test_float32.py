@@ -24,7 +24,9 @@ def run_half(make_config, distributed, tmp_path, monkeypatch):
     def run(stage, precision="bf16", ckpt_path=None, model=None, **training):
         ds_config = tmp_path / "ds.json"
         ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
-        config = make_config(model={"load_bit": precision, **(model or {})}, training={"training_ratio": 0.33} | training)
+        config = make_config(
+            model={"load_bit": precision, **(model or {})}, training={"training_ratio": 0.33} | training
+        )
         return train(config, distributed, "half", str(ds_config), ckpt_path)
 
     return run
