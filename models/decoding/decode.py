@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from dataset.batch import Collator
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
+from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
@@ -206,14 +205,17 @@ def decode_examples(
         for numbers in batches:
             batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
             scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
-            replies = generate_replies(model, batch, scores, choice, config.decoding, stopping, options.seed)
-            sums, counts = _target_losses(
-                model, collator, [targets[number] for number in numbers], choice, distributed
+            scored = [targets[number] for number in numbers]
+            # their last token predicts nothing
+            wanted = Targets(
+                [target.ids[:-1] for target in scored], collator.train(scored).to(distributed.device)
             )
-            for place, number in enumerate(numbers):
-                rows[number] = result_row(
-                    examples[number], replies[place], sums[place], counts[place], text_format.cut
-                )
+            replies = generate_replies(
+                model, batch, scores, choice, config.decoding, stopping, options.seed, wanted
+            )
+            for number, reply in zip(numbers, replies, strict=True):
+                _check_loss(model, targets[number], reply.nll)
+                rows[number] = result_row(examples[number], reply, text_format.cut)
             bar.update(len(numbers) * distributed.size)
     return rows
 
@@ -235,25 +237,10 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _target_losses(
-    model: ConversationModel,
-    collator: Collator,
-    targets: list[EncodedExample],
-    choice: Tensor | None,
-    distributed: DistributedContext,
-) -> tuple[list[float], list[int]]:
-    """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
-    groups = None
-    if not collator.reads_padding:
-        prompts = [0] * len(targets) if choice is None else choice.tolist()
-        groups = [(target.dialogue, prompt) for target, prompt in zip(targets, prompts, strict=True)]
-    batch = collator.train(targets, groups)
-    sums, counts = (values.tolist() for values in model.target_losses(batch.to(distributed.device), choice))
-    broken = next((number for number, value in enumerate(sums) if not math.isfinite(value)), None)
-    if broken is not None:
+def _check_loss(model: ConversationModel, target: EncodedExample, loss: float | None) -> None:
+    if loss is not None and not math.isfinite(loss):
         raise UserError(
-            f"the LM's loss of example {targets[broken].index} of the file is {sums[broken]}: its weights or the "
-            f"trained part hold no numbers, or {PRECISIONS[model.config.model.load_bit]} is too narrow for this "
-            "LM (try --set model.load_bit=32)"
+            f"the LM's loss of example {target.index} of the file is {loss}: its weights or the trained part hold no "
+            f"numbers, or {PRECISIONS[model.config.model.load_bit]} is too narrow for this LM (try --set "
+            "model.load_bit=32)"
         )
-    return sums, counts
