@@ -221,7 +221,9 @@ def decode_examples(
 
 
 def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: bool = False) -> list[list[int]]:
-    """Batches of example numbers: dialogues of like length together, their examples side by side.
+    """Batches of example numbers: dialogues of like length together, all their examples in one as far as it has room.
+
+    Within a batch the longest example comes first.
 
     Args:
         texts: the examples of a file.
@@ -234,7 +236,11 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
         for text in texts:
             longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
         order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    if keep_order:
+        return batches
+    # short texts side by side have less of the cache to read
+    return [sorted(batch, key=lambda number: (-len(texts[number].ids), number)) for batch in batches]
 
 
 def _check_loss(model: ConversationModel, target: EncodedExample, loss: float | None) -> None:

@@ -27,7 +27,7 @@ from dataset.text import STOP_CHARACTERS
 from models.conversation import ConversationModel
 from models.decoding.prefill import Prefill, Targets, prefill
 from models.decoding.settings import DecodingSettings
-from models.lm.cpu_products import fast_products
+from models.lm.cpu_decoding import fast_on_cpu
 from utils.errors import UserError
 
 
@@ -213,7 +213,7 @@ def generate_replies(
         targets: the same examples with their responses: they are scored by the pass that fills the cache.
     """
     settings = settings or DecodingSettings()
-    with fast_products(model.lm):
+    with fast_on_cpu(model.lm):
         start = prefill(model, batch, choice, settings.max_new_tokens, settings.num_beams, targets)
         tokens = _generate(model, batch, start, settings, stopping, seed)  # [B, <= max_new_tokens]
     texts = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
