@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel
+from models.decoding.batch_size import FIXED, choose_batch_size, depends_on_batch_size, within_memory
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
@@ -31,7 +32,8 @@ from utils.precision import PRECISIONS, decide_precision
 class DecodeOptions:
     """How runs are decoded; the defaults are test.py's."""
 
-    batch_size: int = 16
+    batch_size: int | None = None
+    """examples per batch; None: chosen by free memory where it changes nothing but the speed"""
     valid_path: str | None = None
     skip_exists: bool = True
     selection_noise: float = 0.0
@@ -54,7 +56,7 @@ class DecodeOptions:
             "selection_noise": self.selection_noise,
             "seed": self.seed,
             "load_bit": config.model.load_bit,
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size or FIXED,
             "valid": config.dataset.valid,
             "valid_sha256": file_sha256(config.dataset.valid),
         }
@@ -109,8 +111,15 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
         config, examples, model = _load(run, distributed, options)
+    automatic = options.batch_size is None
+    if automatic:
+        size, sentence = choose_batch_size(model, config, distributed)
+        distributed.say(f"automatic choice: {sentence} (--batch_size sets it)")
+        options = replace(options, batch_size=size)
+    # smaller batches may have other replies where the batch size matters
+    may_halve = automatic and depends_on_batch_size(config) is None
     with together(distributed):
-        rows = decode_examples(model, config, examples, distributed, options)
+        rows = decode_examples(model, config, examples, distributed, options, may_halve)
     shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
     with together(distributed):
         if distributed.is_main:
@@ -186,8 +195,21 @@ def decode_examples(
     examples: Sequence[Example],
     distributed: DistributedContext,
     options: DecodeOptions,
+    may_halve: bool = False,
 ) -> dict[int, dict[str, Any]]:
-    """Reply to this rank's share of the examples; a row of the result file by each example's number."""
+    """Reply to this rank's share of the examples; a row of the result file by each example's number.
+
+    Args:
+        model: in evaluation mode.
+        config: its configuration.
+        examples: of all ranks.
+        distributed: the processes that share the work.
+        options: how; without a batch size the one that is the same everywhere.
+        may_halve: go on with smaller batches where the device's memory is too small.
+
+    Raises:
+        UserError: a loss is no number, or memory is too small.
+    """
     encoder = make_encoder(model.tokenizer, config, model.text_limit(config.decoding.max_new_tokens))
     collator = make_collator(encoder, config, decoding=True)
     texts = encoder.encode(examples, with_response=False)
@@ -197,26 +219,29 @@ def decode_examples(
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows = {}
-    batches = decoding_batches(texts, options.batch_size, collator.reads_padding)[
+
+    def decode(numbers: Sequence[int]) -> None:
+        batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
+        scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
+        scored = [targets[number] for number in numbers]
+        # their last token predicts nothing
+        wanted = Targets(
+            [target.ids[:-1] for target in scored], collator.train(scored).to(distributed.device)
+        )
+        replies = generate_replies(
+            model, batch, scores, choice, config.decoding, stopping, options.seed, wanted
+        )
+        for number, reply in zip(numbers, replies, strict=True):
+            _check_loss(model, targets[number], reply.nll)
+            rows[number] = result_row(examples[number], reply, text_format.cut)
+
+    batches = decoding_batches(texts, options.batch_size or FIXED, collator.reads_padding)[
         distributed.rank :: distributed.size
     ]
     bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not distributed.is_main, mininterval=0.5)
     with bar:
-        for numbers in batches:
-            batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
-            scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
-            scored = [targets[number] for number in numbers]
-            # their last token predicts nothing
-            wanted = Targets(
-                [target.ids[:-1] for target in scored], collator.train(scored).to(distributed.device)
-            )
-            replies = generate_replies(
-                model, batch, scores, choice, config.decoding, stopping, options.seed, wanted
-            )
-            for number, reply in zip(numbers, replies, strict=True):
-                _check_loss(model, targets[number], reply.nll)
-                rows[number] = result_row(examples[number], reply, text_format.cut)
-            bar.update(len(numbers) * distributed.size)
+        for count in within_memory(batches, decode, may_halve):
+            bar.update(count * distributed.size)
     return rows
 
 

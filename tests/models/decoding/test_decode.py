@@ -85,7 +85,7 @@ def test_the_text_twin_says_the_same(decoded, data):
         "selection_noise": 0.0,
         "seed": 3407,
         "load_bit": 32,
-        "batch_size": 16,
+        "batch_size": 64,
         "valid": str(data["valid"]),
         "valid_sha256": hashlib.sha256(data["valid"].read_bytes()).hexdigest(),
     }
