@@ -248,7 +248,7 @@ def decode_examples(
 def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: bool = False) -> list[list[int]]:
     """Batches of example numbers: dialogues of like length together, all their examples in one as far as it has room.
 
-    Within a batch the longest example comes first.
+    Within a batch the shortest example comes first.
 
     Args:
         texts: the examples of a file.
@@ -265,7 +265,7 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
     if keep_order:
         return batches
     # short texts side by side have less of the cache to read
-    return [sorted(batch, key=lambda number: (-len(texts[number].ids), number)) for batch in batches]
+    return [sorted(batch, key=lambda number: (len(texts[number].ids), number)) for batch in batches]
 
 
 def _check_loss(model: ConversationModel, target: EncodedExample, loss: float | None) -> None:

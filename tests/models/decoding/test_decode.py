@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dataset.batch import Collator
 from dataset.dialogue import examples_of
 from dataset.readers import read_dialogues
 from models.decoding import decode
@@ -215,13 +216,13 @@ def test_another_file_and_settings_of_the_command_line(run_copy, data, tmp_path,
 def test_the_authors_arithmetic_decodes_in_the_order_of_the_file(run_copy, distributed, monkeypatch):
     """Their retriever reads the padding, so their choices come back only with their batches."""
     sizes = []
-    inference = decode.Collator.inference
+    inference = Collator.inference
 
     def record(self, examples):
         sizes.append([example.index for example in examples])
         return inference(self, examples)
 
-    monkeypatch.setattr(decode.Collator, "inference", record)
+    monkeypatch.setattr(Collator, "inference", record)
     options = DecodeOptions(batch_size=10, assignments=("model.fidelity=released_code",))
     decode_runs([run_copy], distributed, options)
     assert sizes == [list(range(10)), list(range(10, 20)), list(range(20, 28))]
