@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils.checkpoint import checkpoint
 
-from models.lm.cpu_decoding import linear
+from models.onednn import linear
 
 _CHUNK_BYTES = 64 * 2**20  # of float32 logits: large enough for full-speed products
 

@@ -1,20 +1,19 @@
-"""What makes an LM faster on a CPU where no gradients are wanted: float32 products, and attention of single tokens.
+"""What makes an LM decode faster on a CPU: linear layers by oneDNN, and attention of single tokens as two products.
 
-For float32 products torch calls MKL, which leaves the wide vectors of other makers' processors unused; oneDNN, which
-comes with torch too, uses them. bf16 goes through it anyway. For attention torch has one kernel for all shapes; where a
-row has one query, the two products that it consists of are faster (docs/speed.md).
+For attention PyTorch has one kernel for all shapes; where a row has one query, the two products that it consists of are
+faster (docs/speed.md).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from models.onednn import use_onednn
 
 _ATTENTION = "sdpa"  # the library's name of the attention that is replaced
 _ROWS = 8  # whose keys and values are read from the first one on that any of them sees
@@ -22,49 +21,18 @@ _ROWS = 8  # whose keys and values are read from the first one on that any of th
 
 @contextmanager
 def fast_on_cpu(lm: nn.Module) -> Iterator[None]:
-    """Within it the linear layers of an LM go through `linear`, and attention through `attention`.
+    """Within it linear layers compute by oneDNN, and attention is `attention`.
 
     Layers of other kinds, and families with an attention of their own, stay as they are.
     """
-    layers = [module for module in lm.modules() if type(module) is nn.Linear]
-    for layer in layers:
-        # an attribute of the instance comes before the method of its class
-        layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+    layers = use_onednn(lm)
     ALL_ATTENTION_FUNCTIONS[_ATTENTION] = attention  # over the library's own, until it is deleted
     try:
         yield
     finally:
         del ALL_ATTENTION_FUNCTIONS[_ATTENTION]
         for layer in layers:
-            del layer.forward
-
-
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, by the faster library where it is float32 on a CPU and nothing asks for a gradient.
-
-    Args:
-        inputs: [*, I].
-        weight: [O, I].
-        bias: [O] or None.
-
-    Returns:
-        [*, O].
-    """
-    if (
-        weight.device.type != "cpu"
-        or not weight.dtype == inputs.dtype == torch.float32
-        or not inputs.numel()
-        or (torch.is_grad_enabled() and (inputs.requires_grad or weight.requires_grad))
-        or not torch.backends.mkldnn.enabled
-        or not hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    ):
-        return F.linear(inputs, weight, bias)
-    # what torch.compile makes of a linear layer on a CPU: no activation after it
-    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-
-
-def _forward(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    return linear(inputs, layer.weight, layer.bias)
+            layer.__class__ = nn.Linear
 
 
 def attention(
