@@ -36,7 +36,7 @@ def depends_on_batch_size(config: Config) -> str | None:
 def choose_batch_size(
     model: ConversationModel, config: Config, distributed: DistributedContext
 ) -> tuple[int, str]:
-    """The batch size where none is given, the same on all ranks, and a sentence about it.
+    """The batch size of this process where none is given, and why it is this one; the smallest of all ranks counts.
 
     Args:
         model: on the device that it decodes on.
@@ -45,13 +45,12 @@ def choose_batch_size(
     """
     reason = depends_on_batch_size(config)
     if reason:
-        return FIXED, f"batch size {FIXED}, not chosen by memory: {reason}"
+        return FIXED, f"not by free memory, as {reason}"
     free = free_memory(distributed)
     row = bytes_per_row(model, config)
     most = _MOST.get(distributed.device.type, _MOST_ELSEWHERE)
     size = max(1, min(most, int(_SHARE * free / row)))
-    size = min(distributed.gather(size))  # batches are dealt out by their numbers
-    return size, f"batch size {size}: {row / 2**20:.0f} MiB per example, {free / 2**30:.1f} GiB free"
+    return size, f"{row / 2**20:.0f} MiB per example, {free / 2**30:.1f} GiB free"
 
 
 def free_memory(distributed: DistributedContext) -> int:

@@ -111,10 +111,11 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
         config, examples, model = _load(run, distributed, options)
+        own_size, reason = choose_batch_size(model, config, distributed)
     automatic = options.batch_size is None
     if automatic:
-        size, sentence = choose_batch_size(model, config, distributed)
-        distributed.say(f"automatic choice: {sentence} (--batch_size sets it)")
+        size = min(distributed.gather(own_size))  # the same on all ranks, which take batches by their number
+        distributed.say(f"automatic choice: batch size {size}: {reason} (--batch_size sets it)")
         options = replace(options, batch_size=size)
     # smaller batches may have other replies where the batch size matters
     may_halve = automatic and depends_on_batch_size(config) is None

@@ -26,7 +26,7 @@ from models.lm.language_model import keys_and_values
 
 # positions that are read together, at least one row: enough for products at full speed, and hardly any padding
 _POSITIONS = {"cpu": 512}
-_POSITIONS_ELSEWHERE = 16384
+_POSITIONS_ELSEWHERE = 4096
 
 
 class PreallocatedLayer(DynamicLayer):

@@ -72,7 +72,7 @@ def test_where_replies_depend_on_it_memory_does_not_choose(model, distributed, m
 
 def test_the_chosen_size_is_said_and_kept_with_the_results(run_copy, distributed, monkeypatch, capsys):
     """A result whose batch size nobody knows cannot be made again."""
-    monkeypatch.setattr(decode, "choose_batch_size", lambda *_: (5, "batch size 5: why"))
+    monkeypatch.setattr(decode, "choose_batch_size", lambda *_: (5, "why"))
     decode_runs([run_copy], distributed)
     assert "automatic choice: batch size 5: why (--batch_size sets it)" in capsys.readouterr().out
     third = (run_copy / TEXT).read_text(encoding="utf-8").splitlines()[2]
