@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.models.opt.modeling_opt import OPTModel
 
 from dataset.batch import assign_rows
+from models.decoding import prefill as prefill_module
 from models.decoding.decode import DecodeOptions, decode_examples
 from models.decoding.generation import generate_replies
 from models.decoding.prefill import Targets, prefill
@@ -95,9 +96,11 @@ def test_a_dialogue_is_read_once_for_its_replies_and_its_losses(make_config, exa
     assert positions_read == [(1, len(whole))]
 
 
+@pytest.mark.parametrize("positions", [1, 10_000])
 @pytest.mark.parametrize("fidelity", ["paper", "released_code"])
-def test_losses_are_those_of_a_pass_of_their_own(make_config, examples, fidelity):
-    """A perplexity that depends on what was read before it compares with none that was reported earlier."""
+def test_losses_are_those_of_a_pass_of_their_own(make_config, examples, monkeypatch, fidelity, positions):
+    """A perplexity that depends on what is read beside it compares with none that was reported earlier."""
+    monkeypatch.setattr(prefill_module, "_POSITIONS", {"cpu": positions})
     model = model_of(make_config("opt", model={"fidelity": fidelity}))
     rows = decode_examples(model, model.config, examples[:12], WORLD, DecodeOptions(batch_size=12))
     choice = torch.tensor([rows[number]["prompt"] for number in range(12)])
