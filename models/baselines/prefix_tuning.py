@@ -46,7 +46,7 @@ class PrefixTuning(PlainModel):
         super().__init__(lm, tokenizer, config)
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         # the LM itself says what it caches: configurations have many names for the number of key heads
-        cached = keys_and_values(lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long))))
+        cached = keys_and_values(lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long)))[1])
         _, heads, _, size = cached[0][0].shape
         shape = (len(cached), 2, heads, self.num_virtual_tokens, size)
         self.prefix = nn.Parameter(0.02 * torch.randn(shape))  # [layers, 2, heads, V, head size]

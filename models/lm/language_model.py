@@ -110,16 +110,16 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
 
-    def read(self, embeddings: Tensor, cache: Cache | None = None) -> Cache:
-        """Keys and values of right-padded embeddings [R, S, D], after those of `cache`.
+    def read(self, embeddings: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Last hidden states [R, S, H] of right-padded embeddings [R, S, D], and keys and values after `cache`'s own.
 
         All positions are kept, also in layers that attend to a window only: a shorter text that uses the row
         needs the window before its own end.
         """
         # without the LM's config: no layer drops positions
         cache = DynamicCache() if cache is None else cache
-        self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
-        return cache
+        output = self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        return output.last_hidden_state, cache
 
 
 def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:

@@ -1,6 +1,7 @@
 """One way of computing, timed in a process of its own, so that its peak memory is its own."""
 
 import argparse
+import re
 import resource
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ WAYS = {
     "decode baseline": ("example", 32),
     "decode, batch of 16": ("example", 32),
     "decode, batch of 32": ("example", 32),
+    "decode, batch of 64": ("example", 32),
+    "decode, batch of 64, bf16": ("example", "bf16"),
 }
 
 
@@ -37,10 +40,16 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
         precision = args.precision
     setting = make_setting(args, precision)
     if way.startswith("decode"):
-        row = _decode(setting, way, 32 if "batch of 32" in way else 16, args)
+        row = _decode(setting, way, _batch_size(way), args)
     else:
         row = _train(setting, way, rows, args)
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
+
+
+def _batch_size(way: str) -> int:
+    """Examples per batch of a way of decoding, which its name holds; 16 for the baseline."""
+    found = re.search(r"batch of (\d+)", way)
+    return int(found[1]) if found else 16
 
 
 def _train(setting: Setting, way: str, rows: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from models import losses as L
 from models.spt.soft_prompts import TEXT_NOISE, prepend_each
 from models.trained_part import read_trained
-from tests.helpers import inference_batch, model_of, train, train_batch
+from tests.helpers import inference_batch, model_of, target_losses, train, train_batch
 from utils.errors import UserError
 
 WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}
@@ -37,7 +37,7 @@ def mean_losses(model, batch):
     """Mean target loss of each example under each prompt [K, B]."""
     rows = []
     for prompt in range(model.num_prompts):
-        sums, counts = model.target_losses(batch, torch.full((batch.num_examples,), prompt))
+        sums, counts = target_losses(model, batch, torch.full((batch.num_examples,), prompt))
         rows.append(sums / counts)
     return torch.stack(rows)
 
