@@ -5,7 +5,7 @@ Every border comes from the character positions of dataset/text.py, never from s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from tokenizers import Encoding
@@ -48,6 +48,14 @@ class Encoder(Protocol):
 
     def fits(self, example: Example) -> bool:
         """Whether nothing need be cut from the inference text of an example; asked where no turns are dropped."""
+
+
+@runtime_checkable
+class KeyedEncoder(Encoder, Protocol):
+    """An encoder whose ids may be kept for later runs."""
+
+    def key(self) -> dict[str, Any]:
+        """All that its ids depend on beside tokenizer and examples, as JSON values."""
 
 
 class ExampleEncoder:
@@ -112,6 +120,10 @@ class ExampleEncoder:
         self._set_up_tokenizer()
         encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
         return self._length(encoding, with_response=False) <= self.max_tokens
+
+    def key(self) -> dict[str, Any]:
+        """All that the ids depend on beside tokenizer and examples: every attribute, those of subclasses included."""
+        return {name: value for name, value in vars(self).items() if name != "tokenizer"}
 
     def _set_up_tokenizer(self) -> None:
         # each time, not once in the constructor, as calling the tokenizer that the backend belongs to resets

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dataset.dialogue import Example, examples_of
+from dataset.encoded import dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
@@ -91,8 +92,8 @@ def make_sampler(
     if train and len(encoded) < ranks.world_size:
         raise UserError(f"{source}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
     return BatchSampler(
-        lengths=[len(example.ids) for example in encoded],
-        dialogues=[example.dialogue for example in encoded],
+        lengths=lengths_of(encoded),
+        dialogues=dialogues_of(encoded),
         batch_size=training.batch_size,
         rank=ranks.rank,
         world_size=ranks.world_size,
