@@ -3,6 +3,7 @@
 A row is an `EncodedExample`; its targets are flat, start and end of each range in turn.
 """
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -63,16 +64,21 @@ class EncodedTable(Sequence[EncodedExample]):
     def __init__(self, path: Path, num_ids: int) -> None:
         self.path, self.num_ids = path, num_ids
         try:
-            table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            with path.open("rb") as stream:
+                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
             if not table.schema.equals(SCHEMA):
                 raise DamagedError("it has other columns")
             table.validate(full=True)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise DamagedError(f"it cannot be read: {first_line(error)}") from None
         self.batches = [_Batch(rows) for rows in table.to_batches() if rows.num_rows]
         self.starts = np.cumsum([0, *(len(batch.index) for batch in self.batches)])
         for first, batch in zip(self.starts, self.batches, strict=False):
             batch.check(num_ids, int(first))
+        mapped.madvise(
+            mmap.MADV_DONTNEED
+        )  # all of it was looked at; what is used comes back from the disk's cache
 
     def __len__(self) -> int:
         return int(self.starts[-1])

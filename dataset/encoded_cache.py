@@ -126,9 +126,7 @@ def _code_hash(used: Sequence[Any]) -> str | None:
     return digest.hexdigest()
 
 
-def _make(
-    folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJob, is_main: bool
-) -> None:
+def _make(folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJob, is_main: bool) -> None:
     """Encode a file and keep it."""
 
     def fill(part: Path) -> None:
@@ -138,14 +136,17 @@ def _make(
 
         count = 0
         features = Features.from_arrow_schema(SCHEMA)
-        with tqdm(desc=f"encoding {source.path}", unit="ex", disable=not is_main, mininterval=0.5) as bar:
-            with (part / _ROWS).open("wb") as stream, ArrowWriter(features=features, stream=stream) as writer:
-                for chunk in encoded_chunks(job):
-                    rows = pa.ipc.read_record_batch(pa.py_buffer(chunk.rows), SCHEMA)
-                    writer.write_table(pa.Table.from_batches([rows]), writer_batch_size=rows.num_rows)
-                    bar.total = chunk.num_examples
-                    bar.update(rows.num_rows)
-                    count += rows.num_rows
+        with (
+            tqdm(desc=f"encoding {source.path}", unit="ex", disable=not is_main, mininterval=0.5) as bar,
+            (part / _ROWS).open("wb") as stream,
+            ArrowWriter(features=features, stream=stream) as writer,
+        ):
+            for chunk in encoded_chunks(job):
+                rows = pa.ipc.read_record_batch(pa.py_buffer(chunk.rows), SCHEMA)
+                writer.write_table(pa.Table.from_batches([rows]), writer_batch_size=rows.num_rows)
+                bar.total = chunk.num_examples
+                bar.update(rows.num_rows)
+                count += rows.num_rows
         if file_sha256(source.path) != key["file_sha256"]:
             raise UserError(f"{source.path} was changed while it was read; start again")
         kept = {"key": key, "num_examples": count, "sha256": file_sha256(part / _ROWS)}

@@ -18,7 +18,10 @@ from tests.benchmark.setting import ROOT, SAMPLE
 from utils.distributed import _free_port
 from utils.errors import UserError, existing_file, run_main
 
-LAUNCHED, REPORT = "START_UP_LAUNCHED", "START_UP_REPORT"  # environment of a rank: time.time(), where its figures go
+LAUNCHED, REPORT = (
+    "START_UP_LAUNCHED",
+    "START_UP_REPORT",
+)  # environment of a rank: time.time(), where its figures go
 
 
 def main() -> None:
@@ -40,7 +43,9 @@ def main() -> None:
         for kind, content in files.items():
             (folder / kind).write_text(content, encoding="utf-8")
         lm = _tiny_lm(folder)
-        print("| ranks | file | launch | seconds to the first step | CPU seconds | peak MiB per rank |\n|---|---|---|---|---|---|")
+        print(
+            "| ranks | file | launch | seconds to the first step | CPU seconds | peak MiB per rank |\n|---|---|---|---|---|---|"
+        )
         for ranks in args.ranks:
             for kind, launch in (("ten dialogues", 1), ("ten dialogues", 2), ("whole", 1), ("whole", 2)):
                 cache = folder / f"cache-{ranks}"
@@ -83,7 +88,12 @@ def _launch(
 ) -> list[dict[str, float]]:
     """The figures of each rank."""
     config = ["--config=config/sample/spt.yml", f"--log_dir={data.parent / 'runs'}"]
-    settings = {"dataset.train": data, "dataset.valid": valid, "model.model_name": lm, "dataset.cache_dir": cache}
+    settings = {
+        "dataset.train": data,
+        "dataset.valid": valid,
+        "model.model_name": lm,
+        "dataset.cache_dir": cache,
+    }
     assigned = [*(f"{key}={value}" for key, value in settings.items()), *assignments]
     command = [sys.executable, "-m", "tests.benchmark.start_up", *config]
     command += [f"--set={item}" for item in assigned]
@@ -94,7 +104,9 @@ def _launch(
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank), REPORT: str(report), LAUNCHED: str(time.time())}
         environment = {**os.environ, **shared, **own}
         processes.append(
-            subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
         )
     outputs = [process.communicate()[0].decode() for process in processes]
     if any(process.returncode for process in processes):
