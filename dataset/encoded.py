@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+from torch.utils.data import Dataset
 
 from dataset.encoding import EncodedExample
 from utils.errors import first_line
@@ -164,6 +165,19 @@ def _numbers(array: pa.Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=True)
 
 
+class EncodedDataset(Dataset[EncodedExample]):
+    """Encoded examples by number."""
+
+    def __init__(self, examples: Sequence[EncodedExample]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, number: int) -> EncodedExample:
+        return self.examples[number]
+
+
 def lengths_of(examples: Sequence[EncodedExample]) -> np.ndarray:
     """Tokens of each example [n]."""
     if isinstance(examples, EncodedTable):
@@ -178,8 +192,10 @@ def dialogues_of(examples: Sequence[EncodedExample]) -> np.ndarray:
     return np.array([example.dialogue for example in examples])
 
 
-def personas_of(examples: Sequence[EncodedExample]) -> list[str]:
-    """Persona of each example [n], without the rest of it."""
+def personas_of(examples: Sequence[EncodedExample] | EncodedDataset) -> list[str]:
+    """Persona of each example [n], read without the rest of it where that is possible."""
+    if isinstance(examples, EncodedDataset):
+        return personas_of(examples.examples)
     if isinstance(examples, EncodedTable):
         return examples.personas()
     return [example.persona for example in examples]

@@ -5,28 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dataset.dialogue import Example, examples_of
-from dataset.encoded import dialogues_of, lengths_of
+from dataset.encoded import EncodedDataset, dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
 from dataset.settings import DataConfig, LoadingSettings
 from utils.errors import UserError
-
-
-class EncodedDataset(Dataset[EncodedExample]):
-    """Encoded examples by number."""
-
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, number: int) -> EncodedExample:
-        return self.examples[number]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset.batch import Batch
+from dataset.encoded import personas_of
 from dataset.encoding import EncodedExample
 from dataset.similarity import BleuPairs, PairLabels, fixed_pairs
 from models import losses as L
@@ -97,7 +98,8 @@ def _contrastive_of_file(
     """L_contrastive on pairs that depend on the file alone, from the scores [K, n] of its examples."""
     pairs = fixed_pairs(len(examples))  # [2, P]
     label = BleuPairs(training.contrastive_threshold).label
-    labels = [label(examples[first].persona, examples[second].persona) for first, second in pairs.T]
+    personas = personas_of(examples)
+    labels = [label(personas[first], personas[second]) for first, second in pairs.T.tolist()]
     return L.contrastive_loss(
         scores,
         torch.tensor(labels, device=scores.device),

@@ -43,9 +43,8 @@ def main() -> None:
         for kind, content in files.items():
             (folder / kind).write_text(content, encoding="utf-8")
         lm = _tiny_lm(folder)
-        print(
-            "| ranks | file | launch | seconds to the first step | CPU seconds | peak MiB per rank |\n|---|---|---|---|---|---|"
-        )
+        print("| ranks | file | launch | seconds to the first step | CPU seconds | peak MiB per rank |")
+        print("|---|---|---|---|---|---|")
         for ranks in args.ranks:
             for kind, launch in (("ten dialogues", 1), ("ten dialogues", 2), ("whole", 1), ("whole", 2)):
                 cache = folder / f"cache-{ranks}"
