@@ -24,7 +24,7 @@ from dataset.encoded import SCHEMA, DamagedError, EncodedTable
 from dataset.encoding import EncodedExample, Encoder, KeyedEncoder
 from dataset.encoding_processes import EncodingJob, encoded_chunks
 from utils.errors import UserError
-from utils.files import file_sha256, to_json, unique_keys, write_errors, write_folder
+from utils.files import check_writable, file_sha256, to_json, unique_keys, write_errors, write_folder
 
 SMALL = 1 << 20  # bytes of a dialogue file that is encoded about as fast as kept examples are checked
 _ROWS, _KEY = "examples.arrow", "key.json"
@@ -152,8 +152,12 @@ def _make(folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJ
         kept = {"key": key, "num_examples": count, "sha256": file_sha256(part / _ROWS)}
         (part / _KEY).write_text(to_json(kept, indent=2) + "\n", encoding="utf-8")
 
-    with write_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with write_errors(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(folder.parent)
+    except UserError as error:
+        raise UserError(f"{error}; dataset.cache_dir gives another folder") from None
     write_folder(folder, fill)
 
 
