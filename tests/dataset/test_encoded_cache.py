@@ -34,13 +34,16 @@ class Case:
 
     @property
     def source(self):
+        """The file, as it is now."""
         read = partial(read_examples, str(self.path), self.config)
         return ExampleFile(str(self.path), read, self.settings, [read_examples])
 
     def encoder(self):
+        """The encoder, as it is now."""
         return self.make_encoder(self.tokenizer, self.config)
 
     def open(self):
+        """The encoded examples."""
         encoder = self.encoder()
         return encoded_file(
             self.source, encoder, self.tokenizer, self.with_response, str(self.cache), self.is_main
@@ -48,6 +51,7 @@ class Case:
 
     @property
     def folders(self):
+        """All that lies in the folder of what is kept."""
         return sorted(self.cache.glob("*")) + sorted(self.cache.glob(".*"))
 
 
