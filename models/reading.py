@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Collator
+from dataset.dialogue import Example
 from dataset.encoded_cache import ExampleFile, encoded_file
 from dataset.encoding import EncodedExample, Encoder
 from dataset.loading import Ranks, make_batches
@@ -47,8 +48,22 @@ def make_collator(
     return texts_of(config).make_collator(encoder, config, decoding, labels)
 
 
-def example_file(path: str, config: Config, ratio: float = 1.0, only_longest: bool = False) -> ExampleFile:
-    """A dialogue file as a configuration reads it; arguments as `dataset.loading.read_examples`."""
+def example_file(
+    path: str,
+    config: Config,
+    ratio: float = 1.0,
+    only_longest: bool = False,
+    examples: list[Example] | None = None,
+) -> ExampleFile:
+    """A dialogue file as a configuration reads it.
+
+    Args:
+        path: the file, and so on as in `dataset.loading.read_examples`.
+        config: the configuration.
+        ratio: the same.
+        only_longest: the same.
+        examples: all that it gives, where they have been read.
+    """
     read = texts_of(config).read_examples
     settings = {
         "dataset": config.dataset.model_dump(mode="json", exclude={"train", "valid", "cache_dir"}),
@@ -58,6 +73,8 @@ def example_file(path: str, config: Config, ratio: float = 1.0, only_longest: bo
         "only_longest": only_longest,
     }
     code = [read, reader_of(config.dataset.format)]
+    if examples is not None:
+        return ExampleFile(path, lambda: examples, settings, code)
     return ExampleFile(path, partial(read, path, config, ratio, only_longest), settings, code)
 
 

@@ -12,13 +12,15 @@ from transformers.utils import logging as transformers_logging
 
 from dataset.batch import Collator
 from dataset.dialogue import Example
+from dataset.encoded import dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
-from models.reading import make_collator, make_encoder, texts_of
+from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
+from models.reading import make_collator, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -110,8 +112,9 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
         config, examples, model = _load(run, distributed, options)
+    encoded = texts_of_file(model, config, examples, distributed)
     with together(distributed):
-        rows = decode_examples(model, config, examples, distributed, options)
+        rows = decode_examples(model, config, examples, distributed, options, encoded=encoded)
     shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
     with together(distributed):
         if distributed.is_main:
@@ -187,14 +190,21 @@ def decode_examples(
     examples: Sequence[Example],
     distributed: DistributedContext,
     options: DecodeOptions,
+    encoded: DecodingTexts | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """Reply to this rank's share of the examples; a row of the result file by each example's number."""
-    encoder = make_encoder(model.tokenizer, config, model.text_limit(config.decoding.max_new_tokens))
-    collator = make_collator(encoder, config, decoding=True)
-    texts = encoder.encode(examples, with_response=False)
-    # nothing is generated after a target, so it has the room of the new tokens too
-    scorer = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
-    targets = scorer.encode(examples, with_response=True)
+    """Reply to this rank's share of the examples; a row of the result file by each example's number.
+
+    Args:
+        model: in evaluation mode.
+        config: its configuration.
+        examples: of all ranks.
+        distributed: the processes that share the work.
+        options: how.
+        encoded: the texts of the examples; None: they are encoded here.
+    """
+    collator = make_collator(text_encoder(model, config), config, decoding=True)
+    encoded = encoded or encode_texts(model, config, examples)
+    texts, targets = encoded.texts, encoded.targets
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows = {}
@@ -228,10 +238,11 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
     """
     order = list(range(len(texts)))
     if not keep_order:
+        lengths, dialogues = lengths_of(texts).tolist(), dialogues_of(texts).tolist()
         longest: dict[int, int] = {}
-        for text in texts:
-            longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
-        order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
+        for dialogue, length in zip(dialogues, lengths, strict=True):
+            longest[dialogue] = max(longest.get(dialogue, 0), length)
+        order.sort(key=lambda number: (-longest[dialogues[number]], dialogues[number], number))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
