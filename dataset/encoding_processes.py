@@ -1,4 +1,4 @@
-"""Encodes a dialogue file in several processes, which read it themselves: this process holds a chunk at a time.
+"""Encodes a dialogue file in several processes, which read it themselves: this process holds a few chunks at a time.
 
 The processes are forked. What they are asked for and what they answer goes through pipes; nothing of it is a file.
 """
@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -59,7 +60,13 @@ def encoded_chunks(job: EncodingJob) -> Iterator[Chunk]:
         try:
             # one for each process, so that all of them read the file now
             starts = [pool.submit(_starts) for _ in range(workers)][0].result()
-            yield from pool.map(_encode, starts[:-1], starts[1:])
+            waiting: deque[Future[Chunk]] = deque()
+            for start, stop in zip(starts, starts[1:], strict=False):
+                waiting.append(pool.submit(_encode, start, stop))
+                if len(waiting) > 2 * workers:  # enough that none is idle, and memory has room for
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BrokenProcessPool:
             raise UserError("a process that encodes was ended from outside (out of memory?)") from None
         finally:

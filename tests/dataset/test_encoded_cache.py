@@ -369,17 +369,19 @@ def test_small_files_and_encoders_without_a_key_stay_in_memory(case, monkeypatch
 
 def test_memory_does_not_grow_with_the_file(case, monkeypatch):
     """All examples as objects took 3 GiB on ConvAI2's full size, on every rank."""
-    monkeypatch.setattr(encoding_processes, "CHUNK", 100)
+    case.open()  # imports what it needs
+    # its blocks of 1 MiB are more than the examples of this file
+    monkeypatch.setattr(encoded_cache, "file_sha256", lambda path: "the same")
     case.path.write_text(case.path.read_text(encoding="utf-8") * 40, encoding="utf-8")
+    monkeypatch.setattr(encoding_processes, "CHUNK", 50)
     tracemalloc.start()
     try:
         kept = case.open()
         peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         direct = case.encoder().encode(case.source.read(), True)
         in_memory = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     assert len(kept) == len(direct) > 2000
-    assert peak < in_memory / 2
+    assert peak < in_memory / 4
