@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from dataset.batch import pad as pad_right
 from models.lm.families import longest_input
 from models.lm.language_model import cannot_load, lm_source, local_only
+from models.onednn import use_onednn
 from utils.errors import UserError
 from utils.files import write_folder
 from utils.precision import DTYPES, Precision
@@ -160,4 +161,5 @@ def load_encoder(
         raise cannot_load("encoder", name, lacks, flag)
     limits = [tokenizer.model_max_length, longest_input(config) or _LONGEST]
     limit = min(limits) if tokenizer.model_max_length < 10**6 else min(_LONGEST, limits[1])
+    use_onednn(model)
     return Encoder(model.eval().to(device), tokenizer, limit)
