@@ -138,10 +138,10 @@ class _Batch:
         spans = self.targets[self.target_starts[0] : self.target_starts[-1]]
         right = (
             (lengths > 0).all()
-            and ((self.query_end > 0) & (self.query_end <= lengths)).all()
+            and ((self.query_end >= 0) & (self.query_end <= lengths)).all()
             and (flat % 2 == 0).all()
             # position 0 has nothing before it that could predict it
-            and ((spans[::2] > 0) & (spans[::2] < spans[1::2])).all()
+            and ((spans[::2] > 0) & (spans[::2] <= spans[1::2])).all()
             and (spans[1::2] <= np.repeat(lengths, flat // 2)).all()
             and (self.index == np.arange(first, first + len(self.index))).all()
         )
