@@ -9,6 +9,7 @@ import torch
 
 from dataset import encoded_cache
 from dataset.encoded import EncodedTable
+from models.decoding.decode import DecodeOptions, decode_runs
 from models.reading import make_loader
 from models.registry import build_tokenizer
 from tests.helpers import start_ranks
@@ -32,6 +33,22 @@ def test_batches_are_those_of_examples_in_memory(make_config, tmp_path, monkeypa
         assert one.indices.tolist() == other.indices.tolist()
         for name in ("input_ids", "target_ids", "target_positions", "target_rows", "pair_labels"):
             assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_decoding_reads_kept_texts_and_targets(run_copy, distributed, tmp_path, monkeypatch):
+    """Replies and losses must be those of texts in memory, and a second decoding encodes nothing."""
+    keep = DecodeOptions(
+        batch_size=4, skip_exists=False, assignments=(f"dataset.cache_dir={tmp_path / 'cache'}",)
+    )
+    results = []
+    for small in (1 << 20, 0, 0):
+        monkeypatch.setattr(encoded_cache, "SMALL", small)
+        decode_runs([run_copy], distributed, keep)
+        results.append((run_copy / "evaluation_result.jsonl").read_text(encoding="utf-8"))
+        if not small:
+            assert len(list((tmp_path / "cache").iterdir())) == 2
+            monkeypatch.setattr(encoded_cache, "encoded_chunks", lambda job: pytest.fail("encoded again"))
+    assert results[0] == results[1] == results[2]
 
 
 def test_null_keeps_nothing(make_config, tmp_path, monkeypatch):
