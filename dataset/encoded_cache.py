@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def _code_hash(used: Sequence[Any]) -> str | None:
     here = Path(__file__).parent
     files = set(here.rglob("*.py"))
     for item in used:
+        while isinstance(item, partial):
+            item = item.func
         file = getattr(sys.modules.get(item.__module__), "__file__", None)
         if file is None:
             return None

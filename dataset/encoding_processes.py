@@ -1,6 +1,7 @@
 """Encodes a dialogue file in several processes, which read it themselves: this process holds a few chunks at a time.
 
-The processes are forked. What they are asked for and what they answer goes through pipes; nothing of it is a file.
+The processes are forked, as a reader and an encoder of any model type need not be picklable, which the `datasets`
+library's own processes ask for. What they are asked for and what they answer goes through pipes.
 """
 
 import os
