@@ -30,7 +30,9 @@ class DenseScorer:
         self.encoder, self.batch_size = encoder, batch_size
         # a ring, the oldest is overwritten
         self._vectors = torch.empty(kept, encoder.model.config.hidden_size)
-        self._keys: list[tuple[bytes, ...]] = [()] * kept  # of a vector: its tokens' key, and its first text's
+        self._keys: list[tuple[bytes, ...]] = [
+            ()
+        ] * kept  # of a vector: its tokens' key, and its first text's
         self._place: dict[bytes, int] = {}  # where the vector of a key is
         self._next = 0
 
@@ -59,7 +61,9 @@ class DenseScorer:
         different = list(dict.fromkeys(texts))
         keys = {text: _key("text", text.encode("utf-8", "surrogatepass")) for text in different}
         unread = [text for text in different if keys[text] not in self._place]
-        new: dict[bytes, tuple[bytes, list[int]]] = {}  # by the key of tokens: the key of their first text, and they
+        new: dict[
+            bytes, tuple[bytes, list[int]]
+        ] = {}  # by the key of tokens: the key of their first text, and they
         for text, tokens in zip(unread, self.encoder.tokenize(unread), strict=True):
             of_tokens = _key("tokens", array("i", tokens).tobytes())
             if of_tokens not in self._place:
