@@ -12,6 +12,7 @@ from models.registry import build_model, build_tokenizer
 from models.settings import Config
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
+from utils.liveness import main_first
 from utils.precision import decide_precision
 
 
@@ -46,9 +47,8 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
     ranks = Ranks(distributed.rank, distributed.size)
 
     def loader(path: str, train: bool) -> BatchLoader:
-        return cast(
-            BatchLoader, make_loader(path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
-        )
+        make = partial(make_loader, path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
+        return cast(BatchLoader, main_first(distributed, make))
 
     return Prepared(
         module=model,

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Example
+from dataset.encoded import dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel
 from models.decoding.batch_size import FIXED, choose_batch_size, depends_on_batch_size, within_memory
@@ -18,7 +19,8 @@ from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
-from models.reading import make_collator, make_encoder, texts_of
+from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
+from models.reading import make_collator, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -119,8 +121,9 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         options = replace(options, batch_size=size)
     # smaller batches may have other replies where the batch size matters
     may_halve = automatic and depends_on_batch_size(config) is None
+    encoded = texts_of_file(model, config, examples, distributed)
     with together(distributed):
-        rows = decode_examples(model, config, examples, distributed, options, may_halve)
+        rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded)
     shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
     with together(distributed):
         if distributed.is_main:
@@ -197,6 +200,7 @@ def decode_examples(
     distributed: DistributedContext,
     options: DecodeOptions,
     may_halve: bool = False,
+    encoded: DecodingTexts | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number.
 
@@ -207,16 +211,14 @@ def decode_examples(
         distributed: the processes that share the work.
         options: how; without a batch size the one that is the same everywhere.
         may_halve: go on with smaller batches where the device's memory is too small.
+        encoded: the texts of the examples; None: they are encoded here.
 
     Raises:
         UserError: a loss is no number, or memory is too small.
     """
-    encoder = make_encoder(model.tokenizer, config, model.text_limit(config.decoding.max_new_tokens))
-    collator = make_collator(encoder, config, decoding=True)
-    texts = encoder.encode(examples, with_response=False)
-    # nothing is generated after a target, so it has the room of the new tokens too
-    scorer = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
-    targets = scorer.encode(examples, with_response=True)
+    collator = make_collator(text_encoder(model, config), config, decoding=True)
+    encoded = encoded or encode_texts(model, config, examples)
+    texts, targets = encoded.texts, encoded.targets
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows = {}
@@ -258,15 +260,16 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
     """
     order = list(range(len(texts)))
     if not keep_order:
+        lengths, dialogues = lengths_of(texts).tolist(), dialogues_of(texts).tolist()
         longest: dict[int, int] = {}
-        for text in texts:
-            longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
-        order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
+        for dialogue, length in zip(dialogues, lengths, strict=True):
+            longest[dialogue] = max(longest.get(dialogue, 0), length)
+        order.sort(key=lambda number: (-longest[dialogues[number]], dialogues[number], number))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     if keep_order:
         return batches
     # short texts side by side have less of the cache to read
-    return [sorted(batch, key=lambda number: (len(texts[number].ids), number)) for batch in batches]
+    return [sorted(batch, key=lambda number: (lengths[number], number)) for batch in batches]
 
 
 def _check_loss(model: ConversationModel, target: EncodedExample, loss: float | None) -> None:
