@@ -20,6 +20,7 @@ from models.trainable import Trainable
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
+from utils.partitioning import is_partitioned
 
 
 def check_ds_config(ds_config: dict[str, Any]) -> None:
@@ -56,6 +57,7 @@ def make_engine(
         UserError: nothing is trainable, or DeepSpeed refuses the configuration.
         ValueError: the module's groups leave out a trainable parameter, or hold one that is not.
     """
+    _follow_partitioned(module)
     groups = _checked_groups(module, training.learning_rate)
     optimizer = torch.optim.Adam(groups, lr=training.learning_rate)
     with _refusals_as_user_errors():
@@ -70,6 +72,18 @@ def make_engine(
         if start and name in start:
             set_float32(parameter, start[name])
     return engine
+
+
+def _follow_partitioned(module: nn.Module) -> None:
+    """Precision and device of what was made beside partitioned weights, which DeepSpeed expects to be there already."""
+    partitioned = [parameter for parameter in module.parameters() if is_partitioned(parameter)]
+    if not partitioned:
+        return
+    for parameter in module.parameters():
+        if not is_partitioned(parameter):
+            parameter.data = parameter.data.to(partitioned[0].device, partitioned[0].dtype)
+    for buffer in module.buffers():
+        buffer.data = buffer.data.to(partitioned[0].device)
 
 
 def _checked_groups(module: Trainable, learning_rate: float) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from trainer.loop import Trainer
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
 from utils.files import write_whole
+from utils.partitioning import partition_on_loading
 from utils.precision import PRECISIONS
 from utils.runs import CONFIG, create_run_folder
 
@@ -68,7 +69,8 @@ def _train(
     )
     check_ds_config(ds_config)
     set_seed(settings.seed)
-    prepared = task.prepare(distributed)
+    with partition_on_loading(ds_config):
+        prepared = task.prepare(distributed)
     module = prepared.module
     start = module.trained_state()
     if ckpt_path:
