@@ -129,7 +129,10 @@ class Trainable(nn.Module, ABC):
         return [type(self).__name__]
 
     def metadata(self) -> dict[str, Any]:
-        """What one must know of the model to use its trained part; plain values, for JSON."""
+        """What one must know of the model to use its trained part; plain values, for JSON.
+
+        Called on a thread beside the training, as hashes of large files take long: no parameter may be touched.
+        """
         return {}
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -84,6 +84,6 @@ def _hold_while_running(part: nn.Module, shared: list[nn.Parameter], hooks: Exit
 
 
 def _gathered(shared: list[Any], changed: bool = False) -> Any:
-    from deepspeed.zero import GatheredParameters  # takes seconds; who has such a parameter has it already
+    from deepspeed.runtime.zero.partition_parameters import GatheredParameters  # takes seconds
 
     return GatheredParameters(shared, modifier_rank=0 if changed else None)

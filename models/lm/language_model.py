@@ -87,6 +87,13 @@ class LanguageModel(nn.Module):
         return longest_input(self.model.config)
 
     @property
+    def attention_note(self) -> str | None:
+        """A sentence where the library has no fused attention (SDPA) for this family, which it takes where it can."""
+        if self.model.config._attn_implementation != "eager":
+            return None
+        return f"attention of {self.model.config.model_type}: eager, as the library has no fused one for it"
+
+    @property
     def embedding_weight(self) -> Tensor:
         """[Vocab, D]."""
         return self.model.get_input_embeddings().get_parameter("weight")

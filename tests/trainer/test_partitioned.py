@@ -34,10 +34,9 @@ def large_lm(lm_folder, tmp_path_factory):
 def job(data, lm_folder, large_lm, tmp_path_factory):
     """What the two ranks wrote."""
     out = tmp_path_factory.mktemp("partitioned")
-    lines = data["train"].read_text(encoding="utf-8").splitlines(keepends=True)
-    little = {name: out / f"{name}.txt" for name in ("train", "valid")}
+    little = {name: out / f"{name}.txt" for name in data}
     for path in little.values():
-        path.write_text("".join(lines[:8]), encoding="utf-8")
+        path.write_text("1 your persona: i ski.\n2 hi .\thi , you ?\n3 i ski .\tme too .\n", encoding="utf-8")
     sections = {"training": {"batch_size": 1, "save_model": False}, "model": {"K": 2}}
     content = {"out": str(out)}
     for size, folder in (("small", lm_folder("llama")), ("large", large_lm[0])):
