@@ -310,6 +310,6 @@ def weights_sha256(name: str) -> str | None:
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            while block := file.read(1 << 24):
+            while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest() if files else None

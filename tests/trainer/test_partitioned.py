@@ -19,12 +19,12 @@ def large_lm(lm_folder, tmp_path_factory):
     """A folder with an LM of random weights in several files, and its size in MiB."""
     folder = tmp_path_factory.mktemp("large")
     tokenizer = AutoTokenizer.from_pretrained(lm_folder("llama"))
-    sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 4}
+    sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 4}
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(
         LlamaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
     )
-    model.save_pretrained(folder, max_shard_size="40MB")
+    model.save_pretrained(folder, max_shard_size="80MB")
     tokenizer.save_pretrained(folder)
     assert len(list(folder.glob("*.safetensors"))) > 1
     return folder, sum(parameter.numel() for parameter in model.parameters()) * 4 / 2**20
@@ -60,9 +60,8 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
 def test_no_rank_holds_the_whole_lm(job, large_lm, rank):
     """An LM that needs two devices would end the run of each of them while it is loaded, or in its first step."""
     peaks, size = job[rank]["peaks"], large_lm[1]
-    print(peaks, size)
     assert peaks["0"] > 0.95 * size
-    assert peaks["3"] < 0.8 * size
+    assert peaks["3"] < 0.75 * size, peaks
 
 
 def test_a_partitioned_lm_trains_as_a_whole_one(job):

@@ -34,7 +34,10 @@ def ds_config_of(precision):
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [*((name, 32) for name in CONFIGS), *((name, "bf16") for name in ("llama", "gpt2", "gemma", "mixtral", "phi3"))],
+    [
+        *((name, 32) for name in CONFIGS),
+        *((name, "bf16") for name in ("llama", "gpt2", "gemma", "mixtral", "phi3")),
+    ],
 )
 def test_a_partitioned_lm_has_every_value_of_a_whole_one(make_config, distributed, tmp_path, name, precision):
     """A buffer made in bf16, or experts that were not put together, would train an LM that is not the file's."""
