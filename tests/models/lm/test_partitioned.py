@@ -1,4 +1,7 @@
-"""An LM that is loaded partitioned is the same LM, whatever is made beside it; one process here, two in test_partitioned of the trainer."""
+"""An LM that is loaded partitioned is the same LM, whatever is made beside it. Here in one process.
+
+In two: `tests/trainer/test_partitioned.py`.
+"""
 
 import json
 import shutil
