@@ -42,8 +42,9 @@ docs: $(STAMP) ## write the pages of keys and flags from the code
 	$(BIN)/python -m models.describe
 	$(BIN)/python -m companions.personagpt.describe
 
-bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's
+bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside this project's; how the cost grows
 	$(BIN)/python -m tests.benchmark $(ARGS)
+	$(BIN)/python -m tests.benchmark.scaling
 
 clean: ## remove .venv and caches; run folders stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

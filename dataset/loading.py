@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.dialogue import Example, examples_of
 from dataset.encoding import EncodedExample
+from dataset.prefetch import PrefetchingLoader
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
 from dataset.settings import DataConfig, LoadingSettings
@@ -74,7 +75,7 @@ def make_batches(
         UserError: there is no example, or for training not one for each rank.
     """
     sampler = make_sampler(encoded, training, train, ranks, source)
-    return load_batches(EncodedDataset(encoded), collate, training, sampler)
+    return load_batches(EncodedDataset(encoded), collate, training.num_workers, sampler)
 
 
 def make_sampler(
@@ -103,25 +104,25 @@ def make_sampler(
 
 
 def load_batches(
-    dataset: EncodedDataset,
-    collate: Callable[[Sequence[EncodedExample]], Any],
-    training: LoadingSettings,
+    dataset: Any,
+    collate: Callable[[Any], Any],
+    num_workers: int,
     sampler: Iterable[list[int]],
-) -> DataLoader[EncodedExample]:
+) -> DataLoader[Any]:
     """The batches that a sampler chooses.
 
     Args:
-        dataset: the examples.
-        collate: makes a batch of encoded examples.
-        training: number of workers.
+        dataset: gives an example by its number.
+        collate: makes a batch of a list of examples.
+        num_workers: processes that prepare batches.
         sampler: gives the numbers of each batch's examples.
     """
-    return DataLoader(
+    return PrefetchingLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=collate,
-        num_workers=training.num_workers,
-        persistent_workers=training.num_workers > 0,  # they keep the BLEU of persona pairs
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,  # they keep the tokens of personas
         pin_memory=torch.cuda.is_available(),
         # the loader draws its workers' seeds; from the global state it would draw more with workers than without
         generator=torch.Generator(),

@@ -1,16 +1,22 @@
 """Started under a launcher by tests/trainer/test_partitioned.py: the memory of a training at ZeRO stages 3 and 0.
 
-Every rank writes `out/RANK.json`: for each stage the peak of its resident memory over what it was before, in MiB.
+Every rank writes `out/RANK.json`: the peak of its resident memory over what it was before, in MiB, for a training at
+each stage, and for loading alone at stage 3.
 """
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from models.configuration import build_config
+from models.lm.language_model import load_language_model
 from models.settings import Config
 from tests.helpers import train
+from trainer.engine import free_memory
 from utils.distributed import end_distributed, start_distributed
+from utils.partitioning import partition_on_loading
 
 # what stage 3 gathers ahead of its use, and keeps for a second use, in parameters: by default whole small LMs
 FETCHED = {
@@ -39,14 +45,24 @@ def main(job_path: str) -> None:
             (out / f"stage_{stage}.json").write_text(json.dumps(content), encoding="utf-8")
     distributed.barrier()
     run(3, small)  # what is imported on the way is not the LM's
+    with _peak(peaks, "load"), partition_on_loading({"train_micro_batch_size_per_gpu": 1, **ds_configs[3]}):
+        load_language_model(large.model)
+    free_memory()
     for stage in ds_configs:
-        before = _resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        runs[stage] = run(stage, large)
-        peaks[stage] = (_resident("VmHWM") - before) / 1024
+        with _peak(peaks, str(stage)):
+            runs[stage] = run(stage, large)
     answer = {"peaks": peaks, "runs": runs}
     (out / f"{distributed.rank}.json").write_text(json.dumps(answer), encoding="utf-8")
     end_distributed()
+
+
+@contextmanager
+def _peak(peaks: dict[str, float], name: str) -> Iterator[None]:
+    """Note the peak of the body, over what there is before it."""
+    before = _resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    yield
+    peaks[name] = (_resident("VmHWM") - before) / 1024
 
 
 def _resident(key: str) -> int:

@@ -6,7 +6,7 @@ python -m companions.lamp.compare_predictions --golds_json dev_outputs.json --ta
 
 from pathlib import Path
 
-from companions.lamp.evaluation import FIDELITY, write_metrics
+from companions.lamp.evaluation import add_fidelity_flag, write_metrics
 from companions.lamp.tasks import task_of
 from utils.config.flags import Parser, natural, positive
 from utils.errors import run_main
@@ -28,9 +28,7 @@ def parser() -> Parser:
     flags.add_argument("--output_file", type=Path, metavar="FILE", help="the rows as JSON, besides the table")
     flags.add_argument("--resamples", type=positive, default=1000, help="of the intervals (default 1000)")
     flags.add_argument("--seed", type=natural, default=0, help="of the intervals (default 0)")
-    flags.add_argument(
-        "--fidelity", choices=["released_code", "paper"], default="released_code", help=FIDELITY
-    )
+    add_fidelity_flag(flags)
     return flags
 
 

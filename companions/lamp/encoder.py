@@ -3,20 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from companions.lamp.loading import load_pretrained
 from dataset.batch import pad as pad_right
 from models.lm.families import longest_input
-from models.lm.language_model import cannot_load, lm_source, local_only
+from models.onednn import use_onednn
 from utils.errors import UserError
 from utils.files import write_folder
-from utils.precision import DTYPES, Precision
+from utils.precision import Precision
 
 _LONGEST = 512  # tokens, where the tokenizer states no limit
+_BATCH_COST = 64  # tokens of padding that take a CPU as long as one batch more does
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -56,7 +58,11 @@ class Encoder:
             return []
         limit = self.max_length if max_length is None else min(max_length, self.max_length)
         return self.tokenizer(
-            list(texts), truncation=True, max_length=limit, return_attention_mask=False
+            list(texts),
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         ).input_ids
 
     def pooled(self, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -75,9 +81,10 @@ class Encoder:
         keys = [tuple(text) for text in ids]
         texts = sorted(set(keys), key=lambda text: (-len(text), text))
         row = {text: number for number, text in enumerate(texts)}
-        vectors = [
-            self.pooled(batch).cpu() for batch in batches_by_length(texts, batch_size * self.max_length)
-        ]
+        tokens = batch_size * self.max_length
+        # the calls of another batch cost an accelerator about as much as the work in half a full one
+        padding = _BATCH_COST if self.device.type == "cpu" else tokens // 2
+        vectors = [self.pooled(batch).cpu() for batch in batches_by_length(texts, tokens, padding)]
         return torch.cat(vectors), torch.tensor([row[key] for key in keys])
 
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
@@ -100,14 +107,28 @@ class Encoder:
 
 
 def batches_by_length(
-    texts: Sequence[tuple[int, ...]], max_tokens: int
+    texts: Sequence[tuple[int, ...]], max_tokens: int, max_padding: int | None = None
 ) -> Iterator[Sequence[tuple[int, ...]]]:
-    """Cut texts, the longest first, into batches of at most `max_tokens` with their padding, or of one text."""
-    start = 0
-    while start < len(texts):
-        end = start + max(1, max_tokens // max(1, len(texts[start])))
-        yield texts[start:end]
-        start = end
+    """Cut texts, the longest first, into batches.
+
+    Args:
+        texts: token ids.
+        max_tokens: of a batch with its padding, but for a batch of one text.
+        max_padding: tokens of it, or any number; without a limit, more is padding than text where texts of very
+            different lengths are few.
+    """
+    batch: list[tuple[int, ...]] = []
+    padding = 0
+    for text in texts:
+        longest = max(1, len(batch[0]) if batch else len(text))
+        padding += longest - len(text)
+        full = (len(batch) + 1) * longest > max_tokens
+        if batch and (full or (max_padding is not None and padding > max_padding)):
+            yield batch
+            batch, padding = [], 0
+        batch.append(text)
+    if batch:
+        yield batch
 
 
 def load_encoder(
@@ -129,35 +150,16 @@ def load_encoder(
     Raises:
         UserError: it cannot be loaded, or is no encoder.
     """
-    source = lm_source(name)
-    at_hand = local_only(source)
-    try:
-        config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+
+    def class_of(config: Any) -> type[AutoModel]:
         if config.is_encoder_decoder:
             raise UserError(f"{name}: an encoder is needed, and '{config.model_type}' has a decoder")
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
-        loaded = AutoModel.from_pretrained(
-            source,
-            config=config,
-            dtype=DTYPES[precision],
-            local_files_only=at_hand,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        # a pair because of output_loading_info, which the library's annotation leaves out
-        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
-    except UserError:
-        raise
-    except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise cannot_load("encoder", name, error, flag) from None
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # the library makes a tokenizer of special tokens where there are no files of one
-        raise cannot_load("tokenizer of the encoder", name, ValueError("it has no vocabulary"), flag)
+        return AutoModel
+
     # many encoders come without a pooler
-    missing = sorted(key for key in loading["missing_keys"] if with_pooler or not key.startswith("pooler."))
-    if missing:  # the library draws them at random, with a warning
-        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise cannot_load("encoder", name, lacks, flag)
-    limits = [tokenizer.model_max_length, longest_input(config) or _LONGEST]
+    optional = None if with_pooler else "pooler."
+    model, tokenizer = load_pretrained("encoder", name, flag, precision, class_of, optional)
+    limits = [tokenizer.model_max_length, longest_input(model.config) or _LONGEST]
     limit = min(limits) if tokenizer.model_max_length < 10**6 else min(_LONGEST, limits[1])
+    use_onednn(model)
     return Encoder(model.eval().to(device), tokenizer, limit)

@@ -5,7 +5,7 @@ python -m companions.lamp.eval_all --golds_zip golds.zip --preds_zip predictions
 
 from pathlib import Path
 
-from companions.lamp.evaluation import FIDELITY, evaluate_all, write_metrics
+from companions.lamp.evaluation import add_fidelity_flag, evaluate_all, write_metrics
 from utils.config.flags import Parser
 from utils.errors import run_main
 
@@ -17,9 +17,7 @@ def parser() -> Parser:
     flags.add_argument("--preds_zip", type=Path, required=True, metavar="ZIP", help="the predictions")
     flags.add_argument("--temp_dir", type=Path, default=Path("./tmp"), help="not used: nothing is unpacked")
     flags.add_argument("--output_file", type=Path, required=True, metavar="FILE", help="what to write")
-    flags.add_argument(
-        "--fidelity", choices=["released_code", "paper"], default="released_code", help=FIDELITY
-    )
+    add_fidelity_flag(flags)
     return flags
 
 

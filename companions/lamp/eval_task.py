@@ -6,7 +6,7 @@ python -m companions.lamp.eval_task --golds_json dev_outputs.json --preds_json p
 
 from pathlib import Path
 
-from companions.lamp.evaluation import FIDELITY, evaluate_task, write_metrics
+from companions.lamp.evaluation import add_fidelity_flag, evaluate_task, write_metrics
 from companions.lamp.tasks import task_of
 from utils.config.flags import Parser
 from utils.errors import run_main
@@ -19,9 +19,7 @@ def parser() -> Parser:
     flags.add_argument("--preds_json", type=Path, required=True, metavar="FILE", help="the predictions")
     flags.add_argument("--task_name", required=True, help="LaMP_1 to LaMP_7")
     flags.add_argument("--output_file", type=Path, required=True, metavar="FILE", help="what to write")
-    flags.add_argument(
-        "--fidelity", choices=["released_code", "paper"], default="released_code", help=FIDELITY
-    )
+    add_fidelity_flag(flags)
     return flags
 
 

@@ -1,5 +1,6 @@
 """The official evaluation: predictions against golds by question id, of one task or of all seven in zip files."""
 
+import argparse
 import sys
 import zipfile
 import zlib
@@ -14,22 +15,28 @@ from utils.errors import UserError, existing_file, first_line
 from utils.files import to_json, write_whole
 
 BENCHMARK = [task.name for task in TASKS.values() if task.name != "LaMP_2_old"]
-FIDELITY = (
-    "released_code (default): the benchmark's own figures, in which a rating such as 100 counts as it is; "
-    "paper: what is no rating from 1 to 5 counts as the farthest one, and a gold that is no label is an error"
-)
-"""what the flag --fidelity of the commands does"""
 _LARGEST = 1 << 28  # bytes of JSON in an archive; the outputs of all tasks have a few millions
 
 
+def add_fidelity_flag(flags: argparse.ArgumentParser) -> None:
+    """Add `--fidelity`, by which ratings outside the scale and golds that are no labels are scored."""
+    flags.add_argument(
+        "--fidelity",
+        choices=["paper", "released_code"],
+        default="paper",
+        help="paper (default): what is no rating from 1 to 5 counts as the farthest one, and a gold that is no label "
+        "is an error; released_code: the benchmark's own figures, in which a rating such as 100 counts as it is",
+    )
+
+
 def evaluate_task(
-    task: Task, golds: JsonFile, predictions: JsonFile, released: bool = True
+    task: Task, golds: JsonFile, predictions: JsonFile, released: bool = False
 ) -> dict[str, float]:
     """The official metrics of one task; arguments and errors as `compare_files`."""
     return official_names(task, compare_files(task, golds, predictions, released).corpus())
 
 
-def compare_files(task: Task, golds: JsonFile, predictions: JsonFile, released: bool = True) -> Scored:
+def compare_files(task: Task, golds: JsonFile, predictions: JsonFile, released: bool = False) -> Scored:
     """Compare the predictions of a file with the golds of another one, in the golds' order.
 
     Of several outputs with one id the last one counts.
@@ -56,8 +63,9 @@ def compare_files(task: Task, golds: JsonFile, predictions: JsonFile, released: 
         raise UserError(f"{golds}: no outputs")
     names = list(right)
     outputs = [predicted[name] for name in names]
-    if released and task.scoring.kind == "rating" and (count := sum(map(outside_scale, outputs))):
-        _note(f"{predictions}: {count} ratings outside 1 to 5 count as they are; see --fidelity")
+    if task.scoring.kind == "rating" and (count := sum(map(outside_scale, outputs))):
+        how = "as they are" if released else "as the farthest one, unlike in the benchmark's code"
+        _note(f"{predictions}: {count} rating(s) outside 1 to 5 count {how}; see --fidelity")
     if released and task.scoring.kind == "labels":
         unknown = [name for name, gold in right.items() if gold.strip() not in task.labels]
         if unknown:
@@ -72,7 +80,7 @@ def compare_files(task: Task, golds: JsonFile, predictions: JsonFile, released: 
 
 
 def evaluate_all(
-    golds_zip: str | Path, predictions_zip: str | Path, released: bool = True
+    golds_zip: str | Path, predictions_zip: str | Path, released: bool = False
 ) -> dict[str, dict[str, float]]:
     """The official metrics of all seven tasks, by task.
 

@@ -41,7 +41,8 @@ def collect_item_feedback(
 ) -> None:
     """Score the first items of every profile, each alone in the prompt.
 
-    Rows `{"question", "item", "metrics"}` go to `scores_<start>_<end>.<rank>.jsonl` of a folder.
+    Rows `{"question", "item", "metrics"}` go to `scores_<start>_<end>.<rank>.jsonl` of a folder. Where the item does
+    not fit into the prompt, the feedback is that of the question alone, and the row says `"without_profile": true`.
 
     Raises:
         UserError: what is wrong with configuration, LM, file or folder.
@@ -73,6 +74,7 @@ def collect_item_feedback(
             "question": example.question,
             "item": example.item,
             "metrics": metrics,
+            **({"without_profile": True} if example.without_profile else {}),
         },
     )
 
@@ -181,6 +183,7 @@ def _collect(
                         assert isinstance(file, Appender)
                         file.add(row(*pair, one) for pair, one in zip(some, metrics, strict=True))
                         bar.update(len(some))
+        reader.tell(distributed)
         if cut := sum(distributed.gather(cut)):
             length = config.dataset.max_length
             distributed.say(f"{cut} prompts were cut to {length} tokens: their end, the question, is lost")

@@ -2,7 +2,8 @@
 
 Two forms are read. The benchmark's is an object with a key for question and item:
 `{"<question id>-<item id>": {"accuracy": 1.0, ...}, ...}`. The other, in files whose name ends in `.jsonl`, has a line
-for each: `{"question": "<id>", "item": "<id>", "metrics": {"accuracy": 1.0, ...}}`.
+for each: `{"question": "<id>", "item": "<id>", "metrics": {"accuracy": 1.0, ...}}`; with `"without_profile": true`
+where the item did not fit into the prompt, so that its utility is that of no item.
 """
 
 from collections.abc import Iterator, Mapping

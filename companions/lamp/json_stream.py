@@ -85,21 +85,21 @@ def starts_with(path: JsonFile, what: str) -> str:
         return source.symbol()
 
 
-def write_array(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write an array, an element on each line.
+def write_array(path: str | Path, rows: Iterable[Any], before: str = "", after: str = "") -> None:
+    """Write an array, an element on each line, and what stands before and after it.
 
     Raises:
         UserError: it cannot be written; an earlier file is as it was.
     """
-    _write_lines(path, "[]", (to_json(row) for row in rows))
+    _write_lines(path, (f"{before}[", f"]{after}"), (to_json(row) for row in rows))
 
 
 def write_object(path: str | Path, pairs: Iterable[tuple[str, Any]]) -> None:
     """Write an object, a key on each line; errors as `write_array`."""
-    _write_lines(path, "{}", (f"{to_json(key)}: {to_json(value)}" for key, value in pairs))
+    _write_lines(path, ("{", "}"), (f"{to_json(key)}: {to_json(value)}" for key, value in pairs))
 
 
-def _write_lines(path: str | Path, brackets: str, lines: Iterable[str]) -> None:
+def _write_lines(path: str | Path, brackets: tuple[str, str], lines: Iterable[str]) -> None:
     def fill(part: Path) -> None:
         with part.open("w", encoding="utf-8") as file:
             file.write(brackets[0])

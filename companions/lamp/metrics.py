@@ -9,7 +9,6 @@ the mean that these scatter around.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -74,19 +73,57 @@ def compare(task: Task, predictions: Sequence[str], golds: Sequence[str], releas
     )
 
 
+class TrainingMetrics:
+    """The metrics that training and evaluation of an LM report, of outputs that come part by part.
+
+    Only sums are held: they take the same memory however many outputs there are, and those of several processes add up.
+    For texts corpus BLEU (0 to 100) comes along, and METEOR (0 to 1) where WordNet is installed.
+
+    Args:
+        task: see `compare`.
+        released: see `compare`.
+    """
+
+    def __init__(self, task: Task, released: bool = False) -> None:
+        self.task, self.released = task, released
+        self.sums: dict[str, np.ndarray] = {}
+
+    def add(self, predictions: Sequence[str], golds: Sequence[str]) -> None:
+        """Add some outputs; for errors see `compare`."""
+        if not predictions:
+            return
+        scored = compare(self.task, predictions, golds, self.released)
+        self.add_sums({"count": np.array(len(predictions)), "values": scored.values.sum(axis=0)})
+        if self.task.scoring.kind == "text":
+            self.add_sums({"bleu": _bleu_counts(predictions, golds)})
+            if meteor := _meteor(predictions, golds):
+                self.add_sums({"meteor": np.array(sum(meteor))})
+
+    def add_sums(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Add the sums of another process."""
+        for name, value in sums.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def result(self) -> dict[str, float]:
+        """The metrics of all outputs, at least one, by their names in training."""
+        count = self.sums["count"]
+        means = self.sums["values"] / count
+        combined = compare(self.task, [], [], self.released).combine(means)
+        metrics = {name: float(value) for name, value in combined.items()}
+        if "bleu" in self.sums:
+            metrics["bleu"] = _bleu_of_counts(self.sums["bleu"])
+        if "meteor" in self.sums:
+            metrics["meteor"] = float(self.sums["meteor"] / count)
+        return metrics
+
+
 def training_metrics(
     task: Task, predictions: Sequence[str], golds: Sequence[str], released: bool = False
 ) -> dict[str, float]:
-    """The metrics that training and evaluation of an LM report, by their names there; see `compare`.
-
-    For texts corpus BLEU (0 to 100) comes along, and METEOR (0 to 1) where WordNet is installed.
-    """
-    metrics = compare(task, predictions, golds, released).corpus()
-    if task.scoring.kind == "text":
-        metrics["bleu"] = _bleu(predictions, golds)
-        if meteor := _meteor(predictions, golds):
-            metrics["meteor"] = fmean(meteor)
-    return metrics
+    """`TrainingMetrics` of outputs that are all at hand."""
+    metrics = TrainingMetrics(task, released)
+    metrics.add(predictions, golds)
+    return metrics.result()
 
 
 def metrics_of_each(
@@ -97,7 +134,10 @@ def metrics_of_each(
         return []
     columns = compare(task, predictions, golds, released).per_example()
     if task.scoring.kind == "text":
-        columns["bleu"] = [_bleu([text], [gold]) for text, gold in zip(predictions, golds, strict=True)]
+        columns["bleu"] = [
+            _bleu_of_counts(_bleu_counts([text], [gold]))
+            for text, gold in zip(predictions, golds, strict=True)
+        ]
         if meteor := _meteor(predictions, golds):
             columns["meteor"] = meteor
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -200,11 +240,22 @@ def _texts(predictions: list[str], golds: list[str]) -> Scored:
     return Scored(values, lambda means: {name: means[..., column] for column, name in enumerate(ROUGE)})
 
 
-def _bleu(predictions: Sequence[str], golds: Sequence[str]) -> float:
-    """Corpus BLEU, 0 to 100."""
-    from utils.metrics.overlap import bleu
+def _bleu_counts(predictions: Sequence[str], golds: Sequence[str]) -> np.ndarray:
+    """What corpus BLEU depends on, and adds up: both lengths, n-grams that match and n-grams, for n of 1 to 4 [10]."""
+    from sacrebleu.metrics import BLEU
 
-    return bleu(_corpus(predictions, golds))[0]
+    corpus = _corpus(predictions, golds)
+    # force only silences the warning that the text looks tokenised
+    found = BLEU(force=True).corpus_score(corpus.predictions, [corpus.targets])
+    return np.array([found.sys_len, found.ref_len, *found.counts, *found.totals])
+
+
+def _bleu_of_counts(counts: np.ndarray) -> float:
+    """Corpus BLEU, 0 to 100."""
+    from sacrebleu.metrics import BLEU
+
+    length, of_golds, *ngrams = map(int, counts)
+    return BLEU.compute_bleu(ngrams[:4], ngrams[4:], length, of_golds, smooth_method="exp").score
 
 
 def _meteor(predictions: Sequence[str], golds: Sequence[str]) -> list[float]:

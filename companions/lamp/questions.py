@@ -4,16 +4,16 @@ An error names the file, the id and the field.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.json_stream import JsonFile, read_array, read_object, starts_with
+from companions.lamp.disk_table import DiskTable
+from companions.lamp.json_stream import JsonFile, read_array, read_object, starts_with, write_array
 from companions.lamp.tasks import Item, Task, task_of
 from utils.errors import UserError, shown
-from utils.files import to_json, write_whole
+from utils.files import to_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -84,16 +84,20 @@ def read_outputs(path: JsonFile, task: Task | None, what: str = "outputs file") 
 
 
 def write_outputs(path: str | Path, task: Task, outputs: Iterable[tuple[str, str]]) -> None:
-    """Write golds or predictions, pairs of id and output, as the benchmark's own object.
+    """Write golds or predictions, pairs of id and output, as the benchmark's own object; one is in memory at a time.
 
     Raises:
         UserError: it cannot be written, or an id comes twice.
     """
-    rows = [{"id": name, "output": output} for name, output in outputs]
-    for name, times in Counter(row["id"] for row in rows).most_common(1):
-        if times > 1:
-            raise UserError(f"cannot write {path}: question '{name}' has {times} outputs")
-    write_whole(Path(path), to_json({"task": task.name, "golds": rows}, indent=1) + "\n")
+
+    def rows() -> Iterator[Mapping[str, str]]:
+        with DiskTable() as seen:
+            for name, output in outputs:
+                if not seen.add(name, ""):
+                    raise UserError(f"cannot write {path}: question '{name}' has several outputs")
+                yield {"id": name, "output": output}
+
+    write_array(path, rows(), before=f'{{"task": {to_json(task.name)}, "golds": ', after="}")
 
 
 def stated_task(name: str, path: JsonFile) -> Task:

@@ -32,7 +32,7 @@ def rank_file(
 ) -> None:
     """Rank the whole profile of every question of a file, in the order of the file.
 
-    The questions are read a window at a time, of which each rank takes its share; the main process writes.
+    The questions are read a window at a time, of which each rank takes a part; the main process writes.
 
     Args:
         questions: the questions file.
@@ -107,14 +107,30 @@ def rankings_of(
 ) -> Iterator[tuple[str, list[str]]]:
     """Rank questions over the processes: the id of each, and those of its items, best first; on every process."""
     for window in windows(asked, WINDOW * distributed.size):
-        mine = window[distributed.rank :: distributed.size]
+        mine = shares(window, distributed.size)[distributed.rank]
         orders = rank([question for question, _ in mine])
-        yield from distributed.gather_shares(
-            [
-                (question.question, [ids[position] for position in order])
-                for (question, ids), order in zip(mine, orders, strict=True)
-            ]
-        )
+        found = [
+            (question.question, [ids[position] for position in order])
+            for (question, ids), order in zip(mine, orders, strict=True)
+        ]
+        for share in distributed.gather(found):
+            yield from share
+
+
+def shares(
+    window: Sequence[tuple[Candidates, list[str]]], count: int
+) -> list[list[tuple[Candidates, list[str]]]]:
+    """Cut questions into `count` parts in a row, of about as many profile items.
+
+    Questions of one user, which stand together where they bring the same profile along, are not dealt out among the
+    processes: each would read that profile.
+    """
+    parts: list[list[tuple[Candidates, list[str]]]] = [[] for _ in range(count)]
+    total, before = sum(len(ids) + 1 for _, ids in window), 0
+    for question in window:
+        parts[before * count // total].append(question)
+        before += len(question[1]) + 1
+    return parts
 
 
 def windows(

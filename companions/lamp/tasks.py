@@ -78,6 +78,10 @@ class Task:
     aggregate: Aggregate
     scoring: Scoring
     labels: tuple[str, ...] = ()
+    target: str | None = None
+    """the field of an item that its author made of the rest; None: there is none, as a tweet is both"""
+    target_question: str | None = None
+    """template of the question that it answers, where that is not `question`"""
     released_query: Callable[[str], str | None] | None = None
     """what the release searches for, where that is something else"""
 
@@ -175,6 +179,8 @@ TASKS = {
             document=("title", "abstract"),
             item=ItemText('"{title}"', "title", overhead=2),
             aggregate=Aggregate(after_word="title", reserved=None),
+            target="abstract",
+            target_question="Write an abstract for this title: {title}",
             scoring=LABELS,
             labels=("[1]", "[2]"),
         ),
@@ -190,6 +196,7 @@ TASKS = {
                 overhead='the tag for the movie: " " is "{tag}" ',
             ),
             aggregate=_ITEMS_FIRST,
+            target="tag",
             scoring=LABELS,
             labels=MOVIE_TAGS,
         ),
@@ -204,6 +211,7 @@ TASKS = {
                 overhead='the category for the article: " " is "{category}" ',
             ),
             aggregate=_ITEMS_FIRST,
+            target="category",
             scoring=LABELS,
             labels=NEWS_CATEGORIES,
         ),
@@ -217,6 +225,7 @@ TASKS = {
                 '{score} is the score for "{text}" ', "text", overhead='{score} is the score for " " '
             ),
             aggregate=_ITEMS_FIRST,
+            target="score",
             scoring=RATING,
             labels=("1", "2", "3", "4", "5"),
         ),
@@ -227,6 +236,7 @@ TASKS = {
             document=("title", "text"),
             item=ItemText(_TITLED, "text", overhead='"{title}" is the title for " " '),
             aggregate=_ITEMS_FIRST,
+            target="title",
             scoring=TEXT,
         ),
         Task(
@@ -238,6 +248,7 @@ TASKS = {
                 '"{title}" is a title for "{abstract}" ', "abstract", overhead='"{title}" is a title " " '
             ),
             aggregate=Aggregate(". Following the given patterns ", reserved="Following the given patterns"),
+            target="title",
             scoring=TEXT,
         ),
         Task(
@@ -247,6 +258,7 @@ TASKS = {
             document=("text",),
             item=ItemText(_TITLED, "text", overhead='"{title}" is the title for " " '),
             aggregate=_ITEMS_FIRST,
+            target="title",
             scoring=TEXT,
         ),
         Task(

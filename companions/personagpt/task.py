@@ -118,7 +118,7 @@ def _dialogues_alone(data: _Data, ranks: Ranks) -> _Loaders:
     train = data.dialogues(files.train, training.training_ratio)
     valid = data.dialogues(files.valid)
     return (
-        load_batches(EncodedDataset(train), collate, training, data.sampler(train, ranks)),
+        load_batches(EncodedDataset(train), collate, training.num_workers, data.sampler(train, ranks)),
         make_batches(valid, collate, training, False, ranks, files.valid),
     )
 
@@ -136,6 +136,6 @@ def _with_actions(data: _Data, ranks: Ranks) -> _Loaders:
     sampler = StreamSampler(data.sampler(old, ranks), len(old), order)
     of_train, of_valid = (StreamCollator(collate, len(part)).train for part in (old, old_valid))
     return (
-        load_batches(StreamDataset(joined(old, new), len(old)), of_train, training, sampler),
+        load_batches(StreamDataset(joined(old, new), len(old)), of_train, training.num_workers, sampler),
         make_batches(joined(old_valid, new_valid), of_valid, training, False, ranks, files.valid),
     )

@@ -96,11 +96,11 @@ def _contrastive_of_file(
 ) -> Tensor:
     """L_contrastive on pairs that depend on the file alone, from the scores [K, n] of its examples."""
     pairs = fixed_pairs(len(examples))  # [2, P]
-    label = BleuPairs(training.contrastive_threshold).label
-    labels = [label(examples[first].persona, examples[second].persona) for first, second in pairs.T]
+    personas = [example.persona for example in examples]
+    labels = BleuPairs(training.contrastive_threshold).labels(personas, pairs)  # [P]
     return L.contrastive_loss(
         scores,
-        torch.tensor(labels, device=scores.device),
+        torch.from_numpy(labels).to(scores.device),
         torch.from_numpy(pairs).to(scores.device),
     )
 

@@ -19,7 +19,7 @@ def large_lm(lm_folder, tmp_path_factory):
     """A folder with an LM of random weights in several files, and its size in MiB."""
     folder = tmp_path_factory.mktemp("large")
     tokenizer = AutoTokenizer.from_pretrained(lm_folder("llama"))
-    sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 4}
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 4}
     torch.manual_seed(1)
     model = AutoModelForCausalLM.from_config(
         LlamaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
@@ -37,7 +37,7 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
     little = {name: out / f"{name}.txt" for name in data}
     for path in little.values():
         path.write_text("1 your persona: i ski.\n2 hi .\thi , you ?\n3 i ski .\tme too .\n", encoding="utf-8")
-    sections = {"training": {"batch_size": 1, "save_model": False}, "model": {"K": 2}}
+    sections = {"training": {"batch_size": 1, "save_model": False}, "model": {"model_type": "prompt_tuning"}}
     content = {"out": str(out)}
     for size, folder in (("small", lm_folder("llama")), ("large", large_lm[0])):
         content[size] = config_for(little, folder, out / "runs", sections).model_dump()
@@ -60,8 +60,9 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
 def test_no_rank_holds_the_whole_lm(job, large_lm, rank):
     """An LM that needs two devices would end the run of each of them while it is loaded, or in its first step."""
     peaks, size = job[rank]["peaks"], large_lm[1]
-    assert peaks["0"] > 0.95 * size
-    assert peaks["3"] < 0.75 * size, peaks
+    assert peaks["load"] < 0.6 * size, peaks
+    assert size < peaks["0"], peaks
+    assert peaks["3"] < 0.75 * peaks["0"], peaks
 
 
 def test_a_partitioned_lm_trains_as_a_whole_one(job):

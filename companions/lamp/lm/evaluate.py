@@ -1,20 +1,21 @@
 """An LM's outputs for a file of questions: predictions in the benchmark's form, and their metrics."""
 
-from collections import Counter
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tqdm import tqdm
 
 from companions.lamp.lm.examples import Example, PromptReader
-from companions.lamp.lm.generate import Advance, Answer, Answerer
+from companions.lamp.lm.generate import WINDOW, Advance, Answer, Answerer
 from companions.lamp.lm.load import LM, load_lm
 from companions.lamp.lm.settings import AnsweringConfig, EvaluationConfig, GenerationSettings
-from companions.lamp.metrics import OutputError, training_metrics
+from companions.lamp.metrics import OutputError, TrainingMetrics
 from companions.lamp.questions import Question, read_questions, write_outputs
-from companions.lamp.tasks import Task, task_of
+from companions.lamp.tasks import task_of
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
 from utils.files import check_writable, to_json, write_whole
@@ -27,17 +28,46 @@ Ask = Callable[[Iterator[Question], Advance], Iterator[tuple[Example, Answer]]]
 """gives the answer to each of some questions, in their order, and tells of those that are done"""
 
 
-@dataclass(frozen=True)
-class _Output:
-    """What is kept of a question."""
+@dataclass
+class _Sums:
+    """What the results of some questions depend on; it does not grow with them."""
 
-    id: str
-    text: str
-    gold: str | None
-    loss: float
-    """summed over its target's tokens"""
-    target_tokens: int
-    is_cut: bool
+    metrics: TrainingMetrics
+    questions: int = 0
+    cut: int = 0
+    """prompts that have lost their end"""
+    loss: float = 0.0
+    """summed over target tokens"""
+    target_tokens: int = 0
+    without_gold: int = 0
+    lacking: str | None = None
+    """one of those without a gold"""
+
+    def add(self, answered: Sequence[tuple[Example, Answer]], path: str | Path) -> None:
+        """Add some answers; errors name `path` and the question."""
+        for example, answer in answered:
+            self.questions += 1
+            self.cut += example.is_cut
+            self.loss += answer.loss * answer.target_tokens
+            self.target_tokens += answer.target_tokens
+            if example.gold is None:
+                self.without_gold += 1
+                self.lacking = self.lacking or example.question
+        known = [(example, answer.text) for example, answer in answered if example.gold is not None]
+        try:
+            self.metrics.add([text for _, text in known], [example.gold or "" for example, _ in known])
+        except OutputError as error:
+            raise UserError(f"{path}: question '{known[error.index][0].question}': {error}") from None
+
+    def add_sums(self, other: "_Sums") -> None:
+        """Add those of other questions."""
+        self.metrics.add_sums(other.metrics.sums)
+        self.questions += other.questions
+        self.cut += other.cut
+        self.loss += other.loss
+        self.target_tokens += other.target_tokens
+        self.without_gold += other.without_gold
+        self.lacking = self.lacking or other.lacking
 
 
 def evaluate(config: EvaluationConfig, folder: str | Path, distributed: DistributedContext) -> None:
@@ -83,7 +113,7 @@ def evaluate_file(
     answerer = answerer_of(lm, reader, generation)
 
     def ask(mine: Iterator[Question], advance: Advance) -> Iterator[tuple[Example, Answer]]:
-        return answerer.stream(reader.examples(mine), advance=advance)
+        return answerer.stream(reader.examples(mine), WINDOW, advance)
 
     return evaluate_questions(questions, ask, reader, path, distributed, folder, prefix, released)
 
@@ -113,19 +143,30 @@ def evaluate_questions(
     Returns:
         The results as they are written.
     """
-    with together(distributed):
-        mine = _outputs(questions, ask, distributed)
-    shares = distributed.gather(mine)
-    count = sum(len(share) for share in shares)
-    outputs = [shares[number % distributed.size][number // distributed.size] for number in range(count)]
-    if not outputs:
-        raise UserError(f"{path}: no question")
-    results = _results(reader.task, outputs, path, prefix, released)
-    if distributed.is_main:
-        write_outputs(folder / PREDICTIONS, reader.task, ((output.id, output.text) for output in outputs))
-        if results:
-            write_whole(folder / RESULTS, to_json(results, indent=4) + "\n")
-    cut = sum(output.is_cut for output in outputs)
+    share = islice(questions, distributed.rank, None, distributed.size)
+    sums = _Sums(TrainingMetrics(reader.task, released))
+    bar = tqdm(desc="questions", unit="q", disable=not distributed.is_main, mininterval=0.5)
+    with bar, TemporaryFile("w+", encoding="utf-8", dir=folder) as outputs:
+        answers = ask(share, lambda count: bar.update(count * distributed.size))
+        while True:
+            with together(distributed):
+                mine = list(islice(answers, WINDOW))
+                sums.add(mine, path)
+            pairs = distributed.gather_shares([(example.question, answer.text) for example, answer in mine])
+            if not pairs:
+                break
+            if distributed.is_main:
+                outputs.writelines(to_json(pair) + "\n" for pair in pairs)
+        total = _Sums(TrainingMetrics(reader.task, released))
+        for one in distributed.gather(sums):
+            total.add_sums(one)
+        results = _results(total, path, prefix)
+        if distributed.is_main:
+            outputs.seek(0)
+            write_outputs(folder / PREDICTIONS, reader.task, map(json.loads, outputs))
+            if results:
+                write_whole(folder / RESULTS, to_json(results, indent=4) + "\n")
+    count, cut = total.questions, total.cut
     if cut:
         distributed.say(
             f"{cut} of {count} prompts were cut to {reader.data.max_length} tokens: their end is lost"
@@ -133,6 +174,7 @@ def evaluate_questions(
     distributed.say(
         f"{path}: {count} questions" + "".join(f"  {key} {value:.4f}" for key, value in results.items())
     )
+    reader.tell(distributed)
     distributed.say(f"predictions: {folder / PREDICTIONS}")
     return results
 
@@ -172,43 +214,15 @@ def made_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _outputs(questions: Iterable[Question], ask: Ask, distributed: DistributedContext) -> list[_Output]:
-    """Those of this rank's share of the questions: every n-th."""
-    share = islice(questions, distributed.rank, None, distributed.size)
-    outputs = []
-    bar = tqdm(desc="questions", unit="q", disable=not distributed.is_main, mininterval=0.5)
-    with bar:
-        for example, answer in ask(share, lambda count: bar.update(count * distributed.size)):
-            outputs.append(
-                _Output(
-                    example.question,
-                    answer.text,
-                    example.gold,
-                    answer.loss * answer.target_tokens,
-                    answer.target_tokens,
-                    example.is_cut,
-                )
-            )
-    return outputs
-
-
-def _results(
-    task: Task, outputs: Sequence[_Output], path: str | Path, prefix: str, released: bool
-) -> dict[str, float]:
+def _results(sums: _Sums, path: str | Path, prefix: str) -> dict[str, float]:
     """Loss per target token and metrics; none without golds."""
-    lacking = Counter(output.gold is None for output in outputs)
-    if lacking[True] == len(outputs):
+    if not sums.questions:
+        raise UserError(f"{path}: no question")
+    if sums.without_gold == sums.questions:
         return {}
-    if lacking[True]:
-        first = next(output.id for output in outputs if output.gold is None)
+    if sums.without_gold:
         raise UserError(
-            f"{path}: {lacking[True]} of {len(outputs)} questions have no output, such as '{first}'"
+            f"{path}: {sums.without_gold} of {sums.questions} questions have no output, such as '{sums.lacking}'"
         )
-    golds = [output.gold or "" for output in outputs]
-    try:
-        metrics = training_metrics(task, [output.text for output in outputs], golds, released)
-    except OutputError as error:
-        raise UserError(f"{path}: question '{outputs[error.index].id}': {error}") from None
-    tokens = sum(output.target_tokens for output in outputs)
-    figures = {"loss": sum(output.loss for output in outputs) / max(1, tokens), **metrics}
+    figures = {"loss": sums.loss / max(1, sums.target_tokens), **sums.metrics.result()}
     return {f"{prefix}_{name}": value for name, value in figures.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from companions.lamp.lm.load import LM
 from companions.lamp.lm.settings import PromptSettings
@@ -11,6 +12,9 @@ from companions.lamp.questions import Question
 from companions.lamp.rankers import Candidates, Ranker, RankerOptions, ranker_kind
 from companions.lamp.rankings import candidates
 from companions.lamp.tasks import Item, Task, task_of
+
+if TYPE_CHECKING:
+    from utils.distributed import DistributedContext
 
 Pair = tuple[Question, Item]
 
@@ -34,6 +38,8 @@ class Example:
     """those of the gold output; empty where there is none"""
     is_cut: bool
     """the prompt has lost its tail, which holds the question itself"""
+    without_profile: bool = False
+    """there were items for it, and none fits: the prompt is the question alone"""
 
 
 class PromptReader:
@@ -52,6 +58,7 @@ class PromptReader:
         ranker = "contriever" if data.retriever == "recency_contriever" else data.retriever
         self.ranker = ranker_kind(ranker)
         self.rank: Ranker | None = None  # loads an encoder, perhaps: once it is needed
+        self.without_profile = 0  # prompts since it was told of them
 
     def examples(self, questions: Iterable[Question]) -> Iterator[Example]:
         """A prompt for each question, in their order.
@@ -76,6 +83,13 @@ class PromptReader:
             questions, items = zip(*chunk, strict=True)
             yield from self._examples(questions, [[item] for item in items], [item["id"] for item in items])
 
+    def tell(self, distributed: "DistributedContext") -> None:
+        """Say how many prompts, since this was called last, lack their profile; all processes call this."""
+        count = sum(distributed.gather(self.without_profile))
+        self.without_profile = 0
+        if count:
+            distributed.say(without_profile_text(count, self.data.max_length))
+
     def _ranked(self, questions: Sequence[Question]) -> list[Question]:
         if self.data.is_ranked:
             return list(questions)
@@ -95,14 +109,28 @@ class PromptReader:
         names: Sequence[str | None],
     ) -> Iterator[Example]:
         inputs = [question.input for question in questions]
-        prompts = [prompt.text for prompt in self.builder.build(inputs, chosen)]
+        prompts = self.builder.build(inputs, chosen)
+        self.without_profile += sum(prompt.without_profile for prompt in prompts)
         golds = [question.output or "" for question in questions]
-        encoded = encode_pairs(self.lm, prompts, golds, self.data.max_length)
+        texts = [prompt.text for prompt in prompts]
+        encoded = encode_pairs(self.lm, texts, golds, self.data.max_length)
         for question, name, prompt, one in zip(questions, names, prompts, encoded, strict=True):
             known = question.output is not None
             yield Example(
-                question.id, name, prompt, question.output, one.source, one.target if known else [], one.cut
+                question.id,
+                name,
+                prompt.text,
+                question.output,
+                one.source,
+                one.target if known else [],
+                one.cut,
+                prompt.without_profile,
             )
+
+
+def without_profile_text(count: int, max_length: int) -> str:
+    """What is said of prompts that lack their profile."""
+    return f"{count} prompts are the question alone: their profile items do not fit into {max_length} tokens"
 
 
 def encode_pairs(lm: LM, prompts: Sequence[str], golds: Sequence[str], max_length: int) -> list[Encoded]:

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from companions.lamp.lm.beam_search import Decoder
 from companions.lamp.lm.shared_keys import shares_keys
+from dataset.batch import pad
 
 _IGNORED = -100
 _CPU_TOKENS = 1 << 12  # of the prompts that a CPU encodes together
@@ -54,15 +55,8 @@ class Kind(ABC):
 
     def padded(self, texts: Sequence[Ids], left: bool = False) -> tuple[Tensor, Tensor]:
         """Token ids and mask [B, S] on the LM's device; an empty text has one masked token."""
-        width = max(1, *(len(text) for text in texts))
-        rows, masks = [], []
-        for text in texts:
-            padding, ids = [self.pad_id] * (width - len(text)), list(text)
-            rows.append(padding + ids if left else ids + padding)
-            mask = [0] * len(padding), [1] * len(ids)
-            masks.append(mask[0] + mask[1] if left else mask[1] + mask[0])
-        device = self.model.device
-        return torch.tensor(rows, device=device), torch.tensor(masks, device=device)
+        ids, mask = pad(texts, self.pad_id, left, width=1)
+        return ids.to(self.model.device), mask.long().to(self.model.device)
 
 
 class EncoderDecoder(Kind):

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     ForcedBOSTokenLogitsProcessor,
     ForcedEOSTokenLogitsProcessor,
     MinLengthLogitsProcessor,
@@ -25,11 +23,11 @@ from transformers.utils import logging as transformers_logging
 from companions.lamp.lm.beam_search import BeamSettings, Processor
 from companions.lamp.lm.kinds import DecoderOnly, EncoderDecoder, Kind
 from companions.lamp.lm.shared_keys import share_keys
+from companions.lamp.loading import load_pretrained
 from models.lm.families import check_family, longest_input
-from models.lm.language_model import cannot_load, lm_source, local_only
 from utils.errors import UserError
 from utils.files import write_folder
-from utils.precision import DTYPES, Precision
+from utils.precision import Precision
 
 # what a generation_config.json may ask for beside what `LM.search` reads; outputs would differ from the LM's own
 _NOT_SEARCHED = (
@@ -151,35 +149,14 @@ def load_lm(name: str, precision: Precision = 32, flag: str = "--model_name FOLD
         UserError: it cannot be loaded, lacks weights, or is of a family that is not supported.
     """
     transformers_logging.disable_progress_bar()
-    source = lm_source(name)
-    at_hand = local_only(source)
-    try:
-        config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
-        if not config.is_encoder_decoder:
-            check_family(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
-        loaded = (
-            AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        ).from_pretrained(
-            source,
-            config=config,
-            dtype=DTYPES[precision],
-            local_files_only=at_hand,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        # a pair because of output_loading_info, which the library's annotation leaves out
-        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
-    except UserError:
-        raise
-    except Exception as error:  # the libraries below raise many kinds; each becomes one line
-        raise cannot_load("LM", name, error, flag) from None
-    if missing := sorted(loading["missing_keys"]):  # the library draws them at random, with a warning
-        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise cannot_load("LM", name, lacks, flag)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # the library makes a tokenizer of special tokens where there are no files of one
-        raise cannot_load("tokenizer of the LM", name, ValueError("it has no vocabulary"), flag)
+
+    def class_of(config: Any) -> type[AutoModelForSeq2SeqLM] | type[AutoModelForCausalLM]:
+        if config.is_encoder_decoder:
+            return AutoModelForSeq2SeqLM
+        check_family(config, name)
+        return AutoModelForCausalLM
+
+    model, tokenizer = load_pretrained("LM", name, flag, precision, class_of)
     return made_lm(model, tokenizer, name)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.utils import logging as transformers_logging
 
 from companions.lamp.lm.evaluate import evaluate_file
-from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
 from companions.lamp.lm.load import load_lm
 from companions.lamp.lm.model import AnswerBatch, AnsweringModel
 from companions.lamp.lm.settings import TrainConfig
@@ -112,6 +112,8 @@ def _prepare(config: TrainConfig, distributed: DistributedContext) -> Prepared:
             notes.append(
                 f"{cut} of {len(examples)} prompts of {path} are cut to {data.max_length} tokens, without their end"
             )
+        if alone := sum(example.without_profile for example in examples):
+            notes.append(f"{path}: {without_profile_text(alone, data.max_length)}")
     return Prepared(
         module=AnsweringModel(
             lm,

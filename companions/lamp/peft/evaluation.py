@@ -13,7 +13,7 @@ from companions.lamp.lm.generate import WINDOW, Advance, Answer, Answerer
 from companions.lamp.peft.adapters import UserAdapters, adapter_settings
 from companions.lamp.peft.settings import UserEvaluationConfig
 from companions.lamp.peft.training import ADAPTERS, first_questions
-from companions.lamp.peft.users import chosen_users, user_of
+from companions.lamp.peft.users import chosen_users, is_empty_shard, user_of
 from companions.lamp.questions import Question, read_outputs, read_questions
 from companions.lamp.tasks import Task, task_of
 from utils.distributed import DistributedContext
@@ -33,7 +33,7 @@ def evaluate_users(
         distributed: the processes; each takes its share of the questions.
 
     Returns:
-        The results as they are written.
+        The results as they are written; none where the part has no user.
 
     Raises:
         UserError: what is wrong with the configuration, the LM, the files or an adapter.
@@ -41,6 +41,8 @@ def evaluate_users(
     data, users = config.dataset, config.users
     task, path = task_of(data.task or ""), existing_file(data.test or "", "questions file")
     chosen = chosen_users(map(user_of, first_questions(path, None)), users, path)
+    if is_empty_shard(chosen, users, path, distributed):
+        return {}
     adapters_folder = _adapters_folder(Path(users.checkpoints or ""))
     with_adapter = [user for user in chosen if (adapters_folder / user).is_dir()]
     if not with_adapter:

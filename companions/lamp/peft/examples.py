@@ -19,17 +19,6 @@ class ProfileExample:
     target: str
 
 
-# LaMP-7 is not in it: a tweet is both
-_TARGETS = {
-    "LaMP_1": "abstract",
-    "LaMP_2": "tag",
-    "LaMP_2_old": "category",
-    "LaMP_3": "score",
-    "LaMP_4": "title",
-    "LaMP_5": "title",
-    "LaMP_6": "title",
-}
-_OWN_SOURCES = {"LaMP_1": "Write an abstract for this title: {title}"}
 _TWEET = "Complete the following tweet: {first}"
 
 
@@ -49,9 +38,8 @@ def profile_examples(
 
 
 def _pair(item: Item, task: Task, draw_share: Callable[[], float]) -> tuple[str, str]:
-    if task.name in _TARGETS:
-        template = _OWN_SOURCES.get(task.name, task.question)
-        return template.format(**item), item[_TARGETS[task.name]]
+    if task.target is not None:
+        return (task.target_question or task.question).format(**item), item[task.target]
     words = item["text"].split()
     cut = int(len(words) * draw_share())
     return _TWEET.format(first=" ".join(words[:cut])), " ".join(words[cut:])

@@ -24,7 +24,7 @@ from companions.lamp.lm.load import LM, load_lm
 from companions.lamp.peft.adapters import METADATA, UserAdapters
 from companions.lamp.peft.examples import SHARES, ProfileExample, profile_examples
 from companions.lamp.peft.settings import UserTrainConfig, UserTrainingSettings
-from companions.lamp.peft.users import chosen_users, user_of
+from companions.lamp.peft.users import chosen_users, is_empty_shard, user_of
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.tasks import Task, task_of
 from models.settings import OptimisationSettings
@@ -60,8 +60,8 @@ def train_users(config: UserTrainConfig, folder: str | Path, distributed: Distri
     """
     path, task = config.dataset.train or "", task_of(config.dataset.task or "")
     users = chosen_users(map(user_of, first_questions(path, task)), config.users, path)
-    if not users:
-        raise UserError(f"{path}: part {config.users.shard_id} of {config.users.num_shards} has no user")
+    if is_empty_shard(users, config.users, path, distributed):
+        return
     adapters_folder = made_folder(Path(folder) / ADAPTERS)
     settings = _settings(config)
     missing = [user for user in users if not _is_done(adapters_folder / user, settings)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from companions.lamp.json_stream import read_array
 from companions.lamp.peft.settings import UserSettings
 from companions.lamp.questions import Question
+from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -53,6 +54,30 @@ def shard(users: Sequence[str], num_shards: int, shard_id: int) -> list[str]:
     """Users that follow one another; each shard but the last ones has one more than an equal share, rounded down."""
     size = len(users) // num_shards + 1 if num_shards > 1 else len(users)
     return list(users[shard_id * size : (shard_id + 1) * size])
+
+
+def is_empty_shard(
+    users: Sequence[str], settings: UserSettings, path: str | Path, distributed: DistributedContext
+) -> bool:
+    """Whether there is nothing to do, which is said: with few users the last of many shards have none.
+
+    Args:
+        users: of the shard.
+        settings: list and shard.
+        path: the file, for messages.
+        distributed: the processes.
+
+    Raises:
+        UserError: there is no user in any shard.
+    """
+    if users:
+        return False
+    if settings.num_shards == 1:
+        raise UserError(f"{settings.user_ids or path}: no user")
+    distributed.say(
+        f"{path}: shard {settings.shard_id} of {settings.num_shards} has no user; nothing is done"
+    )
+    return True
 
 
 def _listed(path: str) -> list[str]:

@@ -15,6 +15,8 @@ SPLITS = ("train", "dev")
 STRATEGIES = ("none", "recency", "bm25", "contriever", "ropg-kd", "ropg-rl")
 """those that RSPG chooses among, in its order"""
 TABLE = "table"
+NOTE = "All lines are answers of one LM; it sees the question alone for the first one"
+NOTE_TRAINED = f"{NOTE}, though it was trained with what BM25 finds"
 _RETRIEVERS = ("ropg-kd", "ropg-rl")
 _COMMANDS = "companions.lamp"
 
@@ -258,6 +260,7 @@ class _Plan:
         words = [
             *_words(task=self.task.option, rspg_data=self.path("rspg-data", "dev.json")),
             *_words(golds=self.data("dev", "outputs"), out=self.path(TABLE)),
+            *_words(note=NOTE_TRAINED if self.config.models.train_lm else NOTE),
             "--systems",
             *(f"{name}={self.run(name)}/predictions/final_preds.json" for name in ("rspg-pre", "rspg-post")),
         ]

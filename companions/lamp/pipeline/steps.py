@@ -1,8 +1,8 @@
 """Steps that follow from one another, each in a folder of its own: what stands is not made again.
 
-The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, and which
-making of the steps before it it rests on. Where one of these is not the same any more, or something that it made is
-not there, the step is made anew, and so is everything after it.
+The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, which making
+of the steps before it it rests on, and the versions of the libraries and of the project's code. Where one of these is
+not the same any more, or something that it made is not there, the step is made anew, and so is everything after it.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import secrets
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
 from utils.files import file_sha256, remove_folder, to_json, write_whole
 from utils.liveness import together
+from utils.runs import library_versions
 
 RECORD = "step.json"
+_ROOT = Path(__file__).resolve().parents[3]
+_CODE = ("companions/lamp", "models/feedback.py", "trainer")
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,17 @@ def _record(step: Step, makings: Mapping[str, str]) -> dict[str, Any]:
         "commands": [[command.module, *command.words] for command in step.commands],
         "files": {str(path): file_sha256(path) for path in _files(step.files)},
         "after": {name: makings[name] for name in step.after},
+        "versions": library_versions() | {"code": code_version()},
     }
     return {"key": hashlib.sha256(to_json(rests_on).encode()).hexdigest(), **rests_on}
+
+
+@cache
+def code_version() -> str:
+    """A hash of the code that the results come from."""
+    files = [path for part in _CODE for path in _files([str(_ROOT / part)]) if path.suffix == ".py"]
+    hashes = [str(file_sha256(path)) for path in files]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
 
 def _files(paths: Iterable[str]) -> list[Path]:

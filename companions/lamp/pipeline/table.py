@@ -52,6 +52,7 @@ def parser() -> Parser:
     flags.add_argument(
         "--systems", nargs="*", default=[], metavar="NAME=FILE", help="predictions of further systems"
     )
+    flags.add_argument("--note", default="", help="stands below the table")
     flags.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="gets predictions, table.json and table.txt"
     )
@@ -74,11 +75,11 @@ def compare(args: argparse.Namespace) -> None:
         paths[name] = Path(path)
     paths[ORACLE] = oracle
     name_of = {str(path): name for name, path in paths.items()}
-    # as in training and in feedback: counted otherwise, the best choice could look worse than others
-    compared = compare_systems(args.task, args.golds, list(paths.values()), released=False)
+    compared = compare_systems(args.task, args.golds, list(paths.values()))
     figures = [row | {"system": name_of[row["system"]]} for row in compared]
     write_metrics(args.out / ROWS, figures)
-    write_whole(args.out / TEXT, table(figures, args.task, len(rows)) + "\n")
+    lines = [table(figures, args.task, len(rows)), args.note]
+    write_whole(args.out / TEXT, "".join(f"{line}\n" for line in lines if line))
 
 
 def best_outputs(rows: Sequence[Row]) -> list[str]:

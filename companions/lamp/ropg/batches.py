@@ -4,18 +4,25 @@ All texts of a batch, queries and documents alike, are encoded in one go. They a
 parts of equal numbers of texts, each padded to its own longest, so that a short item does not pay for a long one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from companions.lamp.encoder import pad
 from companions.lamp.ropg.examples import Example, Examples
+from companions.lamp.ropg.settings import FeedbackTrainingSettings
+from dataset.loading import load_batches
 from dataset.sampler import BatchSampler
+from utils.distributed import DistributedContext
+from utils.errors import UserError
 
 PARTS = 8  # as many in every batch: at ZeRO stage 3 all ranks run the encoder equally often
 
@@ -72,6 +79,10 @@ class Items(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    def tokens(self) -> NDArray[np.int64]:
+        """Tokens of each question's texts in all [n]."""
+        return self.examples.tokens()
 
     def __getitem__(self, number: int) -> Item:
         draw = np.random.default_rng([self.seed, number]).random()
@@ -161,16 +172,66 @@ def in_parts(
     return tuple(pad([texts[text] for text in part], pad_id) for part in encoded), place
 
 
-def make_loader(
-    items: Dataset[Any], collate: Callable[[list[Any]], Any], sampler: Rounds | BatchSampler, num_workers: int
-) -> DataLoader[Any]:
-    """Batches of this rank, as `collate` makes them."""
-    return DataLoader(
-        items,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        # the loader draws its workers' seeds; from the global state it would draw more with workers than without
-        generator=torch.Generator(),
+class Questions(Protocol):
+    """Data of n questions, of which number i of pass p (from 0) is p * n + i."""
+
+    def __len__(self) -> int:
+        """n."""
+
+    def __getitem__(self, number: int) -> Any:
+        """What `collate` makes batches of."""
+
+    def tokens(self) -> NDArray[np.int64]:
+        """Tokens of each question [n], by which batches are made."""
+
+
+def make_loaders(
+    train: Questions,
+    valid: Questions,
+    collate: Callable[[Any], Any],
+    training: FeedbackTrainingSettings,
+    distributed: DistributedContext,
+    path: str | None,
+) -> tuple[DataLoader[Any], DataLoader[Any], list[str]]:
+    """This rank's batches, for training in rounds and for validation, and what is to be said about the rounds.
+
+    Args:
+        train: the training questions.
+        valid: the validation questions.
+        collate: makes a batch.
+        training: sizes, seed and rounds.
+        distributed: the processes.
+        path: of the training questions, for messages.
+
+    Raises:
+        UserError: there are fewer training questions than ranks.
+    """
+    if len(train) < distributed.size:
+        raise UserError(f"{path}: {len(train)} question(s) are fewer than the {distributed.size} ranks")
+    sampler = partial(
+        BatchSampler,
+        batch_size=training.batch_size,
+        rank=distributed.rank,
+        world_size=distributed.size,
+        seed=training.seed,
     )
+    passes = sampler(train.tokens().tolist(), range(len(train)))
+    rounds = Rounds(passes, batches_of_round(training), len(train))
+    in_order = sampler(valid.tokens().tolist(), range(len(valid)), shuffle=False)
+    steps = math.ceil(len(rounds) / training.accumulation_steps) * training.rounds
+    notes = []
+    if training.total_steps not in (None, steps):
+        notes.append(f"{steps} steps, not {training.total_steps}: {training.rounds} rounds of equal length")
+    workers = training.num_workers
+    return (
+        load_batches(train, collate, workers, rounds),
+        load_batches(valid, collate, workers, in_order),
+        notes,
+    )
+
+
+def batches_of_round(training: FeedbackTrainingSettings) -> int | None:
+    """Batches of a rank between two validations; None: a pass over the data."""
+    if training.total_steps is None:
+        return None
+    return math.ceil(training.total_steps / training.rounds) * int(training.accumulation_steps)

@@ -1,5 +1,6 @@
 """Training examples of ROPG: a question's query, the first items of its profile, and how well each served the LM."""
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -104,7 +105,7 @@ class _Reading:
 
     def __init__(self, task: Task, data: FeedbackDataSettings, encoder: Encoder) -> None:
         self.task, self.data, self.encoder = task, data, encoder
-        self.ids: list[NDArray[np.int32]] = []
+        self.ids = array("i")
         self.lengths: list[int] = []
         self.firsts: list[int] = []
         self.golds: dict[int, str] = {}  # of ratings, by text
@@ -144,8 +145,9 @@ class _Reading:
 
     def _add_text(self, ids: list[int]) -> None:
         # a text without tokens still has a vector
-        self.ids.append(np.asarray(ids or [self.encoder.tokenizer.pad_token_id or 0], dtype=np.int32))
-        self.lengths.append(len(self.ids[-1]))
+        ids = ids or [self.encoder.tokenizer.pad_token_id or 0]
+        self.ids.extend(ids)
+        self.lengths.append(len(ids))
 
     def with_feedback(self, path: str, scores: str) -> Examples:
         """The examples, once the feedback is read."""
@@ -169,7 +171,7 @@ class _Reading:
                 f"{self.data.ctx_size} items of every profile, or give a smaller --ctx_size"
             )
         return Examples(
-            ids=np.concatenate(self.ids),
+            ids=np.frombuffer(self.ids, dtype=np.int32),
             ends=np.cumsum(self.lengths, dtype=np.int64),
             firsts=np.asarray(self.firsts, dtype=np.int64),
             utilities=utilities,

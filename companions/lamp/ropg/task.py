@@ -1,21 +1,19 @@
 """The training task of ROPG: the encoder to start from, and batches of questions with feedback on their items."""
 
-import math
 from functools import partial
 
 from transformers.utils import logging as transformers_logging
 
 from companions.lamp.encoder import load_encoder
 from companions.lamp.item_feedback import feedback_files
-from companions.lamp.ropg.batches import Collator, Items, Rounds, make_loader
+from companions.lamp.ropg.batches import Collator, Items, make_loaders
 from companions.lamp.ropg.examples import Examples, read_examples
 from companions.lamp.ropg.model import Retriever, set_dropout
-from companions.lamp.ropg.settings import FeedbackTrainingSettings, KDConfig, RLConfig
+from companions.lamp.ropg.settings import KDConfig, RLConfig
 from companions.lamp.tasks import task_of
-from dataset.sampler import BatchSampler
 from models.task import Prepared, Task
 from utils.distributed import DistributedContext
-from utils.errors import UserError, existing_file
+from utils.errors import existing_file
 from utils.precision import decide_precision
 
 
@@ -59,8 +57,6 @@ def _prepare(config: KDConfig | RLConfig, distributed: DistributedContext) -> Pr
     if model.dropout is not None:
         set_dropout(encoder.model, model.dropout)
     train = read_examples(data.train or "", data.train_scores or "", data, encoder)
-    if len(train) < distributed.size:
-        raise UserError(f"{data.train}: {len(train)} question(s) are fewer than the {distributed.size} ranks")
     notes = _left_out(train, data.train or "")
     valid = train
     if data.valid:
@@ -68,37 +64,17 @@ def _prepare(config: KDConfig | RLConfig, distributed: DistributedContext) -> Pr
         notes += _left_out(valid, data.valid)
     else:
         notes.append("validation on the training questions: dataset.valid (--validation_data) is not given")
-    sampler = partial(
-        BatchSampler,
-        batch_size=training.batch_size,
-        rank=distributed.rank,
-        world_size=distributed.size,
-        seed=training.seed,
-    )
-    passes = sampler(train.tokens().tolist(), range(len(train)))
-    rounds = Rounds(passes, batches_of_round(training), len(train))
     collate = Collator(data.ctx_size, encoder.tokenizer.pad_token_id)
-    loader = partial(make_loader, collate=collate, num_workers=training.num_workers)
-    steps = math.ceil(len(rounds) / training.accumulation_steps) * training.rounds
-    if training.total_steps not in (None, steps):
-        notes.append(f"{steps} steps, not {training.total_steps}: {training.rounds} rounds of equal length")
+    train_loader, valid_loader, on_rounds = make_loaders(
+        Items(train, training.seed), Items(valid, training.seed), collate, training, distributed, data.train
+    )
     return Prepared(
         module=Retriever(encoder, training),
-        train=loader(Items(train, training.seed), sampler=rounds),
-        valid=loader(
-            Items(valid, training.seed),
-            sampler=sampler(valid.tokens().tolist(), range(len(valid)), shuffle=False),
-        ),
-        notes=notes,
+        train=train_loader,
+        valid=valid_loader,
+        notes=notes + on_rounds,
         batching=f"at most {data.ctx_size} items per question",
     )
-
-
-def batches_of_round(training: FeedbackTrainingSettings) -> int | None:
-    """Batches of a rank between two validations; None: a pass over the data."""
-    if training.total_steps is None:
-        return None
-    return math.ceil(training.total_steps / training.rounds) * int(training.accumulation_steps)
 
 
 def _left_out(examples: Examples, path: str) -> list[str]:

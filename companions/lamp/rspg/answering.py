@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from companions.lamp.lm.evaluate import answerer_of, made_folder, ready_lm
-from companions.lamp.lm.examples import Example, PromptReader
+from companions.lamp.lm.evaluate import made_folder, ready_lm
+from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
+from companions.lamp.lm.generate import Answerer
 from companions.lamp.lm.load import LM
 from companions.lamp.questions import read_questions
 from companions.lamp.rspg.choosing import choose
@@ -73,12 +74,18 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
     with together(distributed):
         questions = islice(_prompts(config, lm, sources), distributed.rank, None, distributed.size)
         choices = choose(scorer, input_maker(of_scorer, encoder), questions, config.dataset.scorer_batch_size)
-        answerer = answerer_of(lm, _reader(config, lm, 0), config.generation)
+        search = lm.search(config.generation.num_beams, config.generation.max_length)
+        max_tokens = config.generation.batch_size * config.dataset.max_length
+        answerer = Answerer(lm, search, max_tokens, with_losses=False)
+        alone: list[bool] = []  # prompts without the profile that they were to have
         indices: list[int] = []  # the answers come in the same order, some choices later
+        cut: list[bool] = []
 
         def chosen() -> Iterator[Example]:
             for question, index in choices:
                 indices.append(index)
+                cut.append(question.examples[index].is_cut)
+                alone.append(question.examples[index].without_profile)
                 yield question.examples[index]
 
         mine = [
@@ -86,10 +93,15 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
             for number, (example, answer) in enumerate(answerer.stream(chosen()))
         ]
     rows = distributed.gather_shares(mine)
+    if count := sum(distributed.gather(sum(cut))):
+        length = config.dataset.max_length
+        distributed.say(f"{count} of {len(rows)} prompts were cut to {length} tokens: their end is lost")
     with together(distributed):
         if distributed.is_main:
             content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
             write_whole(folder / PREDICTIONS, content)
+    if count := sum(distributed.gather(sum(alone))):
+        distributed.say(without_profile_text(count, config.dataset.max_length))
     distributed.say(f"{folder / PREDICTIONS}: {len(rows)} questions, one call of the LM each")
 
 

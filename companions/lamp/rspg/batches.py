@@ -1,5 +1,6 @@
 """Questions with their inputs under every strategy: as arrays, and as padded batches."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -112,7 +113,7 @@ def read_examples(path: str, task: Task, maker: InputMaker, with_values: bool = 
     Raises:
         UserError: what is wrong with the file, by question, or a single strategy, which leaves nothing to choose.
     """
-    ids, lengths, utilities, values = [], [], [], []
+    ids, lengths, utilities, values = array("i"), [], [], []
     strategies: tuple[str, ...] = ()
     rows = read_rows(path, task)
     while chunk := list(islice(rows, _CHUNK)):
@@ -122,15 +123,16 @@ def read_examples(path: str, task: Task, maker: InputMaker, with_values: bool = 
                 f"{path}: one strategy ({strategies[0]}) leaves nothing to choose; give two or more"
             )
         found = inputs_of(chunk, maker)
-        ids += [np.asarray(text, dtype=np.int32) for text in found]
-        lengths += [len(text) for text in found]
+        for text in found:
+            ids.extend(text)
+            lengths.append(len(text))
         utilities += [row.utilities for row in chunk]
         if with_values:
             values.append(compare_outputs(path, task, chunk, maker.form.released).values)
     shape = (len(utilities), len(strategies))
     return Examples(
         strategies=strategies,
-        ids=np.concatenate(ids),
+        ids=np.frombuffer(ids, dtype=np.int32),
         ends=np.cumsum(lengths, dtype=np.int64),
         utilities=np.asarray(utilities, dtype=np.float32),
         values=np.concatenate(values).reshape(*shape, -1) if values else np.empty((*shape, 0)),

@@ -1,22 +1,19 @@
 """The training task of RSPG: the scorer, and batches of questions with feedback on every strategy."""
 
-import math
 from functools import partial
 
 from transformers.utils import logging as transformers_logging
 
 from companions.lamp.encoder import Encoder
 from companions.lamp.questions import read_outputs
-from companions.lamp.ropg.batches import Rounds, make_loader
+from companions.lamp.ropg.batches import make_loaders
 from companions.lamp.ropg.model import set_dropout
-from companions.lamp.ropg.task import batches_of_round
 from companions.lamp.rspg.batches import Collator, read_examples
 from companions.lamp.rspg.data import read_rows
 from companions.lamp.rspg.inputs import InputFormat, InputMaker
 from companions.lamp.rspg.model import load_scorer, scorer_encoder
 from companions.lamp.rspg.settings import RspgConfig
 from companions.lamp.tasks import task_of
-from dataset.sampler import BatchSampler
 from models.task import Prepared, Task
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
@@ -98,33 +95,17 @@ def _prepare(config: RspgConfig, distributed: DistributedContext) -> Prepared:
             f"{data.valid}: its strategies are {', '.join(valid.strategies)}, those of {data.train} "
             f"{', '.join(train.strategies)}"
         )
-    if len(train) < distributed.size:
-        raise UserError(f"{data.train}: {len(train)} question(s) are fewer than the {distributed.size} ranks")
     module = load_scorer(config, encoder, train.strategies)
     if config.model.gradient_checkpointing:
         module.lm.gradient_checkpointing_enable({"use_reentrant": False})
     if config.model.dropout is not None:
         set_dropout(module.lm, config.model.dropout)
-    sampler = partial(
-        BatchSampler,
-        batch_size=training.batch_size,
-        rank=distributed.rank,
-        world_size=distributed.size,
-        seed=training.seed,
-    )
-    passes = sampler(train.tokens().tolist(), range(len(train)))
-    rounds = Rounds(passes, batches_of_round(training), len(train))
-    loader = partial(
-        make_loader, collate=Collator(encoder.tokenizer.pad_token_id), num_workers=training.num_workers
-    )
-    steps = math.ceil(len(rounds) / training.accumulation_steps) * training.rounds
-    notes = []
-    if training.total_steps not in (None, steps):
-        notes.append(f"{steps} steps, not {training.total_steps}: {training.rounds} rounds of equal length")
+    collate = Collator(encoder.tokenizer.pad_token_id)
+    train_loader, valid_loader, notes = make_loaders(train, valid, collate, training, distributed, data.train)
     return Prepared(
         module=module,
-        train=loader(train, sampler=rounds),
-        valid=loader(valid, sampler=sampler(valid.tokens().tolist(), range(len(valid)), shuffle=False)),
+        train=train_loader,
+        valid=valid_loader,
         notes=notes,
         batching=f"{len(train.strategies)} strategies per question",
     )

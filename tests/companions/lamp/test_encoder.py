@@ -29,6 +29,13 @@ def test_batches_are_as_large_as_the_memory_allows():
     assert [len(batch) for batch in batches_by_length(texts, 1)] == [1] * 8
 
 
+def test_padding_is_not_most_of_the_work():
+    """A profile with one long review: every short one would take as long as that."""
+    texts = [(1,) * length for length in (100, 12, 11, 10, 9, 2)]
+    found = [[len(text) for text in batch] for batch in batches_by_length(texts, 1000, 8)]
+    assert found == [[100], [12, 11, 10, 9], [2]]
+
+
 def test_each_text_gets_its_own_vector(encoder):
     """Sorted by length and put back wrongly, every document would be ranked by another one's text."""
     texts = ["a long text about the warm oven", "sea", "a robot", "sea", ""]

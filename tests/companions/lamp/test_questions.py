@@ -140,5 +140,5 @@ def test_written_outputs_have_the_benchmarks_form(tmp_path):
         "golds": [{"id": "0", "output": "é"}, {"id": "1", "output": ""}],
     }
     assert dict(read_outputs(path, TASK)) == {"0": "é", "1": ""}
-    with pytest.raises(UserError, match="question '0' has 2 outputs"):
+    with pytest.raises(UserError, match="question '0' has several outputs"):
         write_outputs(path, TASK, [("0", "a"), ("0", "b")])

@@ -9,7 +9,7 @@ import torch
 
 from companions.lamp import encoder, json_stream, rankings
 from companions.lamp.rankers import RANKERS, RankerOptions
-from companions.lamp.rankings import rank_file, read_rankings, windows
+from companions.lamp.rankings import rank_file, read_rankings, shares, windows
 from companions.lamp.tasks import task_of
 from tests.companions.lamp.conftest import ENCODER
 from tests.companions.lamp.made_files import questions, write_questions
@@ -110,6 +110,14 @@ def test_windows_are_cut_by_items_not_by_questions():
 def test_questions_without_items_are_not_all_held():
     """Items alone would never fill a window of empty profiles: a file of them would be in memory as a whole."""
     assert [len(window) for window in windows(((None, []) for _ in range(7)), 3)] == [3, 3, 1]
+
+
+def test_ranks_take_questions_in_a_row():
+    """Dealt out in turn, the questions of one user would have every rank read that user's profile."""
+    window = [(number, [""] * items) for number, items in enumerate((3, 3, 0, 9, 1, 1))]
+    assert [[number for number, _ in part] for part in shares(window, 2)] == [[0, 1, 2, 3], [4, 5]]
+    assert [[number for number, _ in part] for part in shares(window, 3)] == [[0, 1], [2, 3], [4, 5]]
+    assert shares([], 2) == [[], []]
 
 
 @pytest.mark.parametrize("ranker", ["recency", "bm25"])

@@ -51,7 +51,7 @@ def test_one_pass_over_the_old_examples(size):
         sampler = StreamSampler(old, len(OLD), recycled(len(NEW), 3, ranks))
         dataset = StreamDataset(joined(OLD, NEW), len(OLD))
         collate = StreamCollator(Collator(PAD).train, len(OLD)).train
-        loader = load_batches(dataset, collate, training, sampler)
+        loader = load_batches(dataset, collate, training.num_workers, sampler)
         sampler.set_epoch(1)
         batches = list(loader)
         assert len(batches) == len(sampler) == len(old)

@@ -1,34 +1,39 @@
 """Speed of feedback and evaluation: a prompt at a time, the library in batches, and this project, in one run.
 
-python -m tests.companions.lamp.lm.benchmark_answers --questions 200
+python -m tests.companions.lamp.lm.benchmark_answers --questions 60 --words 30
+python -m tests.companions.lamp.lm.benchmark_answers --sample --threads 2
+deepspeed --num_gpus=2 --module tests.companions.lamp.lm.benchmark_answers --sample
 """
 
 import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from companions.lamp.feedback import collect_item_feedback
+from companions.lamp.json_lines import rows_of
 from companions.lamp.json_stream import write_array
 from companions.lamp.lm.evaluate import evaluate
 from companions.lamp.lm.load import load_lm
 from companions.lamp.lm.settings import EvaluationConfig, ItemFeedbackConfig
 from companions.lamp.metrics import training_metrics
 from companions.lamp.prompts import PromptBuilder, chosen_items, encode
-from companions.lamp.questions import Question, read_questions
+from companions.lamp.questions import Question, read_outputs, read_questions
+from companions.lamp.sample.generate import FOLDER as SAMPLE
 from companions.lamp.tasks import Item, task_of
 from tests.companions.lamp.golden import GOLDEN
 from tests.companions.lamp.made_files import questions as made_questions
 from utils.distributed import DistributedContext
 from utils.liveness import distributed_context
 
-LENGTH, OUTPUT, BATCH = 256, 128, 128
+LENGTH, OUTPUT = 256, 128
 LIBRARY_BATCH = 64
 TASK = task_of("LaMP-3")
 
@@ -82,104 +87,158 @@ class Baseline:
         return texts
 
 
-def compare(questions: int, items: int, words: int, model: str, baseline_prompts: int) -> dict[str, Any]:
-    """Feedback and evaluation of one file in all ways; CPU seconds of one thread, with loading and metrics.
+class Seconds:
+    """CPU seconds of this process, and those of a clock, since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.process_time(), time.perf_counter()
+
+    def so_far(self) -> np.ndarray:
+        """[2]."""
+        return np.array([time.process_time() - self.start[0], time.perf_counter() - self.start[1]])
+
+
+def sample_rows() -> Iterator[dict[str, Any]]:
+    """The development questions of the sample, with their outputs."""
+    golds = dict(read_outputs(SAMPLE / "dev_outputs.json", TASK))
+    for question in read_questions(SAMPLE / "dev_questions.json", TASK):
+        yield {**question.record, "output": golds[question.id]}
+
+
+def compare(
+    rows: Iterable[Mapping[str, Any]],
+    model: str,
+    baseline_prompts: int,
+    batch_size: int,
+    distributed: DistributedContext,
+) -> dict[str, Any]:
+    """Feedback and evaluation of merged questions in all ways, with loading and metrics, in seconds.
 
     The baseline answers some prompts, spread over the file, from which its seconds for all of them are counted up.
+    Where there are several processes, each of them has a share of the prompts in all ways.
     """
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, distributed_context() as distributed:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(distributed.share(name))
         file = folder / "merged.json"
-        write_array(file, ({**one, "output": "4"} for one in made_questions(questions, items, words)))
+        if distributed.is_main:
+            write_array(file, rows)
+        distributed.barrier()
         load_lm(model)  # what happens once in a process is part of no way
-        return {
-            "feedback": _feedback(file, folder / "f", model, baseline_prompts, distributed),
-            "evaluation": _evaluation(file, folder / "e", model, baseline_prompts, distributed),
+        found = {
+            "feedback": _feedback(file, folder / "f", model, baseline_prompts, batch_size, distributed),
+            "evaluation": _evaluation(file, folder / "e", model, baseline_prompts, batch_size, distributed),
         }
+        distributed.barrier()
+        return found
 
 
 def _feedback(
-    file: Path, folder: Path, model: str, prompts: int, distributed: DistributedContext
+    file: Path, folder: Path, model: str, prompts: int, batch_size: int, distributed: DistributedContext
 ) -> dict[str, Any]:
-    started = time.process_time()
+    seconds = Seconds()
     data = {"task": TASK.option, "train": str(file), "max_length": LENGTH}
-    config = ItemFeedbackConfig(model={"model_name": model}, dataset=data, generation={"batch_size": BATCH})
+    config = ItemFeedbackConfig(
+        model={"model_name": model}, dataset=data, generation={"batch_size": batch_size}
+    )
     collect_item_feedback(config, folder, distributed)
-    seconds = time.process_time() - started
-    lines = [json.loads(line) for line in next(folder.glob("*.jsonl")).read_text("utf-8").splitlines()]
-    found = {(row["question"], row["item"]): row["metrics"] for row in lines}
+    taken = seconds.so_far()
+    found = {
+        (row["question"], row["item"]): row["metrics"]
+        for path in folder.glob("*.jsonl")
+        for row in rows_of(path)
+    }
     asked = [(question, [item]) for question in read_questions(file, TASK) for item in question.profile]
 
     def is_equal(question: Question, items: list[Item], text: str, metrics: dict[str, float]) -> bool:
         ours = found[question.id, items[0]["id"]]
         return all(abs(ours[name] - value) < 1e-4 for name, value in metrics.items())
 
-    return _row(seconds, asked, model, prompts, distributed.device, is_equal)
+    return _row(taken, asked, model, prompts, distributed, is_equal)
 
 
 def _evaluation(
-    file: Path, folder: Path, model: str, prompts: int, distributed: DistributedContext
+    file: Path, folder: Path, model: str, prompts: int, batch_size: int, distributed: DistributedContext
 ) -> dict[str, Any]:
-    started = time.process_time()
+    seconds = Seconds()
     data = {
         "task": TASK.option, "valid": str(file), "use_profile": True, "is_ranked": True, "num_retrieved": 4,
         "max_length": LENGTH,
     }  # fmt: skip
-    config = EvaluationConfig(model={"model_name": model}, dataset=data, generation={"batch_size": BATCH})
+    config = EvaluationConfig(
+        model={"model_name": model}, dataset=data, generation={"batch_size": batch_size}
+    )
     evaluate(config, folder, distributed)
-    seconds = time.process_time() - started
-    rows = json.loads((folder / "predictions.json").read_text("utf-8"))["golds"]
-    texts = {row["id"]: row["output"] for row in rows}
+    taken = seconds.so_far()
+    distributed.barrier()
+    texts = dict(read_outputs(folder / "predictions.json", TASK))
     asked = [(question, chosen_items(question, 4)) for question in read_questions(file, TASK)]
 
     def is_equal(question: Question, items: list[Item], text: str, metrics: dict[str, float]) -> bool:
         return text == texts[question.id]
 
-    return _row(seconds, asked, model, prompts, distributed.device, is_equal)
+    return _row(taken, asked, model, prompts, distributed, is_equal)
 
 
 def _row(
-    seconds: float,
+    taken: np.ndarray,
     asked: Sequence[Asked],
     model: str,
     prompts: int,
-    device: torch.device,
+    distributed: DistributedContext,
     is_equal: Callable[[Question, list[Item], str, dict[str, float]], bool],
 ) -> dict[str, Any]:
     """What this project has taken, and what the two other ways take."""
-    started = time.process_time()
-    baseline = Baseline(model, device)
-    loading = time.process_time() - started
+    count, asked = len(asked), asked[distributed.rank :: distributed.size]
+    seconds = Seconds()
+    baseline = Baseline(model, distributed.device)
+    loading = seconds.so_far()
     some = asked[:: max(1, len(asked) // prompts)]
-    started = time.process_time()
+    seconds = Seconds()
     answers = [baseline.answer(*one) for one in some]
-    single = loading + (time.process_time() - started) / len(some) * len(asked)
-    started = time.process_time()
+    single = loading + seconds.so_far() / len(some) * len(asked)
+    seconds = Seconds()
     baseline.answer_all(asked)
-    batched = loading + time.process_time() - started
+    batched = loading + seconds.so_far()
     equal = sum(is_equal(*one, *answer) for one, answer in zip(some, answers, strict=True))
+    # the slowest process's seconds, as a user waits for that one
+    taken, single, batched = np.max(distributed.gather((taken, single, batched)), axis=0)
     return {
-        "prompts": len(asked),
-        "seconds": round(seconds, 2),
-        "seconds_one_at_a_time": round(single, 2),
-        "seconds_generate_in_batches": round(batched, 2),
-        "times_as_fast": round(single / seconds, 1),
-        "equal": f"{equal} of {len(some)}",
+        "prompts": count,
+        "equal": f"{sum(distributed.gather(equal))} of {sum(distributed.gather(len(some)))}",
+        **{
+            clock: {
+                "seconds": round(float(taken[place]), 2),
+                "seconds_one_at_a_time": round(float(single[place]), 2),
+                "seconds_generate_in_batches": round(float(batched[place]), 2),
+                "times_as_fast": round(float(single[place] / taken[place]), 1),
+            }
+            for place, clock in enumerate(("cpu", "wall_clock"))
+        },
     }
 
 
 def main() -> None:
     """Print both rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--items", type=int, default=8)
-    parser.add_argument("--words", type=int, default=30)
-    parser.add_argument("--baseline_prompts", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=60, help="of random words")
+    parser.add_argument("--items", type=int, default=8, help="of a profile")
+    parser.add_argument("--words", type=int, default=30, help="of an item")
+    parser.add_argument("--sample", action="store_true", help="the sample's development questions instead")
+    parser.add_argument("--baseline_prompts", type=int, default=40)
+    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--model", default=str(GOLDEN / "models" / "t5-tiny"))
+    parser.add_argument("--local_rank", type=int, help="given by the launcher")
     args = parser.parse_args()
-    rows = compare(args.questions, args.items, args.words, args.model, args.baseline_prompts)
-    print(json.dumps(rows, indent=1))
+    rows = (
+        sample_rows()
+        if args.sample
+        else ({**one, "output": "4"} for one in made_questions(args.questions, args.items, args.words))
+    )
+    with distributed_context() as distributed:
+        torch.set_num_threads(args.threads)
+        found = compare(rows, args.model, args.baseline_prompts, args.batch_size, distributed)
+        distributed.say(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

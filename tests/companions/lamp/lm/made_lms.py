@@ -100,10 +100,11 @@ def tokenizer(adds_end: bool) -> PreTrainedTokenizerFast:
     )
 
 
-def made(family: str, seed: int = 0) -> LM:
-    """A tiny LM whose next token depends on what it has read."""
+def made(family: str, seed: int = 0, attention: str = "sdpa") -> LM:
+    """A tiny LM whose next token depends on what it has read, with an attention of the library's."""
     torch.manual_seed(seed)
     model = MODELS[family]()
+    model.set_attn_implementation(attention)
     with torch.no_grad():  # weights of 0.02 give flat distributions, whose best output would prove little
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and "position" not in name and "relative" not in name:

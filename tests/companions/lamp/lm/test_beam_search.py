@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from companions.lamp.lm.beam_search import beam_search
+from companions.lamp.lm.shared_keys import shares_keys
 from tests.companions.lamp.lm.made_lms import MODELS, WITH_ENCODER, made, prompts
 
 FAMILIES = sorted(MODELS)
@@ -41,6 +42,15 @@ def test_outputs_are_those_of_the_library(family, num_beams):
     lm = made(family)
     ids = prompts(lm)
     assert searched(lm, ids, num_beams=num_beams) == [by_library(lm, one, 20, num_beams) for one in ids]
+
+
+@pytest.mark.parametrize("family", WITH_ENCODER)
+def test_an_lm_without_the_default_attention(family):
+    """Beams that share keys which this attention cannot share: an error, or the prompt of another question is read."""
+    lm = made(family, attention="eager")
+    assert not shares_keys(lm.model)
+    ids = prompts(lm)
+    assert searched(lm, ids) == [by_library(lm, one, 20) for one in ids]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from companions.lamp.peft.settings import UserSettings
-from companions.lamp.peft.users import chosen_users, shard
+from companions.lamp.peft.users import chosen_users, is_empty_shard, shard
 from utils.errors import UserError
 
 
@@ -14,6 +14,17 @@ def test_shards_are_all_users_each_once(count, num_shards):
     users = [str(number) for number in range(count)]
     shards = [shard(users, num_shards, shard_id) for shard_id in range(num_shards)]
     assert [user for part in shards for user in part] == users
+
+
+def test_a_shard_without_users_is_done_at_once(distributed, capsys):
+    """Of four processes for three users the last one ends with an error, and with it the script that started it."""
+    settings = UserSettings(num_shards=4, shard_id=3)
+    users = chosen_users(["a", "b", "c"], settings, "file")
+    assert is_empty_shard(users, settings, "file", distributed)
+    assert capsys.readouterr().out == "file: shard 3 of 4 has no user; nothing is done\n"
+    assert not is_empty_shard(["a"], settings, "file", distributed)
+    with pytest.raises(UserError, match="file: no user"):
+        is_empty_shard([], UserSettings(), "file", distributed)
 
 
 def test_shards_have_the_size_of_the_original():

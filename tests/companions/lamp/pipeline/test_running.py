@@ -1,4 +1,4 @@
-"""The whole chain on a few questions of the sample."""
+"""The whole chain on a part of the sample."""
 
 import json
 
@@ -12,13 +12,20 @@ from companions.lamp.sample import generate
 from tests.conftest import ROOT
 from utils.errors import UserError
 
-COUNTS = {"train": 16, "dev": 6}
-SHORT = [f"{section}.num_epochs=1" for section in ("lm", "ropg_kd", "ropg_rl", "rspg")]
+COUNTS = {"train": 300, "dev": 60}
+SHORT = [
+    "lm.num_epochs=4",
+    "ropg_kd.num_epochs=6",
+    "ropg_rl.num_epochs=6",
+    "ropg_rl.learning_rate=2e-3",
+    "rspg.total_steps=4",
+]
+"""just long enough for the LM to use its items, and for the retriever to find them"""
 
 
 @pytest.fixture
 def config(tmp_path):
-    """config(*assignments): that of the sample with few questions, one epoch each, in a folder of the test's own."""
+    """config(*assignments): that of the sample with fewer questions and epochs, in a folder of the test's own."""
     given = list(SHORT)
     for split, count in COUNTS.items():
         questions, outputs = generate.make(split)
@@ -36,24 +43,40 @@ def config(tmp_path):
 
 @pytest.mark.slow
 def test_the_chain_runs_and_resumes(config, distributed, monkeypatch, tmp_path):
-    """The parts fit one another: what one command writes, the next one reads; nothing is done twice."""
-    ran = []
+    """The parts fit one another: what one command writes, the next one reads; nothing is done twice; and what the LM's
+    feedback teaches is seen in the table, where a retriever that learns nothing, or another one's rankings, would stay
+    at its start.
+    """
+    ran, interrupted = [], ["train_rl"]
 
     def run(command, context):
-        if command.module.endswith("train_rl") and "--interrupted" not in ran:
-            ran.append("--interrupted")
+        name = command.module.rpartition(".")[2]
+        if name in interrupted:
             raise KeyboardInterrupt
-        ran.append(command.module.rpartition(".")[2])
+        ran.append(name)
         run_command(command, context)
 
     monkeypatch.setattr(running, "run_command", run)
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(config(), distributed)
-    before = ran.index("--interrupted")
+    before = len(ran)
+    interrupted.clear()
     text = run_pipeline(config(), distributed)
     for name in ("tiny_models", "train_llm", "train_kd", "profile_item_utilization_scorer"):
         assert name in ran[:before]
         assert name not in ran[before:]
+    check_table(text, tmp_path)
+    ran.clear()
+    assert run_pipeline(config(), distributed) == text
+    assert ran == []
+    interrupted.append("rspg")
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(config("rspg.label_temperature=0.5"), distributed)
+    assert ran == []
+
+
+def check_table(text, folder):
+    """The lines of the table, and the order of their figures."""
     starts = [
         *("no profile", "recency", "BM25", "Contriever", "ROPG-KD", "ROPG-RL", "RSPG-Pre", "RSPG-Post"),
         "oracle over strategies",
@@ -61,11 +84,17 @@ def test_the_chain_runs_and_resumes(config, distributed, monkeypatch, tmp_path):
     lines = text.splitlines()[1:-1]
     assert len(lines) == len(starts)
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
-    ran.clear()
-    assert run_pipeline(config(), distributed) == text
-    assert ran == []
-    run_pipeline(config("rspg.label_temperature=0.5"), distributed)
-    assert ran == ["rspg", "rspg", "table"]
+    figures = json.loads((folder / "runs" / "table" / "table.json").read_text())
+    mae = {row["system"]: row["value"] for row in figures if row["metric"] == "MAE"}
+    golds = json.loads((folder / "dev_outputs.json").read_text())["golds"]
+    ratings = [int(gold["output"]) for gold in golds]
+    always_the_same = min(
+        sum(abs(rating - gold) for gold in ratings) / len(ratings) for rating in range(1, 6)
+    )
+    assert mae["bm25"] < mae["none"]
+    assert mae["ropg-kd"] < min(mae["none"], always_the_same)
+    assert max(mae["ropg-kd"], mae["ropg-rl"]) < mae["contriever"], "above the encoder that they start from"
+    assert mae["oracle"] == min(mae.values())
 
 
 def test_missing_questions_are_told_before_any_work(config, distributed, tmp_path):

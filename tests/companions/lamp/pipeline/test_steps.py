@@ -1,12 +1,15 @@
 """Steps that stand are skipped, and whatever rests on something else by now is made anew."""
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
+from companions.lamp.pipeline import steps
 from companions.lamp.pipeline.steps import RECORD, Command, Step, run_steps
+from tests.companions.lamp.test_rankings import Rank
 from utils.distributed import DistributedContext
 from utils.errors import UserError
 
@@ -75,6 +78,15 @@ def test_a_changed_file_makes_what_reads_it_anew(chain):
     chain()
     (chain.folder / "data.json").write_text("2")
     assert chain() == ["first", "second", "third"]
+
+
+def test_what_another_version_has_made_is_made_anew(chain, monkeypatch):
+    """After a fix the table would still have the figures of the mistake."""
+    chain()
+    monkeypatch.setattr(steps, "code_version", lambda: "another")
+    assert chain() == ORDER
+    monkeypatch.setattr(steps, "library_versions", lambda: {"torch": "0"})
+    assert chain() == ORDER
 
 
 @pytest.mark.parametrize("damage", ["remove", "cut"])
@@ -160,3 +172,40 @@ def test_a_star_is_the_newest_run_folder(chain):
     assert absolute.expanded().words == (f"{chain.folder}/{newest}",)
     with pytest.raises(UserError, match=r"runs/scorer_\*: nothing there"):
         Command("make", ("runs/scorer_*",)).expanded()
+
+
+class SharingRank(Rank):
+    """A rank in a thread that is told the main rank's values, too."""
+
+    def share(self, value):
+        """The main rank's value."""
+        return self.gather(value)[0]
+
+
+def test_all_ranks_run_the_same_commands(tmp_path, monkeypatch):
+    """A rank that takes a step for done, as it sees what the main rank has just written, leaves the others waiting."""
+    size, ran = 2, []
+    monkeypatch.setattr(Rank, "shared", [None] * size, raising=False)
+    monkeypatch.setattr(Rank, "meeting", threading.Barrier(size, timeout=60), raising=False)
+    chain = [
+        Step("first", "First", (Command("make", (str(tmp_path / "first" / "run_1"),)),)),
+        Step("second", "Second", (Command("read", (str(tmp_path / "first" / "run_*"),)),), after=("first",)),
+    ]
+
+    def run(command, rank):
+        if command.module == "make" and rank.is_main:
+            (tmp_path / "first" / "run_1").write_text("1")
+        ran.append((rank.rank, command.words[0].rpartition("/")[2]))
+
+    def call():
+        ran.clear()
+        ranks = [SharingRank(rank, rank, size, torch.device("cpu")) for rank in range(size)]
+        threads = [threading.Thread(target=run_steps, args=(chain, tmp_path, rank, run)) for rank in ranks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sorted(ran)
+
+    assert call() == [(0, "run_1"), (0, "run_1"), (1, "run_1"), (1, "run_1")]
+    assert call() == []

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from companions.lamp.encoder import vectors_of
-from companions.lamp.ropg.batches import PARTS, Collator, Items, Rounds, make_loader
+from companions.lamp.ropg.batches import PARTS, Collator, Items, Rounds
 from companions.lamp.ropg.examples import Examples
 from companions.lamp.ropg.model import Retriever
 from companions.lamp.ropg.settings import KDSettings
+from dataset.loading import load_batches
 from dataset.sampler import BatchSampler
 from tests.companions.lamp.ropg.questions import batch_of, encoder
 
@@ -91,7 +92,7 @@ def draws_by_example(world_size, batch_size, rounds=2, num_workers=0):
             examples.tokens().tolist(), range(11), batch_size, rank=rank, world_size=world_size, seed=3
         )
         sampler = Rounds(passes, None, 11)
-        loader = make_loader(items, Collator(2, 0), sampler, num_workers)
+        loader = load_batches(items, Collator(2, 0), num_workers, sampler)
         for epoch in range(rounds):
             sampler.set_epoch(epoch)
             for batch in loader:

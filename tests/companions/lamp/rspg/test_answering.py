@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from companions.lamp.lm.generate import Answerer
+from companions.lamp.lm.kinds import EncoderDecoder
 from companions.lamp.rspg.answering import answer
 from companions.lamp.rspg.settings import AnsweringConfig
 from tests.companions.lamp.golden import GOLDEN, cases, load
@@ -79,6 +80,21 @@ def test_answers_of_the_chosen_strategy(path, tmp_path, distributed, monkeypatch
         file = f"6_rspg/feedback/{name}/{strategies[row['index']]}/scores.json"
         collected = load(file)[row["id"]]["output"]
         assert row["output"] in (collected, other.get((file, row["id"])))
+
+
+@pytest.mark.slow
+def test_prompts_that_lose_their_end_are_counted(tmp_path, distributed, monkeypatch, capsys):
+    """The end of a prompt is its question: the LM answers another one, and nobody is told."""
+    found = cases("6_rspg/final_preds.*.Pre.json")
+    if not found:
+        pytest.skip("no golden case")
+    name = Path(found[0].values[0]).name.split(".")[1]
+    monkeypatch.setattr(EncoderDecoder, "token_losses", None)  # nothing reads them
+    run = saved_scorer(name, "Pre", tmp_path / "run")
+    answer(config_with(name, run, max_length=12), tmp_path / "out", distributed)
+    rows = json.loads((tmp_path / "out" / "final_preds.json").read_text(encoding="utf-8"))["golds"]
+    said = f"{len(rows)} of {len(rows)} prompts were cut to 12 tokens: their end is lost"
+    assert said in capsys.readouterr().out
 
 
 def test_mistakes_are_told_before_the_lm_is_asked(tmp_path, distributed):

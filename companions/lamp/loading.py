@@ -1,0 +1,63 @@
+"""Loading a model of Hugging Face with its tokenizer: all of its weights, and no code that comes with them."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from models.lm.language_model import cannot_load, lm_source, local_only
+from utils.errors import UserError
+from utils.precision import DTYPES, Precision
+
+
+def load_pretrained(
+    what: str,
+    name: str,
+    flag: str,
+    precision: Precision,
+    class_of: Callable[[Any], Any],
+    optional: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model on the CPU with its tokenizer.
+
+    Args:
+        what: the model in words, for messages.
+        name: of the Hugging Face hub, or a folder: one in the Hugging Face form, or a run with such a folder in it.
+        flag: what gives another one, for messages.
+        precision: of its weights.
+        class_of: gives the library's class for its configuration, or raises a UserError before weights are read.
+        optional: what the names of weights begin with that its files may lack.
+
+    Raises:
+        UserError: it cannot be loaded, or lacks weights or a vocabulary.
+    """
+    source = lm_source(name)
+    at_hand = local_only(source)
+    try:
+        config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+        auto = class_of(config)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
+        loaded = auto.from_pretrained(
+            source,
+            config=config,
+            dtype=DTYPES[precision],
+            local_files_only=at_hand,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        # a pair because of output_loading_info, which the library's annotation leaves out
+        model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries below raise many kinds; each becomes one line
+        raise cannot_load(what, name, error, flag) from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # the library makes a tokenizer of special tokens where there are no files of one
+        raise cannot_load(f"tokenizer of the {what}", name, ValueError("it has no vocabulary"), flag)
+    missing = sorted(
+        key for key in loading["missing_keys"] if optional is None or not key.startswith(optional)
+    )
+    if missing:  # the library draws them at random, with a warning
+        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
+        raise cannot_load(what, name, lacks, flag)
+    return model, tokenizer
