@@ -37,7 +37,7 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
     little = {name: out / f"{name}.txt" for name in data}
     for path in little.values():
         path.write_text("1 your persona: i ski.\n2 hi .\thi , you ?\n3 i ski .\tme too .\n", encoding="utf-8")
-    sections = {"training": {"batch_size": 1, "save_model": False}, "model": {"model_type": "prompt_tuning"}}
+    sections = {"training": {"batch_size": 1, "save_model": False}, "model": {"model_type": "lora"}}
     content = {"out": str(out)}
     for size, folder in (("small", lm_folder("llama")), ("large", large_lm[0])):
         content[size] = config_for(little, folder, out / "runs", sections).model_dump()
@@ -62,7 +62,7 @@ def test_no_rank_holds_the_whole_lm(job, large_lm, rank):
     peaks, size = job[rank]["peaks"], large_lm[1]
     assert peaks["load"] < 0.6 * size, peaks
     assert size < peaks["0"], peaks
-    assert peaks["3"] < 0.75 * peaks["0"], peaks
+    assert peaks["3"] < 0.8 * peaks["0"], peaks
 
 
 def test_a_partitioned_lm_trains_as_a_whole_one(job):
