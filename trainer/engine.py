@@ -95,7 +95,7 @@ def _frozen_not_sent(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for weight in frozen:
-            del weight.ds_optim_param
+            del weight.ds_optim_param  # type: ignore[attr-defined]
     # after DeepSpeed has put them on the device; a sum of whole numbers is the same in every order
     total = sum(
         weight.detach().view(_BITS[weight.element_size()]).sum(dtype=torch.int64) for weight in frozen
