@@ -60,7 +60,7 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
 def test_no_rank_holds_the_whole_lm(job, large_lm, rank):
     """An LM that needs two devices would end the run of each of them while it is loaded, or in its first step."""
     peaks, size = job[rank]["peaks"], large_lm[1]
-    assert peaks["load"] < 0.6 * size, peaks
+    assert peaks["load"] < 0.65 * size, peaks
     assert size < peaks["0"], peaks
     assert peaks["3"] < 0.8 * peaks["0"], peaks
 
