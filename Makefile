@@ -27,7 +27,7 @@ demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one tabl
 	$(BIN)/python -m companions.lamp.pipeline --config config/lamp/sample.yml
 
 test: $(STAMP) ## run all tests, offline
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it
 	$(BIN)/python -m pytest -m gpu
