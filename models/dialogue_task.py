@@ -39,7 +39,7 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
     tokenizer = build_tokenizer(config)
     model = build_model(config, tokenizer)
     limit, wanted = model.text_limit(0), config.dataset.max_token_length
-    notes = []
+    notes = [] if model.lm.attention_note is None else [model.lm.attention_note]
     if limit is not None and limit < wanted:
         notes.append(f"texts are cut to {limit} tokens, not {wanted}: the LM's positions")
     if tokenizer.pad_token_id is None:

@@ -15,7 +15,7 @@ from utils.distributed import end_distributed, start_distributed
 
 
 def main(job_path: str) -> None:
-    """Run a job: `sections` of the configuration, `half` for bfloat16, `stages`, and the folder `out`.
+    """Run a job: `sections` of the configuration, `half` for bfloat16 (or none), `stages`, and the folder `out`.
 
     `out/runs.json` holds the run folder of each stage, `out/half.json` what tests/two_ranks_half.py found out.
     """
@@ -30,7 +30,7 @@ def main(job_path: str) -> None:
         config = build_config([("two ranks", job["sections"])])
         runs[stage] = train(config, distributed, f"stage{stage}", str(ds_config))
     decode_runs([runs[2]], distributed, DecodeOptions(batch_size=4))
-    half = two_ranks_half.answer(job["half"], job["out"], distributed)
+    half = two_ranks_half.answer(job["half"], job["out"], distributed) if "half" in job else None
     if distributed.is_main:
         (Path(job["out"]) / "half.json").write_text(json.dumps(half), encoding="utf-8")
         answer = {stage: str(run) for stage, run in runs.items()}

@@ -10,6 +10,7 @@ from models.lm.language_model import LanguageModel
 from models.model_type import StoredSize
 from models.spt.settings import PromptSizes, PromptStartSettings
 from utils.errors import UserError
+from utils.partitioning import whole
 
 TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
 
@@ -73,7 +74,9 @@ def start_prompts(
         if not text:
             raise UserError("model.prompt_init_text has no token")
         ids = torch.tensor(text).repeat(math.ceil(shape[1] / len(text)))[: shape[1]].expand(shape)
-    prompts.weight.copy_(lm.embed(ids))
+    table = lm.embedding_weight
+    with whole([table]):
+        prompts.weight.copy_(lm.embed(ids.to(table.device)))
+        deviation = table.float().std().to(prompts.weight.device)
     if config.prompt_init == "text":
-        deviation = lm.embedding_weight.float().std()
         prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])

@@ -1,10 +1,14 @@
 """Two processes over gloo: every ZeRO stage trains the same, nothing is counted twice, decoding is shared.
 
+A second job has the two on nodes of their own: a launcher for each, here both on this machine.
 In bfloat16 what they share is put together in float32.
 """
 
 import json
 import shutil
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,35 @@ def job(data, lm_folder, tmp_path_factory):
 
 def _by_stage(runs):
     return {int(stage): Path(run) for stage, run in runs.items()}
+
+
+@pytest.fixture(scope="module")
+def nodes(job, tmp_path_factory):
+    """What the launchers of two nodes with a rank each printed, and the run folder; the configuration is `job`'s."""
+    out = tmp_path_factory.mktemp("nodes")
+    sections = (
+        read_run_config(job[1][2], []).replaced({"training": {"log_dir": str(out / "runs")}}).model_dump()
+    )
+    content = {"sections": sections, "stages": [2], "out": str(out)}
+    (out / "job.json").write_text(json.dumps(content), encoding="utf-8")
+    (out / "hostfile").write_text("localhost slots=1\n127.0.0.1 slots=1\n", encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [
+        sys.executable,
+        "-m",
+        "deepspeed.launcher.runner",
+        f"--hostfile={out / 'hostfile'}",
+        "--no_ssh",
+    ]
+    launcher += ["--master_addr=127.0.0.1", f"--master_port={port}"]
+    what = ["--module", "tests.two_ranks", str(out / "job.json")]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda node: launch(*launcher, f"--node_rank={node}", *what), (0, 1)))
+    for each in done:
+        assert each.returncode == 0, each.stdout + each.stderr
+    return done, Path(json.loads((out / "runs.json").read_text(encoding="utf-8"))["2"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -111,6 +144,30 @@ def test_two_ranks_decode_what_one_does(job, distributed, tmp_path):
     rows = json_rows(alone / "evaluation_result.jsonl")
     assert len(rows) == 25
     assert_same_results(json_rows(runs[2] / "evaluation_result.jsonl"), rows)
+
+
+def test_two_nodes_learn_what_one_does(job, nodes):
+    """Nodes that each take themselves for the whole job, or both for rank 0, train on half of the examples or twice."""
+    ours, theirs = nodes[1], job[1][2]
+    for phase in ("train", "train_epoch", "valid_epoch"):
+        rows, others = ([row["total"] for row in logged(run, phase)] for run in (ours, theirs))
+        assert rows == pytest.approx(others, rel=1e-5)
+    (trained, _), (expected, _) = read_trained(ours), read_trained(theirs)
+    assert trained.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(trained[name], tensor, atol=1e-3, rtol=1e-3)
+    rows = json_rows(ours / "evaluation_result.jsonl")
+    assert_same_results(rows, json_rows(theirs / "evaluation_result.jsonl"))
+
+
+def test_only_the_first_node_prints_and_writes(nodes):
+    """Rank 0 of its own node is not rank 0 of the job: two nodes would write one run folder, or a folder each."""
+    (first, second), run = nodes
+    assert len([path for path in run.parent.iterdir() if path.is_dir()]) == 1
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    assert "2 rank(s)" in first.stdout
+    assert first.stdout.count("run folder: ") == 1
+    assert "run folder: " not in second.stdout
 
 
 def test_parameters_that_ranks_cannot_share_evenly_start_exactly(job):
