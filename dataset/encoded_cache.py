@@ -43,6 +43,8 @@ class ExampleFile:
     """all that decides which examples it gives, as JSON values"""
     code: Sequence[Any]
     """the functions that `read` consists of, beside this package's"""
+    sha256: str | None = None
+    """hash of the file before its examples were read, where `read` has them already"""
 
 
 def encoded_file(
@@ -66,23 +68,26 @@ def encoded_file(
         is_main: whether this process shows progress and says what it does.
 
     Raises:
-        UserError: what is wrong with the file or an example; the kept files cannot be written.
+        UserError: what is wrong with the file or an example; it was changed since its examples were read; the kept
+            files cannot be written.
     """
     key = None
     if cache_dir is not None and os.path.isfile(source.path) and os.path.getsize(source.path) >= SMALL:
         key = key_of(source, encoder, tokenizer, with_response)
     if key is None or cache_dir is None:
         return encoder.encode(source.read(), with_response)
+    if source.sha256 not in (None, key["file_sha256"]):
+        raise _changed(source)
     digest = hashlib.sha256(to_json(key).encode()).hexdigest()
-    folder = Path(cache_dir).expanduser() / f"encoded-{digest[:32]}"
+    folder = _folder(cache_dir) / f"encoded-{digest[:32]}"
     num_ids = 1 + max(tokenizer.get_vocab().values())
     try:
-        if folder.exists():
+        if os.path.exists(folder):  # Path's own raises where the folder above may not be read
             return _opened(folder, key, num_ids)
     except DamagedError as error:
         if is_main:
             print(f"{folder}: {error}; {source.path} is encoded again", flush=True)
-    _make(folder, key, source, EncodingJob(source.read, encoder, with_response), is_main)
+    _make(folder, key, source, EncodingJob(source.read, encoder, with_response), num_ids, is_main)
     try:
         return _opened(folder, key, num_ids)
     except DamagedError as error:
@@ -129,7 +134,20 @@ def _code_hash(used: Sequence[Any]) -> str | None:
     return digest.hexdigest()
 
 
-def _make(folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJob, is_main: bool) -> None:
+def _changed(source: ExampleFile) -> UserError:
+    return UserError(f"{source.path} was changed while it was read; start again")
+
+
+def _folder(cache_dir: str) -> Path:
+    try:
+        return Path(cache_dir).expanduser()
+    except RuntimeError:
+        raise UserError(f"dataset.cache_dir = '{cache_dir}': there is no such home; give a folder") from None
+
+
+def _make(
+    folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJob, num_ids: int, is_main: bool
+) -> None:
     """Encode a file and keep it."""
 
     def fill(part: Path) -> None:
@@ -151,17 +169,27 @@ def _make(folder: Path, key: dict[str, Any], source: ExampleFile, job: EncodingJ
                 bar.update(rows.num_rows)
                 count += rows.num_rows
         if file_sha256(source.path) != key["file_sha256"]:
-            raise UserError(f"{source.path} was changed while it was read; start again")
+            raise _changed(source)
         kept = {"key": key, "num_examples": count, "sha256": file_sha256(part / _ROWS)}
         (part / _KEY).write_text(to_json(kept, indent=2) + "\n", encoding="utf-8")
+
+    def is_there() -> bool:
+        try:
+            _opened(folder, key, num_ids)
+        except DamagedError:
+            return False
+        return True
 
     try:
         with write_errors(folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(folder.parent)
+        check_writable(folder.parent)  # before minutes of work
+        # what another run has made meanwhile may be open already, and must not be away for a moment
+        write_folder(folder, fill, unless=is_there)
     except UserError as error:
-        raise UserError(f"{error}; dataset.cache_dir gives another folder") from None
-    write_folder(folder, fill)
+        if isinstance(error.__cause__, OSError):  # of the folder; not what is wrong with the dialogues
+            raise UserError(f"{error}; dataset.cache_dir gives another folder") from None
+        raise
 
 
 def _opened(folder: Path, key: dict[str, Any], num_ids: int) -> EncodedTable:
@@ -174,7 +202,7 @@ def _opened(folder: Path, key: dict[str, Any], num_ids: int) -> EncodedTable:
         with (folder / _KEY).open("rb") as stream:
             kept = json.loads(stream.read(_LONGEST_KEY), object_pairs_hook=unique_keys)
         digest = file_sha256(folder / _ROWS)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, UserError, ValueError, RecursionError):
         raise DamagedError(f"{_KEY} is missing, or cannot be read") from None
     if not isinstance(kept, dict) or kept.get("key") != key:
         raise DamagedError(f"{_KEY} is of other examples")

@@ -54,6 +54,7 @@ def example_file(
     ratio: float = 1.0,
     only_longest: bool = False,
     examples: list[Example] | None = None,
+    sha256: str | None = None,
 ) -> ExampleFile:
     """A dialogue file as a configuration reads it.
 
@@ -63,6 +64,7 @@ def example_file(
         ratio: the same.
         only_longest: the same.
         examples: all that it gives, where they have been read.
+        sha256: the file's hash before they were.
     """
     read = texts_of(config).read_examples
     settings = {
@@ -74,7 +76,7 @@ def example_file(
     }
     code = [read, reader_of(config.dataset.format)]
     if examples is not None:
-        return ExampleFile(path, lambda: examples, settings, code)
+        return ExampleFile(path, lambda: examples, settings, code, sha256)
     return ExampleFile(path, partial(read, path, config, ratio, only_longest), settings, code)
 
 

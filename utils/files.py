@@ -119,7 +119,9 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(stream.fileno())
 
 
-def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+def write_folder(
+    folder: Path, fill: Callable[[Path], object], unless: Callable[[], bool] | None = None
+) -> None:
     """Write a folder of files, in the place of an earlier one.
 
     Between two renames there is no `folder`, as no system call that is everywhere exchanges two: a crash just
@@ -128,6 +130,7 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     Args:
         folder: what is replaced, with all that is in it.
         fill: writes the files into the folder that it is given.
+        unless: asked when they are written and no other writer is at work; True: what is there stays.
 
     Raises:
         UserError: it cannot be written; an earlier folder is as it was.
@@ -142,6 +145,8 @@ def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
                 if path.is_file():
                     _flush(path)
             with _locked(folder.parent) as descriptor:
+                if unless is not None and unless():
+                    return
                 if folder.exists():
                     os.rename(folder, old)
                 try:
@@ -194,13 +199,20 @@ def check_writable(folder: Path) -> None:
 
 
 def file_sha256(path: str | Path) -> str | None:
-    """Hex digest of a file's content; None when it is not there."""
+    """Hex digest of a file's content; None when it is not there.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     if not os.path.isfile(path):
         return None
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
     return digest.hexdigest()
 
 

@@ -27,6 +27,7 @@ from models.reading import example_file
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
+from utils.files import file_sha256
 from utils.liveness import main_first
 
 
@@ -96,10 +97,11 @@ class _Data:
     def dialogues(self, path: str, ratio: float = 1.0) -> Sequence[EncodedExample]:
         """The examples of a file of dialogues, with their responses; all ranks must call it."""
         only_longest = self.config.training.only_longest
+        sha256 = file_sha256(path)
         examples, counts = read_with_counts(path, self.config, ratio, only_longest)
         if counts is not None:
             self.notes.append(f"{path}: {counts}")
-        source = example_file(path, self.config, ratio, only_longest, examples)
+        source = example_file(path, self.config, ratio, only_longest, examples, sha256)
         tokenizer, folder = self.encoder.text.tokenizer, self.config.dataset.cache_dir
         is_main = self.distributed.is_main
         encode = partial(encoded_file, source, self.encoder, tokenizer, True, folder, is_main)

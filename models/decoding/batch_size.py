@@ -28,7 +28,7 @@ def depends_on_batch_size(config: Config) -> str | None:
     """Why replies may be other ones at another batch size, in words; None where they are not."""
     if config.model.load_bit != 32:
         return f"in {PRECISIONS[config.model.load_bit]} replies may depend on it"
-    if config.model.released:
+    if config.released_reads_padding and config.model.released:
         return "the release's retriever reads the padding of its batch"
     return None
 

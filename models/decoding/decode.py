@@ -112,16 +112,17 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         distributed.say(f"{options.paths(run)[1]} exists, skipped (--skip_exists=no decodes it again)")
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
-        config, examples, model = _load(run, distributed, options)
-        own_size, reason = choose_batch_size(model, config, distributed)
-    automatic = options.batch_size is None
+        config, examples, sha256, model = _load(run, distributed, options)
+        automatic = options.batch_size is None
+        if automatic:
+            own_size, reason = choose_batch_size(model, config, distributed)
     if automatic:
         size = min(distributed.gather(own_size))  # the same on all ranks, which take batches by their number
         distributed.say(f"automatic choice: batch size {size}: {reason} (--batch_size sets it)")
         options = replace(options, batch_size=size)
     # smaller batches may have other replies where the batch size matters
     may_halve = automatic and depends_on_batch_size(config) is None
-    encoded = texts_of_file(model, config, examples, distributed)
+    encoded = texts_of_file(model, config, examples, sha256, distributed)
     with together(distributed):
         rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded)
     shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
@@ -144,8 +145,8 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     # a setting that the file does not name is younger than the file, and had its default's effect
     own = _text_settings(read_run_config(run))
     found = DecodingSettings().model_dump() | own | decoding_of(text_path)
-    # batch size and the file's name change no reply in float32; in narrower precisions the batch size may
-    unimportant = {"valid", "batch_size"} if config.model.load_bit == 32 else {"valid"}
+    # the file's name changes no reply
+    unimportant = {"valid"} if depends_on_batch_size(config) else {"valid", "batch_size"}
     differing = [
         key for key, value in found.items() if key not in unimportant and value != wanted.get(key, value)
     ]
@@ -166,10 +167,12 @@ def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
 
 def _load(
     run: Path, distributed: DistributedContext, options: DecodeOptions
-) -> tuple[Config, list[Example], ConversationModel]:
+) -> tuple[Config, list[Example], str | None, ConversationModel]:
+    """Configuration, examples, hash of their file before they were read, and model."""
     config, reason = _config(run, options)
     if reason:
         distributed.say(f"automatic choice: {reason}")
+    sha256 = file_sha256(config.dataset.valid)
     examples = texts_of(config).read_examples(config.dataset.valid, config)
     if distributed.is_main:
         check_writable(run)
@@ -179,7 +182,7 @@ def _load(
             f"{run} has no retriever: --selection_noise would change the file's name and nothing else"
         )
     distributed.say(f"{run}: {len(examples)} examples of {config.dataset.valid}")
-    return config, examples, model
+    return config, examples, sha256, model
 
 
 def _write_results(

@@ -33,16 +33,27 @@ def encode_texts(model: ConversationModel, config: Config, examples: Sequence[Ex
 
 
 def texts_of_file(
-    model: ConversationModel, config: Config, examples: list[Example], distributed: DistributedContext
+    model: ConversationModel,
+    config: Config,
+    examples: list[Example],
+    sha256: str | None,
+    distributed: DistributedContext,
 ) -> DecodingTexts:
     """The texts of the examples of `dataset.valid`, kept for all ranks and later runs where the file is large.
 
     All ranks must call it: the first one encodes.
 
+    Args:
+        model: on whose tokenizer the texts stand.
+        config: its configuration.
+        examples: of the file.
+        sha256: the file's hash before they were read.
+        distributed: the processes that share the work.
+
     Raises:
-        UserError: what is wrong with an example, or with the folder of `dataset.cache_dir`.
+        UserError: what is wrong with an example, or with the folder of `dataset.cache_dir`; the file was changed since.
     """
-    source = example_file(config.dataset.valid, config, examples=examples)
+    source = example_file(config.dataset.valid, config, examples=examples, sha256=sha256)
     read = partial(encoded_file, source, tokenizer=model.tokenizer, cache_dir=config.dataset.cache_dir)
     read = partial(read, is_main=distributed.is_main)
     encoder, scorer = text_encoder(model, config), _target_encoder(model, config)

@@ -1,5 +1,6 @@
 """Kept encodings: made once, found again for the same texts only, never read when they are not whole."""
 
+import errno
 import json
 import os
 import signal
@@ -335,10 +336,58 @@ def test_a_file_that_changes_meanwhile_is_not_kept(case, monkeypatch):
     assert case.folders == []
 
 
+def test_what_was_read_before_the_file_changed_is_not_kept(case):
+    """Old examples under the new file's hash would be given to every later run."""
+    digest, examples = encoded_cache.file_sha256(case.path), case.source.read()
+    case.path.write_text(head_of(case.path, 3), encoding="utf-8")
+    source = ExampleFile(str(case.path), lambda: examples, {}, [read_examples], digest)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        encoded_file(source, case.encoder(), case.tokenizer, True, str(case.cache))
+    assert case.folders == []
+
+
+def test_a_folder_that_another_run_made_meanwhile_stays(case, monkeypatch):
+    """That run may be about to open it: between two renames it would find none, and end."""
+    chunks = encoded_cache.encoded_chunks
+    made = []
+
+    def meanwhile(job):
+        yield from chunks(job)
+        if not made:
+            made.append(None)
+            case.open()
+            made[0] = next(case.cache.glob("encoded-*")).stat().st_ino
+
+    monkeypatch.setattr(encoded_cache, "encoded_chunks", meanwhile)
+    case.open()
+    (folder,) = case.folders
+    assert folder.stat().st_ino == made[0]
+
+
 def test_a_folder_that_may_not_be_written_is_named(case):
     """The user must know which folder it is, and which key gives another."""
     case.cache.write_text("a file is in the way")
     with pytest.raises(UserError, match=r"cannot write .*cache.*dataset\.cache_dir"):
+        case.open()
+
+
+def test_a_full_disk_names_the_key(case, monkeypatch):
+    """Found out in the midst of the work; and nothing of it may lie about and fill the disk."""
+
+    def full(job):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(encoded_cache, "encoded_chunks", full)
+    with pytest.raises(UserError, match=r"cannot write .*cache.*No space left.*dataset\.cache_dir"):
+        case.open()
+    assert case.folders == []
+
+
+def test_without_a_home_the_key_is_named(case, monkeypatch):
+    """A service or container may have none; the default folder lies there."""
+    case.cache = "~nobody-has-this-name/cache"
+    with pytest.raises(UserError, match=r"dataset\.cache_dir = '~nobody.*give a folder"):
         case.open()
 
 

@@ -152,6 +152,27 @@ def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path):
     assert (tmp_path / "model" / "a").read_text() == "old"
 
 
+def test_a_folder_that_is_wanted_stays(tmp_path):
+    """Whoever reads it would miss it between two renames; it is asked when all is written, not before."""
+    folder, written = tmp_path / "model", []
+
+    def fill(part):
+        (part / "a").write_text("new")
+        written.append(part)
+
+    def is_there():
+        assert written
+        return (folder / "a").is_file()
+
+    write_folder(folder, fill, unless=is_there)
+    (folder / "a").write_text("of another writer")
+    before = folder.stat().st_ino
+    write_folder(folder, fill, unless=is_there)
+    assert (folder / "a").read_text() == "of another writer"
+    assert folder.stat().st_ino == before
+    assert names(tmp_path) == ["model"]
+
+
 def test_a_link_to_a_folder_is_replaced(tmp_path):
     """The old link stayed behind under the name of a part; what it points to is not ours to delete."""
     (tmp_path / "far").mkdir()

@@ -33,6 +33,10 @@ def again(decoded, tmp_path):
     [
         (lambda data: DecodeOptions(valid_path=str(data["train"])), "valid_sha256"),
         (lambda data: DecodeOptions(seed=5), "seed"),
+        (
+            lambda data: DecodeOptions(batch_size=3, assignments=("model.fidelity=released_code",)),
+            "fidelity, batch_size",
+        ),
         (lambda data: DecodeOptions(assignments=("model.load_bit=bf16",)), "load_bit, batch_size"),
     ],
 )
