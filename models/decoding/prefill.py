@@ -126,7 +126,7 @@ def prefill(
     hidden: Tensor | None = None
     for start, end in _parts([virtual + len(with_targets[number]) for number in text_of_row], device):
         part = text_of_row[start:end]
-        rows = [torch.from_numpy(with_targets[number]).long() for number in part]
+        rows = [torch.tensor(with_targets[number], dtype=torch.long) for number in part]
         states, read = _read_rows(model, rows, prompts, [number % count for number in part], device)
         if read.get_seq_length() != virtual + len(rows[0]):
             raise RuntimeError(

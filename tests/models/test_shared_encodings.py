@@ -2,6 +2,7 @@
 
 import json
 import threading
+import warnings
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,8 +36,22 @@ def test_batches_are_those_of_examples_in_memory(make_config, tmp_path, monkeypa
             assert torch.equal(getattr(one, name), getattr(other, name))
 
 
-def test_decoding_reads_kept_texts_and_targets(run_copy, distributed, tmp_path, monkeypatch):
-    """Replies and losses must be those of texts in memory, and a second decoding encodes nothing."""
+@pytest.fixture
+def no_warnings():
+    """Warnings are errors, also those that torch gives once for each process."""
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    torch.set_warn_always(always)
+
+
+def test_decoding_reads_kept_texts_and_targets(run_copy, distributed, tmp_path, monkeypatch, no_warnings):
+    """Replies and losses must be those of texts in memory, and a second decoding encodes nothing.
+
+    A warning about mapped memory would stand between the lines of every decoding.
+    """
     keep = DecodeOptions(
         batch_size=4, skip_exists=False, assignments=(f"dataset.cache_dir={tmp_path / 'cache'}",)
     )
