@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from dataset.encoding_processes import chunk_starts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WAIT = 60.0  # seconds; only a failing test waits so long
+WAIT = 30.0  # seconds; only a failing test waits so long
 
 # each process says who it is, then encodes for ever
 ENDLESS = """
@@ -56,10 +57,8 @@ def endless(tmp_path):
     assert program.stdout is not None
     worker = int(program.stdout.readline())
     yield program, worker, tmp_path / "stop"
-    if program.poll() is None:
-        program.kill()
-    if _is_alive(worker):
-        os.kill(worker, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # those that it started are of its group
+        os.killpg(program.pid, signal.SIGKILL)
     program.communicate()
 
 
