@@ -59,8 +59,14 @@ def encoded_chunks(job: EncodingJob) -> Iterator[Chunk]:
     workers = min(MOST, len(os.sched_getaffinity(0)))
     with ProcessPoolExecutor(workers, get_context("fork"), _start, (job, os.getpid())) as pool:
         try:
-            # one for each process, so that all of them read the file now
-            starts = [pool.submit(_starts) for _ in range(workers)][0].result()
+            # Ctrl-C ends this process, and that ends the others, which are forked here and never see it
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                # one for each process, so that all of them read the file now
+                reading = [pool.submit(_starts) for _ in range(workers)]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            starts = reading[0].result()
             waiting: deque[Future[Chunk]] = deque()
             for start, stop in zip(starts, starts[1:], strict=False):
                 waiting.append(pool.submit(_encode, start, stop))
@@ -79,7 +85,6 @@ def _start(job: EncodingJob, parent: int) -> None:
     _job = job
     # a library's threads do not outlive the fork, but it would wait for them
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and that ends the others
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
