@@ -12,6 +12,7 @@ from tqdm import tqdm
 from companions.lamp.lm.examples import Example, PromptReader
 from companions.lamp.lm.generate import WINDOW, Advance, Answer, Answerer
 from companions.lamp.lm.load import LM, load_lm
+from companions.lamp.lm.room import room_of
 from companions.lamp.lm.settings import AnsweringConfig, EvaluationConfig, GenerationSettings
 from companions.lamp.metrics import OutputError, TrainingMetrics
 from companions.lamp.questions import Question, read_questions, write_outputs
@@ -196,7 +197,7 @@ def ready_lm(config: AnsweringConfig, distributed: DistributedContext, flag: str
 def answerer_of(lm: LM, reader: PromptReader, generation: GenerationSettings) -> Answerer:
     """What asks an LM with the settings of a configuration."""
     search = lm.search(generation.num_beams, generation.max_length)
-    return Answerer(lm, search, generation.batch_size * reader.data.max_length)
+    return Answerer(lm, search, room_of(lm, generation, reader.data.max_length))
 
 
 def made_folder(folder: str | Path) -> Path:
