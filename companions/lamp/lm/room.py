@@ -41,9 +41,10 @@ def room_of(lm: LM, generation: GenerationSettings, max_length: int) -> Room:
 
 def state_bytes(lm: LM, generation: GenerationSettings) -> tuple[int, int]:
     """Bytes that a token of a prompt takes, and those that a prompt takes beside its tokens: its outputs."""
-    config, beams = lm.model.config, generation.num_beams
+    # a model of two parts has its sizes in theirs
+    config, beams = lm.model.config.get_text_config(decoder=True), generation.num_beams
     # T5's heads together may be wider than its hidden states
-    width = max(config.hidden_size, getattr(config, "d_kv", 0) * config.num_attention_heads)
+    width = max(config.hidden_size, (getattr(config, "d_kv", None) or 0) * config.num_attention_heads)
     keys_and_values = 2 * config.num_hidden_layers * width * lm.model.dtype.itemsize
     vocabulary = lm.model.get_output_embeddings().weight.shape[0]
     logits = torch.float32.itemsize * vocabulary * (_LOGITS * beams + _TARGET)

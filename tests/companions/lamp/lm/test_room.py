@@ -1,6 +1,10 @@
 """Sizes of batches."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
+from transformers import BertConfig, EncoderDecoderConfig
 
 from companions.lamp.lm import room
 from companions.lamp.lm.room import room_of, state_bytes
@@ -34,3 +38,15 @@ def test_states_are_counted(family):
     keys_and_values = 2 * 2 * 16 * 4  # two layers, 16 wide, in float32
     assert of_token == keys_and_values * (1 if lm.has_encoder else 3)  # the beams share those of an encoder
     assert of_prompt == 3 * 5 * keys_and_values + 4 * _SIZE * (3 * 3 + 64)
+
+
+def test_an_lm_made_of_two_is_counted_by_its_decoder():
+    """Its configuration has no layers of its own: evaluation would end with an error of Python."""
+    parts = [BertConfig(hidden_size=16, num_attention_heads=2, num_hidden_layers=count) for count in (5, 3)]
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*parts)
+    config._attn_implementation = "eager"
+    model = SimpleNamespace(
+        config=config, dtype=torch.float32, get_output_embeddings=lambda: torch.nn.Linear(16, _SIZE)
+    )
+    of_token, _ = state_bytes(SimpleNamespace(model=model, has_encoder=True), GenerationSettings(num_beams=2))
+    assert of_token == 2 * 2 * 3 * 16 * 4
