@@ -1,6 +1,7 @@
 """The steps of the whole chain, from its configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class _Plan:
 
     def run(self, step: str) -> str:
         """The run folder of a training step, whose name has the time in it."""
-        return self.path(step, f"{step}_*")
+        return str(Path(escape(str(self.folder))) / step / f"{step}_*")
 
     def merged(self, name: str, split: str) -> str:
         """The merged file of a strategy; the LM sees no profile under "none", so that any will do."""

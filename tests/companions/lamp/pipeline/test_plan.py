@@ -72,6 +72,14 @@ def test_a_step_reads_what_steps_that_it_names_have_made(assignments):
         before.add(name)
 
 
+def test_run_folders_are_found_in_any_folder(tmp_path):
+    """Brackets in the name of a folder stand for characters: the runs in it would not be found."""
+    folder = tmp_path / "runs[1]"
+    (folder / "lm" / "lm_2026").mkdir(parents=True)
+    (command, _) = plan(f"data.folder={folder}")["bm25-answers"].commands
+    assert str(folder / "lm" / "lm_2026") in command.expanded().words
+
+
 @pytest.mark.parametrize("assignments", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_every_command_is_taken_by_its_own_parser(assignments):
     """A flag that was renamed would end the chain after an hour of training."""

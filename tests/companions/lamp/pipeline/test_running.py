@@ -81,8 +81,7 @@ def check_table(text, folder):
         *("no profile", "recency", "BM25", "Contriever", "ROPG-KD", "ROPG-RL", "RSPG-Pre", "RSPG-Post"),
         "oracle over strategies",
     ]
-    lines = text.splitlines()[1:-1]
-    assert len(lines) == len(starts)
+    lines = text.splitlines()[1 : 1 + len(starts)]
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
     figures = json.loads((folder / "runs" / "table" / "table.json").read_text())
     mae = {row["system"]: row["value"] for row in figures if row["metric"] == "MAE"}
@@ -95,6 +94,23 @@ def check_table(text, folder):
     assert mae["ropg-kd"] < min(mae["none"], always_the_same)
     assert max(mae["ropg-kd"], mae["ropg-rl"]) < mae["contriever"], "above the encoder that they start from"
     assert mae["oracle"] == min(mae.values())
+
+
+def test_a_second_call_in_the_same_folder_is_refused(config, distributed, monkeypatch):
+    """It takes the step at which the first one is for interrupted, and removes what that one is writing."""
+    calls = []
+
+    def run(command, context):
+        calls.append(command)
+        with pytest.raises(UserError, match="another call is at work there"):
+            run_pipeline(config(), context)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_command", run)
+    for count in (1, 2):  # the first has ended, however
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(config(), distributed)
+        assert len(calls) == count
 
 
 def test_missing_questions_are_told_before_any_work(config, distributed, tmp_path):
