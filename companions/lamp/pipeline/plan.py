@@ -5,7 +5,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.pipeline.settings import PipelineConfig
+from companions.lamp.pipeline.settings import ModelSettings, PipelineConfig
 from companions.lamp.pipeline.steps import Command, Step
 from companions.lamp.ropg.arguments import FOLDER as CONFIGS
 from companions.lamp.tasks import task_of
@@ -25,6 +25,12 @@ _COMMANDS = "companions.lamp"
 def steps_of(config: PipelineConfig) -> list[Step]:
     """All steps, each after those that it needs."""
     return list(_Plan(config).steps())
+
+
+def names_of_models(models: ModelSettings) -> dict[str, str]:
+    """The models that are read from outside, by their keys; the scorer, which is read last, among them."""
+    names = {} if models.tiny else {key: getattr(models, key) for key in ("lm", "encoder", "scorer")}
+    return {key: name for key, name in names.items() if name not in _RETRIEVERS}
 
 
 class _Plan:
