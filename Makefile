@@ -27,11 +27,10 @@ demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one tabl
 	$(BIN)/python -m companions.lamp.pipeline --config config/lamp/sample.yml
 
 test: $(STAMP) ## run all tests, offline
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/python -m tests.benchmark --device cuda $(ARGS)
+gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it (at most ten minutes); none: says so
+	$(BIN)/python -m tests.gpu_check $(ARGS)
 
 lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff check .

@@ -5,13 +5,13 @@ Every border comes from the character positions of dataset/text.py, never from s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from dataset.dialogue import Example
+from dataset.prefixes import Tokens, cuts_before_spaces, tokens_of
 from dataset.settings import DataConfig
 from dataset.text import PromptText, label_turns, prompt_text
 from utils.errors import UserError
@@ -50,6 +50,14 @@ class Encoder(Protocol):
         """Whether nothing need be cut from the inference text of an example; asked where no turns are dropped."""
 
 
+@runtime_checkable
+class KeyedEncoder(Encoder, Protocol):
+    """An encoder whose ids may be kept for later runs."""
+
+    def key(self) -> dict[str, Any]:
+        """All that its ids depend on beside tokenizer and examples, as JSON values."""
+
+
 class ExampleEncoder:
     """Turns examples into ids for one tokenizer and one configuration.
 
@@ -83,6 +91,7 @@ class ExampleEncoder:
                 f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with"
             )
         self.tokenizer = tokenizer.backend_tokenizer
+        self.shares_prefixes = cuts_before_spaces(self.tokenizer)
         self.eos = int(tokenizer.eos_token_id)
         self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
         self.pad = self.eos if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
@@ -101,17 +110,21 @@ class ExampleEncoder:
         """Encode examples in their order; with_response=False gives the inference text."""
         self._set_up_tokenizer()
         texts = [self._text(example, with_response) for example in examples]
-        encodings = self.tokenizer.encode_batch([text.body for text in texts], add_special_tokens=False)
+        tokens = tokens_of([text.body for text in texts], self.tokenizer, self.shares_prefixes)
         return [
-            self._finish(index, example, text, encoding, with_response)
-            for index, (example, text, encoding) in enumerate(zip(examples, texts, encodings, strict=True))
+            self._finish(index, example, text, read, with_response)
+            for index, (example, text, read) in enumerate(zip(examples, texts, tokens, strict=True))
         ]
 
     def fits(self, example: Example) -> bool:
         """Whether nothing need be cut from the inference text of an example."""
         self._set_up_tokenizer()
-        encoding = self.tokenizer.encode(self._text(example, False).body, add_special_tokens=False)
-        return self._length(encoding, with_response=False) <= self.max_tokens
+        tokens = self._tokens(self._text(example, False))
+        return self._length(tokens, with_response=False) <= self.max_tokens
+
+    def key(self) -> dict[str, Any]:
+        """All that the ids depend on beside tokenizer and examples: every attribute, those of subclasses included."""
+        return {name: value for name, value in vars(self).items() if name != "tokenizer"}
 
     def _set_up_tokenizer(self) -> None:
         # each time, not once in the constructor, as calling the tokenizer that the backend belongs to resets
@@ -125,38 +138,41 @@ class ExampleEncoder:
         turns = label_turns(example.context)[drop - self._turns(example) :]
         return prompt_text(example.persona, turns, example.response if with_response else None)
 
+    def _tokens(self, text: PromptText) -> Tokens:
+        return tokens_of([text.body], self.tokenizer, share=False)[0]
+
     def _turns(self, example: Example) -> int:
         """How many turns max_context_turns leaves; the partner's last one always stays."""
         count = len(example.context)
         return count if self.max_turns < 0 else min(count, max(self.max_turns, 1))
 
     def _finish(
-        self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
+        self, index: int, example: Example, text: PromptText, tokens: Tokens, with_response: bool
     ) -> EncodedExample:
         drop = 0
-        while self.drops_turns and self._length(encoding, with_response) > self.max_tokens:
+        while self.drops_turns and self._length(tokens, with_response) > self.max_tokens:
             drop += 1  # the oldest whole turn goes; the persona stays (docs/departures.md)
             if drop >= self._turns(example):
                 raise UserError(
-                    f"{example.where}: persona and last turn alone are {self._length(encoding, with_response)} "
+                    f"{example.where}: persona and last turn alone are {self._length(tokens, with_response)} "
                     f"tokens, more than the {self.max_tokens} that fit; {self.remedy}"
                 )
             text = self._text(example, with_response, drop)
-            encoding = self.tokenizer.encode(text.body, add_special_tokens=False)
-        return self._encoded(index, example, text, encoding, with_response)
+            tokens = self._tokens(text)
+        return self._encoded(index, example, text, tokens, with_response)
 
-    def _length(self, encoding: Encoding, with_response: bool) -> int:
-        return len(self.bos) + len(encoding) + int(with_response)
+    def _length(self, tokens: Tokens, with_response: bool) -> int:
+        return len(self.bos) + len(tokens) + int(with_response)
 
     def _encoded(
-        self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
+        self, index: int, example: Example, text: PromptText, tokens: Tokens, with_response: bool
     ) -> EncodedExample:
         first = len(self.bos)
         cue_start = len(text.persona) + len(text.context)
-        context_start = first + _token_at(encoding, len(text.persona))
-        query_end = first + _token_at(encoding, cue_start + 1)  # the letter after the cue's space
-        response_start = first + _token_at(encoding, cue_start + len(text.cue) - 1) + 1
-        ids = np.array([*self.bos, *encoding.ids, *([self.eos] if with_response else [])], dtype=np.int32)
+        context_start = first + _token_at(tokens, len(text.persona))
+        query_end = first + _token_at(tokens, cue_start + 1)  # the letter after the cue's space
+        response_start = first + _token_at(tokens, cue_start + len(text.cue) - 1) + 1
+        ids = np.array([*self.bos, *tokens.ids, *([self.eos] if with_response else [])], dtype=np.int32)
         spans: list[tuple[int, int]] = []
         if with_response:
             # position 0 has nothing before it that could predict it
@@ -167,9 +183,9 @@ class ExampleEncoder:
         return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index)
 
 
-def _token_at(encoding: Encoding, char: int) -> int:
+def _token_at(tokens: Tokens, char: int) -> int:
     """Index of the token that holds character `char` of the text."""
-    token = encoding.char_to_token(char)
+    token = tokens.at(char)
     if token is None:
         raise UserError(
             f"the tokenizer drops character {char} of the prompt's template; use another tokenizer"

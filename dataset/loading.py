@@ -5,28 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dataset.dialogue import Example, examples_of
+from dataset.encoded import EncodedDataset, dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from dataset.prefetch import PrefetchingLoader
 from dataset.readers import read_dialogues
 from dataset.sampler import BatchSampler
 from dataset.settings import DataConfig, LoadingSettings
 from utils.errors import UserError
-
-
-class EncodedDataset(Dataset[EncodedExample]):
-    """Encoded examples by number."""
-
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, number: int) -> EncodedExample:
-        return self.examples[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +80,8 @@ def make_sampler(
     if train and len(encoded) < ranks.world_size:
         raise UserError(f"{source}: {len(encoded)} example(s) are fewer than the {ranks.world_size} ranks")
     return BatchSampler(
-        lengths=[len(example.ids) for example in encoded],
-        dialogues=[example.dialogue for example in encoded],
+        lengths=lengths_of(encoded),
+        dialogues=dialogues_of(encoded),
         batch_size=training.batch_size,
         rank=ranks.rank,
         world_size=ranks.world_size,

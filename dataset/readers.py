@@ -29,15 +29,24 @@ register_reader("convai2", read_convai2)
 register_reader("json_lines", read_json_lines)
 
 
+def reader_of(file_format: str) -> Reader:
+    """The reader of a format.
+
+    Raises:
+        UserError: an unknown format.
+    """
+    if file_format not in _READERS:
+        raise UserError(f"dataset.format = '{file_format}'{nearest(file_format, _READERS)}")
+    return _READERS[file_format]
+
+
 def read_dialogues(path: str | Path, file_format: str) -> list[Dialogue]:
     """The dialogues in `path`.
 
     Raises:
         UserError: an unknown format, or what the reader finds wrong with the file.
     """
-    if file_format not in _READERS:
-        raise UserError(f"dataset.format = '{file_format}'{nearest(file_format, _READERS)}")
-    dialogues = _READERS[file_format](path)
+    dialogues = reader_of(file_format)(path)
     if not dialogues:
         raise UserError(f"{path}: the reader '{file_format}' finds no dialogue in it")
     return dialogues

@@ -32,8 +32,8 @@ class BatchSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
-        dialogues: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
+        dialogues: Sequence[int] | np.ndarray,
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
@@ -44,8 +44,9 @@ class BatchSampler(Sampler[list[int]]):
         self.lengths = np.asarray(lengths)
         keys = np.asarray(dialogues) if whole_dialogues else np.arange(len(self.lengths))
         borders = np.flatnonzero(np.diff(keys)) + 1
-        self.units = np.split(np.arange(len(self.lengths)), borders)
-        self.longest = np.array([self.lengths[unit].max() for unit in self.units])
+        self.starts = np.concatenate([[0], borders])  # units are examples that stand side by side
+        self.stops = np.concatenate([borders, [len(self.lengths)]])
+        self.longest = np.maximum.reduceat(self.lengths, self.starts)
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.seed, self.shuffle = seed, shuffle
         self.set_epoch(0)
@@ -53,7 +54,7 @@ class BatchSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         """Choose the order of epoch `epoch`, without the first `done` batches to resume it."""
         generator = np.random.default_rng([self.seed, epoch])
-        order = np.arange(len(self.units))
+        order = np.arange(len(self.starts))
         if self.shuffle:
             generator.shuffle(order)
         batches = self._even(self._filled(self._grouped(order)))
@@ -70,7 +71,7 @@ class BatchSampler(Sampler[list[int]]):
 
     def _grouped(self, order: np.ndarray) -> np.ndarray:
         """Sort units by length within pools of about _POOL global batches."""
-        per_unit = max(1, len(self.lengths) // len(self.units))
+        per_unit = max(1, len(self.lengths) // len(self.starts))
         pool = max(1, _POOL * self.batch_size * self.world_size // per_unit)
         parts = [order[start : start + pool] for start in range(0, len(order), pool)]
         return np.concatenate([part[np.argsort(self.longest[part], kind="stable")] for part in parts])
@@ -78,13 +79,13 @@ class BatchSampler(Sampler[list[int]]):
     def _filled(self, order: np.ndarray) -> list[list[int]]:
         """Fill batches with units, in order; a unit that does not fit any more begins the next batch."""
         batches: list[list[int]] = [[]]
-        for unit in order:
-            numbers = self.units[unit].tolist()
+        for first, stop in zip(self.starts[order].tolist(), self.stops[order].tolist(), strict=True):
+            numbers = range(first, stop)
             for start in range(0, len(numbers), self.batch_size):
                 piece = numbers[start : start + self.batch_size]
                 if len(batches[-1]) + len(piece) > self.batch_size:
                     batches.append([])
-                batches[-1] += piece
+                batches[-1].extend(piece)
         return batches
 
     def _even(self, batches: list[list[int]]) -> list[list[int]]:

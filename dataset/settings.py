@@ -20,6 +20,8 @@ class DatasetSettings(Section):
     """utterances of context that are kept, newest first; -1 keeps all"""
     max_token_length: Positive = 512
     """longest text in tokens, soft prompt not counted; the oldest turns are dropped to fit"""
+    cache_dir: str | None = "~/.cache/spt"
+    """folder where large files are kept encoded, for all runs (docs/data.md); null encodes in memory, on every rank"""
 
 
 class LoadingSettings(Section):

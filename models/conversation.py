@@ -1,7 +1,7 @@
 """What the decoder asks of a model of any type, beside what the trainer asks: an LM, and what stands before its texts.
 
 A type overrides `num_prompts`, `num_virtual_tokens`, `has_retriever`, `score_prompts`, `prompts_for` and `prefix_cache`
-as far as it has them. The decoder also uses `target_losses`, `text_limit`, `lm`, `tokenizer` and `config`.
+as far as it has them. The decoder also uses `summed_losses`, `text_limit`, `lm`, `tokenizer` and `config`.
 """
 
 from abc import abstractmethod
@@ -105,23 +105,17 @@ class ConversationModel(Trainable):
         )
         return flat.unflatten(0, (copies, -1))
 
-    @torch.no_grad()
-    def target_losses(self, batch: Batch, choice: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Teacher-forced cross-entropy of each example with its chosen prompt.
+    def summed_losses(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Teacher-forced cross-entropy of each example.
 
         Args:
-            batch: examples that share a row have the same prompt.
-            choice: [B] as in `prompts_for`.
+            hidden: [N, H] hidden states that predict the batch's target tokens.
+            batch: gives the target tokens and whose they are.
 
         Returns:
             Sums over the target tokens [B] in nats, and their numbers [B].
         """
-        prompts = self.prompts_for(choice, batch.num_examples)
-        if prompts is not None:
-            examples_of_rows = torch.zeros_like(batch.indices)
-            examples_of_rows[batch.target_rows] = batch.target_examples
-            prompts = prompts[examples_of_rows[: len(batch.input_ids)]]
-        losses = self.token_losses(self.hidden_with(batch, prompts), batch)[0]
+        losses = self.token_losses(hidden[None], batch)[0]  # [N]
         sums = losses.new_zeros(batch.num_examples).index_add(0, batch.target_examples, losses)
         return sums, count_each(batch.target_examples, batch.num_examples)
 

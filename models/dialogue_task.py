@@ -12,6 +12,7 @@ from models.registry import build_model, build_tokenizer
 from models.settings import Config
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
+from utils.liveness import main_first
 from utils.precision import decide_precision
 
 
@@ -38,7 +39,7 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
     tokenizer = build_tokenizer(config)
     model = build_model(config, tokenizer)
     limit, wanted = model.text_limit(0), config.dataset.max_token_length
-    notes = []
+    notes = [] if model.lm.attention_note is None else [model.lm.attention_note]
     if limit is not None and limit < wanted:
         notes.append(f"texts are cut to {limit} tokens, not {wanted}: the LM's positions")
     if tokenizer.pad_token_id is None:
@@ -46,9 +47,8 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
     ranks = Ranks(distributed.rank, distributed.size)
 
     def loader(path: str, train: bool) -> BatchLoader:
-        return cast(
-            BatchLoader, make_loader(path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
-        )
+        make = partial(make_loader, path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
+        return cast(BatchLoader, main_first(distributed, make))
 
     return Prepared(
         module=model,

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils.checkpoint import checkpoint
 
+from models.onednn import linear
+
 _CHUNK_BYTES = 64 * 2**20  # of float32 logits: large enough for full-speed products
 
 
@@ -26,7 +28,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         [M] float32, nats; differentiable in `hidden`, and in `weight` where it asks for it.
     """
     size = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
-    if not weight.requires_grad:
+    if not (weight.requires_grad and torch.is_grad_enabled()):
         return _FrozenHead.apply(hidden, weight, targets, size)
     chunks = zip(hidden.split(size), targets.split(size), strict=True)
     losses = [checkpoint(_chunk_losses, part, weight, ids, use_reentrant=False) for part, ids in chunks]
@@ -38,7 +40,7 @@ def _chunk_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 class _FrozenHead(torch.autograd.Function):
-    """The case of a head that is not trained."""
+    """The case of a head that is not trained, or not now."""
 
     @staticmethod
     def forward(ctx: BackwardCFunction, hidden: Tensor, weight: Tensor, targets: Tensor, size: int) -> Tensor:
@@ -47,13 +49,17 @@ class _FrozenHead(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
-            logits = F.linear(hidden[part], weight).float()  # [size, Vocab]
+            logits = linear(hidden[part], weight).float()  # [size, Vocab]; no gradient is taken of it
             target = targets[part, None]
-            log_norm = torch.logsumexp(logits, dim=1, keepdim=True)
-            losses[part] = (log_norm - logits.gather(1, target)).squeeze(1)
+            of_target = logits.gather(1, target)
+            # in place: each pass over the logits, and each copy of them, takes as long as a part of the products
+            largest = logits.amax(dim=1, keepdim=True)
+            shares = logits.sub_(largest).exp_()
+            norm = shares.sum(dim=1, keepdim=True)
+            losses[part] = (norm.log() + (largest - of_target)).squeeze(1)
             if gradient is not None:
-                # d loss / d logits = softmax - onehot, made in place of the logits
-                error = logits.sub_(log_norm).exp_()
+                # d loss / d logits = softmax - onehot
+                error = shares.div_(norm)
                 error.scatter_add_(1, target, torch.full_like(target, -1, dtype=error.dtype))
                 gradient[part] = error.to(weight.dtype) @ weight
         if gradient is not None:

@@ -5,6 +5,7 @@ those of oneDNN, which PyTorch brings along too, are more than twice as fast. Re
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -12,19 +13,45 @@ class _Linear(nn.Linear):
     """The layer that it was made of, weights, names and all."""
 
     def forward(self, input: Tensor) -> Tensor:
-        fits = input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
-        if not fits or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not input.numel():
-            return super().forward(input)
-        return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+        return linear(input, self.weight, self.bias)
 
 
-def use_onednn(model: nn.Module) -> None:
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`F.linear`, by oneDNN wherever it can.
+
+    Args:
+        inputs: [*, I].
+        weight: [O, I].
+        bias: [O] or None.
+
+    Returns:
+        [*, O].
+    """
+    fits = inputs.dtype == weight.dtype == torch.float32 and inputs.device.type == "cpu"
+    if (
+        not fits
+        or torch.is_grad_enabled()
+        or torch.is_autocast_enabled("cpu")
+        or not inputs.numel()
+        or not _is_there()
+    ):
+        return F.linear(inputs, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+
+
+def use_onednn(model: nn.Module) -> list[nn.Linear]:
     """Let the linear layers of a model compute by oneDNN wherever they can; subclasses of `nn.Linear` stay as they are.
 
     Does nothing where PyTorch was built without it.
+
+    Returns:
+        The layers that are another class now; `nn.Linear` as their class undoes it.
     """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
-        return
-    for layer in model.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = _Linear  # the weights stay where others hold them
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear] if _is_there() else []
+    for layer in layers:
+        layer.__class__ = _Linear  # the weights stay where others hold them
+    return layers
+
+
+def _is_there() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

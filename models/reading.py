@@ -1,11 +1,16 @@
 """How the texts of a configuration are read, encoded and made into batches: as its model type says."""
 
+from functools import partial
+
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Collator
+from dataset.dialogue import Example
+from dataset.encoded_cache import ExampleFile, encoded_file
 from dataset.encoding import EncodedExample, Encoder
 from dataset.loading import Ranks, make_batches
+from dataset.readers import reader_of
 from models.registry import model_type
 from models.settings import Config
 from models.text_format import TextFormat
@@ -43,6 +48,36 @@ def make_collator(
     return texts_of(config).make_collator(encoder, config, decoding, labels)
 
 
+def example_file(
+    path: str,
+    config: Config,
+    ratio: float = 1.0,
+    only_longest: bool = False,
+    examples: list[Example] | None = None,
+) -> ExampleFile:
+    """A dialogue file as a configuration reads it.
+
+    Args:
+        path: the file, and so on as in `dataset.loading.read_examples`.
+        config: the configuration.
+        ratio: the same.
+        only_longest: the same.
+        examples: all that it gives, where they have been read.
+    """
+    read = texts_of(config).read_examples
+    settings = {
+        "dataset": config.dataset.model_dump(mode="json", exclude={"train", "valid", "cache_dir"}),
+        "model_type": config.model.model_type,
+        "fidelity": config.model.fidelity,
+        "ratio": ratio,
+        "only_longest": only_longest,
+    }
+    code = [read, reader_of(config.dataset.format)]
+    if examples is not None:
+        return ExampleFile(path, lambda: examples, settings, code)
+    return ExampleFile(path, partial(read, path, config, ratio, only_longest), settings, code)
+
+
 def make_loader(
     path: str,
     tokenizer: PreTrainedTokenizerBase,
@@ -66,8 +101,9 @@ def make_loader(
     """
     training = config.training
     ratio = training.training_ratio if train else 1.0
-    examples = texts_of(config).read_examples(path, config, ratio, training.only_longest)
+    source = example_file(path, config, ratio, training.only_longest)
     encoder = make_encoder(tokenizer, config, max_tokens)
-    encoded = encoder.encode(examples, with_response=True)
+    is_main = ranks is None or ranks.rank == 0
+    encoded = encoded_file(source, encoder, tokenizer, True, config.dataset.cache_dir, is_main)
     collator = make_collator(encoder, config, label_pairs=train)
     return make_batches(encoded, collator.train, training, train, ranks, source=path)

@@ -67,4 +67,7 @@ def build_model(config: Config, tokenizer: PreTrainedTokenizerBase) -> Conversat
     Raises:
         UserError: its base LM cannot be loaded.
     """
+    from utils.precision import set_tf32
+
+    set_tf32(config.model.tf32)
     return model_type(config.model.model_type).build(config, tokenizer)

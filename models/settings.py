@@ -21,6 +21,8 @@ class LMSettings(Section):
     """paper: the method as published; released_code: the arithmetic of the authors' release, bug for bug"""
     load_bit: Literal[16, 32, "bf16"] = 32
     """precision of the LM: 32 (float32), 16 (float16), bf16"""
+    tf32: bool = False
+    """on CUDA, compute products of float32 in TF32: faster, with 3 digits instead of 7"""
     gradient_checkpointing: bool = False
     """trade time for memory: recompute the LM's activations in the backward pass"""
 

@@ -52,7 +52,8 @@ class TextFormat:
     """The texts of a model type; the functions get the type's own configuration."""
 
     read_examples: ReadExamples = read_examples
-    """(path, configuration, share from the start of the file, only the last turn of each dialogue) -> examples"""
+    """(path, configuration, share from the start of the file, only the last turn of each dialogue) -> examples; of the
+    configuration it may use `dataset`, model_type and fidelity alone, by which large files are kept encoded"""
     make_encoder: Callable[[PreTrainedTokenizerBase, Any, int | None, bool], Encoder] = _encoder
     """(tokenizer, configuration, tokens that the LM has room for or None, targets are the response alone) -> what
     makes ids of examples, see `ExampleEncoder`"""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.trained_part import read_trained, write_trained
 from utils.errors import UserError, shown
+from utils.partitioning import is_partitioned, whole, whole_shape
 
 Reducer = Callable[[Tensor, int], dict[str, float | list[float]]]
 """(float64 sum of a diagnostic over all batches and ranks, number of examples) -> figures of a row, by name"""
@@ -128,15 +129,18 @@ class Trainable(nn.Module, ABC):
         return [type(self).__name__]
 
     def metadata(self) -> dict[str, Any]:
-        """What one must know of the model to use its trained part; plain values, for JSON."""
+        """What one must know of the model to use its trained part; plain values, for JSON.
+
+        Called on a thread beside the training, as hashes of large files take long: no parameter may be touched.
+        """
         return {}
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The trained parameters by name, on the CPU."""
+        """The trained parameters by name, on the CPU; without those that are partitioned over the ranks."""
         return {
             name: parameter.detach().cpu().contiguous()
             for name, parameter in self.named_parameters()
-            if parameter.requires_grad
+            if parameter.requires_grad and not is_partitioned(parameter)
         }
 
     def load_trained_state(self, state: Mapping[str, Tensor], source: str) -> None:
@@ -157,14 +161,16 @@ class Trainable(nn.Module, ABC):
                 )
             if name not in own:
                 raise UserError(f"{source}: {shown(name)} has no place in this configuration's model")
-            if own[name].shape != state[name].shape:
+            wanted = whole_shape(own[name])
+            if wanted != state[name].shape:
                 raise UserError(
                     f"{source}: {shown(name)} has shape {list(state[name].shape)}, the configuration asks for "
-                    f"{list(own[name].shape)}"
+                    f"{list(wanted)}"
                 )
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(state[name])
+                with whole([parameter], changed=True):
+                    parameter.copy_(state[name])
 
     def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
         """What `save_trained` wrote to a run folder, and the file that it lies in.

@@ -31,10 +31,14 @@ FAMILIES = ("opt", "llama", "gpt2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# tests are run side by side, and threads of several that wait for each other take most of the time
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` need a CUDA device."""
+    """Tests marked `gpu` need a CUDA device. Modules with slow tests begin, so that none is left for one worker."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if torch.cuda.is_available():
         return
     for item in items:

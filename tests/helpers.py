@@ -75,6 +75,28 @@ def inference_batch(model: ConversationModel, examples: Sequence[Example]) -> In
     return collator.inference(encoded(model, examples, response=False))
 
 
+@torch.no_grad()
+def target_losses(
+    model: ConversationModel, batch: Batch, choice: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Teacher-forced cross-entropy of each example with its chosen prompt, from a pass that does nothing else.
+
+    Args:
+        model: the model.
+        batch: examples that share a row have the same prompt.
+        choice: [B] as in `prompts_for`.
+
+    Returns:
+        Sums over the target tokens [B] in nats, and their numbers [B].
+    """
+    prompts = model.prompts_for(choice, batch.num_examples)
+    if prompts is not None:
+        examples_of_rows = torch.zeros_like(batch.indices)
+        examples_of_rows[batch.target_rows] = batch.target_examples
+        prompts = prompts[examples_of_rows[: len(batch.input_ids)]]
+    return model.summed_losses(model.hidden_with(batch, prompts)[0], batch)
+
+
 class BareEngine:
     """What validation asks of an engine, around a model without one."""
 

@@ -1,5 +1,7 @@
 """Running a program for as long as it makes progress: a slow machine is no failure, a process that hangs is one."""
 
+import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -13,10 +15,15 @@ WORK = (
     0.02  # share of one CPU over that time that counts as work; ranks that wait for each other take a quarter
 )
 POLL = 0.5
+GOODBYE = 10.0  # seconds that an interrupted program has to end what it started
 
 
 class Hangs(Exception):
     """A program that neither worked nor wrote for too long. The message holds what it had written."""
+
+
+class TooSlow(Exception):
+    """A program that had not ended at its limit."""
 
 
 def run_while_it_moves(
@@ -25,8 +32,9 @@ def run_while_it_moves(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     still: float = STILL,
+    limit: float = math.inf,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command` to its end, however long it takes, as long as it computes, writes, or starts processes.
+    """Run `command` to its end, as long as it computes, writes, or starts processes.
 
     Args:
         command: program and arguments.
@@ -34,9 +42,11 @@ def run_while_it_moves(
         cwd: where it runs.
         env: its environment; the own one by default.
         still: seconds without progress after which it is ended, with all processes that it started.
+        limit: seconds after which it is interrupted in any case, as by Ctrl-C, so that it can end what it started.
 
     Raises:
         Hangs: it was ended.
+        TooSlow: it was interrupted.
     """
     with (
         tempfile.TemporaryFile("w+") as given,
@@ -50,7 +60,7 @@ def run_while_it_moves(
             command, stdin=given, stdout=out, stderr=err, cwd=cwd, env=env, start_new_session=True
         )
         try:
-            hung = not _ends(process, (out.fileno(), err.fileno()), still)
+            hung = not _ends(process, (out.fileno(), err.fileno()), still, limit)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -64,18 +74,24 @@ def run_while_it_moves(
     return subprocess.CompletedProcess(command, process.returncode, *texts)
 
 
-def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float) -> bool:
+def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float, limit: float) -> bool:
     """Wait for the end; False when nothing moved for `still` seconds before it."""
+    latest = time.monotonic() + limit
     # ticks; also a process that ended, with its share, is a move
     enough = WORK * still * os.sysconf("SC_CLK_TCK")
     seen, written, since = _ticks(process.pid), 0, time.monotonic()
     while True:
         try:
-            process.wait(POLL)
+            process.wait(min(POLL, max(latest - time.monotonic(), 0)))
         except subprocess.TimeoutExpired:
             pass
         else:
             return True
+        if time.monotonic() >= latest:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GOODBYE)
+            raise TooSlow(f"took more than {limit:.0f} s")
         ticks, bytes_now = _ticks(process.pid), sum(os.fstat(file).st_size for file in outputs)
         if abs(ticks - seen) >= enough or bytes_now != written:
             seen, written, since = ticks, bytes_now, time.monotonic()

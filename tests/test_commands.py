@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.documents import run_commands
 from tests.helpers import json_rows, launch
 
 CONFIG = ROOT / "config/convai2/opt-125m-selective-linear-both-prompt-causal-convai2.yml"
@@ -96,18 +97,15 @@ def test_mistakes_end_with_one_line_and_status_1(small, tmp_path):
     _, arguments = small
     config = "--config=config/sample/spt.yml"
     train = ["train.py", config, *arguments, "--set", "dataset.train=no/such/file.txt"]
-    for command, message in [
-        ([sys.executable, *train], "no/such/file.txt"),
-        (
-            ["deepspeed", "train.py", config, "--bacth=2"],
-            "unknown argument --bacth=2; did you mean '--batch'?",
-        ),
-        ([sys.executable, "test.py", f"--model_path={tmp_path}"], "no checkpoint here"),
-    ]:
-        done = launch(*command)
-        assert done.returncode == 1
-        assert "Traceback" not in done.stdout + done.stderr
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    python = {"no/such/file.txt": train, "no checkpoint here": ["test.py", f"--model_path={tmp_path}"]}
+    ended = run_commands([(words, "") for words in python.values()], tmp_path)
+    launched = launch("deepspeed", "train.py", config, "--bacth=2")
+    ended.append((launched.returncode, launched.stdout + launched.stderr))
+    messages = [*python, "unknown argument --bacth=2; did you mean '--batch'?"]
+    for message, (status, output) in zip(messages, ended, strict=True):
+        assert status == 1
+        assert "Traceback" not in output
+        errors = [line for line in output.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1
         assert message in errors[0]
 

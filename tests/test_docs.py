@@ -80,6 +80,7 @@ def test_named_files_exist(name):
         "data_file/personagpt/",
         "public_ckpt/",
         "ds_ckpt/",
+        "runs_bench/",
         "model/",
     )  # by a download or by a run
     examples = {"models/baselines/bitfit.py", "models/spt/balance.py"}  # those of docs/architecture.md

@@ -69,7 +69,7 @@ def test_a_model_type(from_document, make_config, distributed, lm_folder):
     run = train(config, distributed, "bitfit")
     written = read_yaml(run / "config.yml")
     assert written["model"].keys() == {
-        *("model_type", "fidelity", "load_bit", "gradient_checkpointing", "model_name", "train_norms")
+        *("model_type", "fidelity", "load_bit", "tf32", "gradient_checkpointing", "model_name", "train_norms")
     }
     assert not {"selective_loss", "tau_gold", "skip_retrieval"} & written["training"].keys()
     start, state = model_of(config).trained_state(), load_file(run / "trained.safetensors")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests import progress
-from tests.progress import Hangs, run_while_it_moves
+from tests.progress import Hangs, TooSlow, run_while_it_moves
 
 STILL = 2.0
 
@@ -52,3 +52,15 @@ def test_without_proc_output_still_counts(monkeypatch):
     monkeypatch.setattr(progress, "_ticks", lambda session: 0)
     script = "import time\nfor _ in range(10): print('.', flush=True); time.sleep(0.3)"
     assert run_while_it_moves([sys.executable, "-c", script], still=STILL).returncode == 0
+
+
+def test_a_program_over_its_limit_is_interrupted_and_ends_what_it_started(tmp_path):
+    """One slow part would take the time of all others, and its processes would go on beside them."""
+    ended = tmp_path / "ended"
+    script = (
+        "import time\ntry:\n while True: print('.', flush=True); time.sleep(0.1)\n"
+        f"finally: open({str(ended)!r}, 'w').close()"
+    )
+    with pytest.raises(TooSlow, match="took more than 2 s"):
+        run_while_it_moves([sys.executable, "-c", script], limit=2)
+    assert ended.exists()

@@ -1,6 +1,6 @@
 """Started under a launcher by tests/trainer/test_two_ranks.py: train at every ZeRO stage, then decode over the ranks.
 
-One start serves all stages, as the imports take longer than the training.
+One start serves all stages and precisions, as the imports take longer than the training.
 """
 
 import json
@@ -9,14 +9,15 @@ from pathlib import Path
 
 from models.configuration import build_config
 from models.decoding.decode import DecodeOptions, decode_runs
+from tests import two_ranks_half
 from tests.helpers import train
 from utils.distributed import end_distributed, start_distributed
 
 
 def main(job_path: str) -> None:
-    """Run a job: `sections` of the configuration, `stages`, and the folder `out`.
+    """Run a job: `sections` of the configuration, `half` for bfloat16 (or none), `stages`, and the folder `out`.
 
-    `out/runs.json` holds the run folder of each stage.
+    `out/runs.json` holds the run folder of each stage, `out/half.json` what tests/two_ranks_half.py found out.
     """
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     distributed = start_distributed()
@@ -29,7 +30,9 @@ def main(job_path: str) -> None:
         config = build_config([("two ranks", job["sections"])])
         runs[stage] = train(config, distributed, f"stage{stage}", str(ds_config))
     decode_runs([runs[2]], distributed, DecodeOptions(batch_size=4))
+    half = two_ranks_half.answer(job["half"], job["out"], distributed) if "half" in job else None
     if distributed.is_main:
+        (Path(job["out"]) / "half.json").write_text(json.dumps(half), encoding="utf-8")
         answer = {stage: str(run) for stage, run in runs.items()}
         (Path(job["out"]) / "runs.json").write_text(json.dumps(answer), encoding="utf-8")
     end_distributed()

@@ -1,7 +1,6 @@
-"""Started under a launcher by tests/trainer/test_two_ranks_half.py: bfloat16 and accumulation on two ranks."""
+"""What tests/two_ranks.py does in bfloat16: exact starts, and accumulation on two ranks."""
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from models.trainable import StepOutput, Trainable
 from tests.helpers import train
 from trainer.engine import make_engine
 from trainer.float32 import get_float32
-from utils.distributed import DistributedContext, end_distributed, start_distributed
+from utils.distributed import DistributedContext
 
 STAGES = (0, 1, 2, 3)
 
@@ -55,30 +54,15 @@ def starts_exactly(stage: int) -> bool:
     return all(torch.equal(value, wanted) for value, wanted in values)
 
 
-def train_all(job: dict, distributed: DistributedContext) -> dict[int, str]:
-    """The run folder of each stage."""
+def answer(sections: dict[str, Any], out: str, distributed: DistributedContext) -> dict[str, Any]:
+    """`exact`: whether each stage from 1 on starts exactly; `runs`: the run folder of each stage."""
     runs = {}
     for stage in STAGES:
-        ds_config = Path(job["out"]) / f"stage_{stage}.json"
+        ds_config = Path(out) / f"half_{stage}.json"
         if distributed.is_main:
             content = {"zero_optimization": {"stage": stage}, "gradient_accumulation_steps": 4}
             ds_config.write_text(json.dumps(content), encoding="utf-8")
         distributed.barrier()
-        config = build_config([("two ranks", job["sections"])])
-        runs[stage] = str(train(config, distributed, f"stage{stage}", str(ds_config)))
-    return runs
-
-
-def main(job_path: str) -> None:
-    """Run a job: `sections` of the configuration, and the folder `out`, which gets `answer.json`."""
-    job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    distributed = start_distributed()
-    exact = [starts_exactly(stage) for stage in STAGES if stage]
-    answer = {"exact": exact, "runs": train_all(job, distributed)}
-    if distributed.is_main:
-        (Path(job["out"]) / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
-    end_distributed()
-
-
-if __name__ == "__main__":
-    main(sys.argv[-1])  # the launcher puts --local_rank in front
+        config = build_config([("two ranks", sections)])
+        runs[stage] = str(train(config, distributed, f"half{stage}", str(ds_config)))
+    return {"exact": [starts_exactly(stage) for stage in STAGES if stage], "runs": runs}

@@ -9,6 +9,7 @@ from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from deepspeed.runtime.zero.parameter_offload import FWD_MODULE_STACK
@@ -20,6 +21,9 @@ from models.trainable import Trainable
 from trainer.float32 import set_float32
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
+from utils.partitioning import is_partitioned
+
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def check_ds_config(ds_config: dict[str, Any]) -> None:
@@ -56,9 +60,10 @@ def make_engine(
         UserError: nothing is trainable, or DeepSpeed refuses the configuration.
         ValueError: the module's groups leave out a trainable parameter, or hold one that is not.
     """
+    _follow_partitioned(module)
     groups = _checked_groups(module, training.learning_rate)
     optimizer = torch.optim.Adam(groups, lr=training.learning_rate)
-    with _refusals_as_user_errors():
+    with _refusals_as_user_errors(), _frozen_not_sent(module):
         engine, _, _, _ = deepspeed.initialize(
             model=module,
             model_parameters=[parameter for group in groups for parameter in group["params"]],
@@ -70,6 +75,49 @@ def make_engine(
         if start and name in start:
             set_float32(parameter, start[name])
     return engine
+
+
+@contextmanager
+def _frozen_not_sent(module: nn.Module) -> Iterator[None]:
+    """In the body DeepSpeed sends no frozen weights from rank 0 to the others, which have read the same files.
+
+    What it writes to a weight that is mapped from a file becomes memory of each rank; over a network it takes minutes.
+
+    Raises:
+        UserError: at the end: the ranks have different ones.
+    """
+    frozen = [
+        weight for weight in module.parameters() if not (weight.requires_grad or is_partitioned(weight))
+    ]
+    for weight in frozen:
+        weight.ds_optim_param = True  # type: ignore[attr-defined]  # its mark of weights that are not replicated
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            del weight.ds_optim_param  # type: ignore[attr-defined]
+    # after DeepSpeed has put them on the device; a sum of whole numbers is the same in every order
+    total = sum(
+        weight.detach().view(_BITS[weight.element_size()]).sum(dtype=torch.int64) for weight in frozen
+    )
+    sums = [0] * dist.get_world_size()
+    dist.all_gather_object(sums, int(total))
+    if len(set(sums)) > 1:
+        raise UserError(
+            "the ranks have different frozen weights: the files of the base model are not the same everywhere"
+        )
+
+
+def _follow_partitioned(module: nn.Module) -> None:
+    """Precision and device of what was made beside partitioned weights, which DeepSpeed expects to be there already."""
+    partitioned = [parameter for parameter in module.parameters() if is_partitioned(parameter)]
+    if not partitioned:
+        return
+    for parameter in module.parameters():
+        if not is_partitioned(parameter):
+            parameter.data = parameter.data.to(partitioned[0].device, partitioned[0].dtype)
+    for buffer in module.buffers():
+        buffer.data = buffer.data.to(partitioned[0].device)
 
 
 def _checked_groups(module: Trainable, learning_rate: float) -> list[dict[str, Any]]:

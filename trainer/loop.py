@@ -14,6 +14,7 @@ from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
 from trainer.logs import RunLog, Tally
 from trainer.validation import validate
+from utils.background import Later
 from utils.distributed import DistributedContext
 from utils.errors import UserError
 
@@ -28,7 +29,7 @@ class Trainer:
         folder: the run folder.
         train: training batches.
         valid: validation batches; each example once over all ranks.
-        metadata: what stands beside the trained part.
+        metadata: what stands beside the trained part; asked for when that is written.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Trainer:
         folder: Path,
         train: BatchLoader,
         valid: BatchLoader,
-        metadata: dict[str, Any],
+        metadata: Later[dict[str, Any]],
     ) -> None:
         self.engine, self.settings, self.distributed, self.folder = engine, settings, distributed, folder
         self.module: Trainable = engine.module
@@ -136,7 +137,7 @@ class Trainer:
 
     def _keep(self, row: dict[str, Any], value: float, is_best: bool) -> None:
         best = self.module.best
-        metadata = {**self.metadata, "best_by": best.words, "validation_loss": row["total"]}
+        metadata = {**self.metadata.result(), "best_by": best.words, "validation_loss": row["total"]}
         if best.name != "total":
             metadata["best_value"] = value
         metadata["steps"] = self.steps

@@ -1,6 +1,7 @@
 """One training run: check everything, say what was decided, train, and leave a run folder."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from trainer.engine import (
     total_steps,
 )
 from trainer.loop import Trainer
+from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
 from utils.files import write_whole
-from utils.precision import PRECISIONS
+from utils.partitioning import partition_on_loading
+from utils.precision import describe_precision
 from utils.runs import CONFIG, create_run_folder
 
 
@@ -68,14 +71,17 @@ def _train(
     )
     check_ds_config(ds_config)
     set_seed(settings.seed)
-    prepared = task.prepare(distributed)
+    with partition_on_loading(ds_config):
+        prepared = task.prepare(distributed)
     module = prepared.module
     start = module.trained_state()
     if ckpt_path:
         start, source = module.read_trained(Path(ckpt_path))
         module.load_trained_state(start, str(source))
     steps = total_steps(len(prepared.train), settings.num_epochs, ds_config)
-    metadata = run_metadata(module, task.files, settings.seed) if distributed.is_main else {}
+    metadata = Later[dict[str, Any]](lambda: {})
+    if distributed.is_main and settings.save_model:
+        metadata = Later(partial(run_metadata, module, task.files, settings.seed))
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return _keep_untrained(task, prepared, distributed, name, metadata)
     engine = make_engine(module, settings, ds_config, steps, start if task.precision != 32 else None)
@@ -92,12 +98,16 @@ def _train(
 
 
 def _keep_untrained(
-    task: Task, prepared: Prepared, distributed: DistributedContext, name: str, metadata: dict[str, Any]
+    task: Task,
+    prepared: Prepared,
+    distributed: DistributedContext,
+    name: str,
+    metadata: Later[dict[str, Any]],
 ) -> Path:
     """The run folder of a module without trainable parameters."""
     folder = distributed.share(_make_folder(task, distributed, name))
     if task.config.training.save_model:
-        save_trained(prepared.module, folder, distributed, metadata)
+        save_trained(prepared.module, folder, distributed, metadata.result())
     for line in prepared.module.describe():
         distributed.say(line)
     distributed.say(f"nothing to train\nrun folder: {folder}")
@@ -126,7 +136,7 @@ def _opening(
         *prepared.module.describe(),
         parameter_summary(prepared.module),
         f"device {distributed.device}, {distributed.size} rank(s), {torch.get_num_threads()} thread(s) each, "
-        f"{PRECISIONS[task.precision]}, ZeRO stage {zero_stage(ds_config)}",
+        f"{describe_precision(task.precision, distributed.device)}, ZeRO stage {zero_stage(ds_config)}",
         f"{batches} batches of {settings.batch_size} examples per rank and epoch, {steps} steps in all"
         + (f", {prepared.batching}" if prepared.batching else ""),
     ]

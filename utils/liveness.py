@@ -10,15 +10,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from torch.distributed import PrefixStore, TCPStore
 
 from utils.distributed import DistributedContext, end_distributed, start_distributed
 from utils.errors import UserError, first_line
 
+T = TypeVar("T")
 INTERVAL = 1.0  # seconds between two looks
 PATIENCE = 120  # looks without a sign of life; a live process may be busy for long, in a step that holds Python's lock
 SHORT_PATIENCE = 5  # the same once a collective has failed on some rank
@@ -66,6 +68,21 @@ def together(distributed: DistributedContext) -> Iterator[None]:
         traceback.print_exception(error)  # a defect of the project keeps its traceback
     if failed:
         raise UserError("; ".join(failed)) from error
+
+
+def main_first(distributed: DistributedContext, make: Callable[[], T]) -> T:
+    """What `make` gives on each rank, where the first one leaves a file that the others then find.
+
+    First comes the main process, then one of each other node, whose disk may be its own, then all others. What
+    fails on one rank fails on all of them, see `together`; so `make` may hold no collective.
+    """
+    mine = 0 if distributed.is_main else 1 if distributed.local_rank == 0 else 2
+    made: list[T] = []
+    for turn in range(3):
+        with together(distributed):
+            if turn == mine:
+                made.append(make())
+    return made[0]
 
 
 def reason_of(error: BaseException) -> str:

@@ -30,3 +30,18 @@ def decide_precision(wanted: Precision, key: str) -> tuple[Precision, str | None
     if wanted == "bf16" and not accelerator.is_bf16_supported():
         raise UserError(f"{key}: bf16 is not supported on {name}; use 32 or 16")
     return wanted, None
+
+
+def set_tf32(allowed: bool) -> None:
+    """Whether float32 products on CUDA may be computed in TF32, which has 10 bits of mantissa instead of 23.
+
+    A statement for the whole process; other devices know no TF32, and bf16 and float16 are not concerned.
+    """
+    torch.set_float32_matmul_precision("high" if allowed and torch.cuda.is_available() else "highest")
+
+
+def describe_precision(precision: Precision, device: torch.device) -> str:
+    """`float32`, and on CUDA whether products of float32 are computed in TF32."""
+    if device.type != "cuda":
+        return PRECISIONS[precision]
+    return f"{PRECISIONS[precision]}, TF32 {'off' if torch.get_float32_matmul_precision() == 'highest' else 'on'}"

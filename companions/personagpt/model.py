@@ -104,7 +104,8 @@ def load_with_rows(config: PersonaConfig, tokenizer: PreTrainedTokenizerBase) ->
     Raises:
         UserError: the LM cannot be loaded, or the ids of the special tokens are not its own.
     """
-    lm = load_language_model(config.model, frozen=False)
+    # whole on every rank: its tables are resized and taken apart by rows
+    lm = load_language_model(config.model, frozen=False, partition=False)
     vocabulary, rows = tokenizer.get_vocab(), lm.embedding_weight.shape[0]
     last = max(ADDED, key=vocabulary.__getitem__)
     wanted = max(rows, len(tokenizer))

@@ -7,7 +7,8 @@ variant A, which the published weights were used with. Before turn 0 a prompt en
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -115,6 +116,11 @@ class PersonaEncoder:
             texts |= {example.response: None for example in examples}
         self.text.encode(list(texts))  # all at once is faster; they are known from here on
         return [self._encoded(index, example, with_response) for index, example in enumerate(examples)]
+
+    def key(self) -> dict[str, Any]:
+        """All that the ids depend on beside tokenizer and examples, see `dataset.encoding.KeyedEncoder`."""
+        others = {name: value for name, value in vars(self).items() if name not in ("ids", "text")}
+        return {"ids": asdict(self.ids), **others}
 
     def fits(self, example: Example) -> bool:
         """Whether nothing need be left out of the prompt of an example."""

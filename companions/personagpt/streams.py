@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from dataset.batch import Batch
+from dataset.encoded import EncodedDataset
 from dataset.encoding import EncodedExample
-from dataset.loading import EncodedDataset, Ranks
+from dataset.loading import Ranks
 
 
 @dataclass(frozen=True, slots=True)

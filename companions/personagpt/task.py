@@ -1,5 +1,6 @@
 """The training task of both stages: dialogues alone, or examples of action codes beside them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -17,12 +18,16 @@ from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.streams import StreamCollator, StreamDataset, StreamSampler, joined, recycled
 from companions.personagpt.tokens import make_tokenizer
 from dataset.batch import Collator
+from dataset.encoded import EncodedDataset
+from dataset.encoded_cache import encoded_file
 from dataset.encoding import EncodedExample
-from dataset.loading import EncodedDataset, Ranks, load_batches, make_batches, make_sampler
+from dataset.loading import Ranks, load_batches, make_batches, make_sampler
 from models.dialogue_task import dialogue_task
+from models.reading import example_file
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
+from utils.liveness import main_first
 
 
 def persona_task(config: PersonaConfig) -> Task:
@@ -55,7 +60,7 @@ def _prepare(config: PersonaConfig, distributed: DistributedContext) -> Prepared
     control = config.training.stage == "control"
     tokenizer = make_tokenizer(config.model)
     model = (build_controlled if control else build_personagpt)(config, tokenizer)
-    data = _Data(config, PersonaEncoder(tokenizer, config, model.text_limit(0)))
+    data = _Data(config, PersonaEncoder(tokenizer, config, model.text_limit(0)), distributed)
     train, valid = (_with_actions if control else _dialogues_alone)(data, ranks)
     return Prepared(
         module=model,
@@ -81,18 +86,24 @@ def _choices(model: PersonaGPT, max_tokens: int) -> list[str]:
 class _Data:
     """Encoded examples of a configuration's files, and notes on what was left out of them."""
 
-    def __init__(self, config: PersonaConfig, encoder: PersonaEncoder) -> None:
-        self.config, self.encoder = config, encoder
+    def __init__(
+        self, config: PersonaConfig, encoder: PersonaEncoder, distributed: DistributedContext
+    ) -> None:
+        self.config, self.encoder, self.distributed = config, encoder, distributed
         self.collator = Collator(pad_id=encoder.pad, share_rows=config.training.rows == "dialogue")
         self.notes: list[str] = []
 
-    def dialogues(self, path: str, ratio: float = 1.0) -> list[EncodedExample]:
-        """The examples of a file of dialogues, with their responses."""
+    def dialogues(self, path: str, ratio: float = 1.0) -> Sequence[EncodedExample]:
+        """The examples of a file of dialogues, with their responses; all ranks must call it."""
         only_longest = self.config.training.only_longest
         examples, counts = read_with_counts(path, self.config, ratio, only_longest)
         if counts is not None:
             self.notes.append(f"{path}: {counts}")
-        return self.encoder.encode(examples, with_response=True)
+        source = example_file(path, self.config, ratio, only_longest, examples)
+        tokenizer, folder = self.encoder.text.tokenizer, self.config.dataset.cache_dir
+        is_main = self.distributed.is_main
+        encode = partial(encoded_file, source, self.encoder, tokenizer, True, folder, is_main)
+        return main_first(self.distributed, encode)
 
     def actions(self, path: str | None) -> list[EncodedExample]:
         """The examples of a file of action codes; none without a file."""
@@ -100,7 +111,7 @@ class _Data:
             return []
         return encode_actions(read_action_examples(path, self.config), self.encoder)
 
-    def sampler(self, train: list[EncodedExample], ranks: Ranks) -> Any:
+    def sampler(self, train: Sequence[EncodedExample], ranks: Ranks) -> Any:
         """Batches of examples of dialogues to train on."""
         training = self.config.training
         if self.config.model.released:

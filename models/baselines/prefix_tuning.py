@@ -12,6 +12,7 @@ from models.plain import PlainModel
 from models.settings import Config, PretrainedSettings
 from models.spt.settings import PromptSizes
 from models.spt.soft_prompts import stored_tokens
+from utils.partitioning import whole_when_used
 
 
 class PrefixTuningSettings(PretrainedSettings):
@@ -46,7 +47,9 @@ class PrefixTuning(PlainModel):
         super().__init__(lm, tokenizer, config)
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         # the LM itself says what it caches: configurations have many names for the number of key heads
-        cached = keys_and_values(lm.read(lm.embed(torch.zeros(1, 1, dtype=torch.long))))
+        first = torch.zeros(1, 1, dtype=torch.long, device=lm.embedding_weight.device)
+        with whole_when_used(lm):
+            cached = keys_and_values(lm.read(lm.embed(first))[1])
         _, heads, _, size = cached[0][0].shape
         shape = (len(cached), 2, heads, self.num_virtual_tokens, size)
         self.prefix = nn.Parameter(0.02 * torch.randn(shape))  # [layers, 2, heads, V, head size]

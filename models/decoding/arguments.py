@@ -24,7 +24,12 @@ def decode_parser() -> Parser:
         "--model_path", required=True, metavar="RUN", help="a run folder, or a parent of several"
     )
     parser.add_argument("--path_pattern", default="*", help="which sub-folders of a parent are decoded")
-    parser.add_argument("--batch_size", type=positive, default=16, help="examples per batch")
+    parser.add_argument(
+        "--batch_size",
+        type=_batch_size,
+        default="auto",
+        help="examples per batch; auto: by free memory in float32, and 16 where replies may depend on it",
+    )
     parser.add_argument("--valid_path", metavar="FILE", help="dialogues to decode instead of the run's own")
     parser.add_argument(
         "--skip_exists", type=boolean, default=True, metavar="yes|no", help="keep results that are there"
@@ -38,6 +43,10 @@ def decode_parser() -> Parser:
     add_section_flags(parser, DecodingSettings, "decoding.")
     add_engine_flags(parser)
     return parser
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else positive(text)
 
 
 def chat_parser() -> Parser:

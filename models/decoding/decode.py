@@ -2,23 +2,25 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from dataset.batch import Collator
 from dataset.dialogue import Example
+from dataset.encoded import dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from models.conversation import ConversationModel
+from models.decoding.batch_size import FIXED, choose_batch_size, depends_on_batch_size, within_memory
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
+from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
-from models.reading import make_collator, make_encoder, texts_of
+from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
+from models.reading import make_collator, texts_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -32,7 +34,8 @@ from utils.precision import PRECISIONS, decide_precision
 class DecodeOptions:
     """How runs are decoded; the defaults are test.py's."""
 
-    batch_size: int = 16
+    batch_size: int | None = None
+    """examples per batch; None: chosen by free memory where it changes nothing but the speed"""
     valid_path: str | None = None
     skip_exists: bool = True
     selection_noise: float = 0.0
@@ -55,7 +58,7 @@ class DecodeOptions:
             "selection_noise": self.selection_noise,
             "seed": self.seed,
             "load_bit": config.model.load_bit,
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size or FIXED,
             "valid": config.dataset.valid,
             "valid_sha256": file_sha256(config.dataset.valid),
         }
@@ -110,8 +113,17 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
         config, examples, model = _load(run, distributed, options)
+        own_size, reason = choose_batch_size(model, config, distributed)
+    automatic = options.batch_size is None
+    if automatic:
+        size = min(distributed.gather(own_size))  # the same on all ranks, which take batches by their number
+        distributed.say(f"automatic choice: batch size {size}: {reason} (--batch_size sets it)")
+        options = replace(options, batch_size=size)
+    # smaller batches may have other replies where the batch size matters
+    may_halve = automatic and depends_on_batch_size(config) is None
+    encoded = texts_of_file(model, config, examples, distributed)
     with together(distributed):
-        rows = decode_examples(model, config, examples, distributed, options)
+        rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded)
     shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
     with together(distributed):
         if distributed.is_main:
@@ -187,39 +199,59 @@ def decode_examples(
     examples: Sequence[Example],
     distributed: DistributedContext,
     options: DecodeOptions,
+    may_halve: bool = False,
+    encoded: DecodingTexts | None = None,
 ) -> dict[int, dict[str, Any]]:
-    """Reply to this rank's share of the examples; a row of the result file by each example's number."""
-    encoder = make_encoder(model.tokenizer, config, model.text_limit(config.decoding.max_new_tokens))
-    collator = make_collator(encoder, config, decoding=True)
-    texts = encoder.encode(examples, with_response=False)
-    # nothing is generated after a target, so it has the room of the new tokens too
-    scorer = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
-    targets = scorer.encode(examples, with_response=True)
+    """Reply to this rank's share of the examples; a row of the result file by each example's number.
+
+    Args:
+        model: in evaluation mode.
+        config: its configuration.
+        examples: of all ranks.
+        distributed: the processes that share the work.
+        options: how; without a batch size the one that is the same everywhere.
+        may_halve: go on with smaller batches where the device's memory is too small.
+        encoded: the texts of the examples; None: they are encoded here.
+
+    Raises:
+        UserError: a loss is no number, or memory is too small.
+    """
+    collator = make_collator(text_encoder(model, config), config, decoding=True)
+    encoded = encoded or encode_texts(model, config, examples)
+    texts, targets = encoded.texts, encoded.targets
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows = {}
-    batches = decoding_batches(texts, options.batch_size, collator.reads_padding)[
+
+    def decode(numbers: Sequence[int]) -> None:
+        batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
+        scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
+        scored = [targets[number] for number in numbers]
+        # their last token predicts nothing
+        wanted = Targets(
+            [target.ids[:-1] for target in scored], collator.train(scored).to(distributed.device)
+        )
+        replies = generate_replies(
+            model, batch, scores, choice, config.decoding, stopping, options.seed, wanted
+        )
+        for number, reply in zip(numbers, replies, strict=True):
+            _check_loss(model, targets[number], reply.nll)
+            rows[number] = result_row(examples[number], reply, text_format.cut)
+
+    batches = decoding_batches(texts, options.batch_size or FIXED, collator.reads_padding)[
         distributed.rank :: distributed.size
     ]
     bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not distributed.is_main, mininterval=0.5)
     with bar:
-        for numbers in batches:
-            batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
-            scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
-            replies = generate_replies(model, batch, scores, choice, config.decoding, stopping, options.seed)
-            sums, counts = _target_losses(
-                model, collator, [targets[number] for number in numbers], choice, distributed
-            )
-            for place, number in enumerate(numbers):
-                rows[number] = result_row(
-                    examples[number], replies[place], sums[place], counts[place], text_format.cut
-                )
-            bar.update(len(numbers) * distributed.size)
+        for count in within_memory(batches, decode, may_halve):
+            bar.update(count * distributed.size)
     return rows
 
 
 def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: bool = False) -> list[list[int]]:
-    """Batches of example numbers: dialogues of like length together, their examples side by side.
+    """Batches of example numbers: dialogues of like length together, all their examples in one as far as it has room.
+
+    Within a batch the shortest example comes first.
 
     Args:
         texts: the examples of a file.
@@ -228,32 +260,22 @@ def decoding_batches(texts: Sequence[EncodedExample], size: int, keep_order: boo
     """
     order = list(range(len(texts)))
     if not keep_order:
+        lengths, dialogues = lengths_of(texts).tolist(), dialogues_of(texts).tolist()
         longest: dict[int, int] = {}
-        for text in texts:
-            longest[text.dialogue] = max(longest.get(text.dialogue, 0), len(text.ids))
-        order.sort(key=lambda number: (-longest[texts[number].dialogue], texts[number].dialogue, number))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+        for dialogue, length in zip(dialogues, lengths, strict=True):
+            longest[dialogue] = max(longest.get(dialogue, 0), length)
+        order.sort(key=lambda number: (-longest[dialogues[number]], dialogues[number], number))
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    if keep_order:
+        return batches
+    # short texts side by side have less of the cache to read
+    return [sorted(batch, key=lambda number: (lengths[number], number)) for batch in batches]
 
 
-def _target_losses(
-    model: ConversationModel,
-    collator: Collator,
-    targets: list[EncodedExample],
-    choice: Tensor | None,
-    distributed: DistributedContext,
-) -> tuple[list[float], list[int]]:
-    """Cross-entropy and number of the target tokens; one row for a dialogue's examples with the same prompt."""
-    groups = None
-    if not collator.reads_padding:
-        prompts = [0] * len(targets) if choice is None else choice.tolist()
-        groups = [(target.dialogue, prompt) for target, prompt in zip(targets, prompts, strict=True)]
-    batch = collator.train(targets, groups)
-    sums, counts = (values.tolist() for values in model.target_losses(batch.to(distributed.device), choice))
-    broken = next((number for number, value in enumerate(sums) if not math.isfinite(value)), None)
-    if broken is not None:
+def _check_loss(model: ConversationModel, target: EncodedExample, loss: float | None) -> None:
+    if loss is not None and not math.isfinite(loss):
         raise UserError(
-            f"the LM's loss of example {targets[broken].index} of the file is {sums[broken]}: its weights or the "
-            f"trained part hold no numbers, or {PRECISIONS[model.config.model.load_bit]} is too narrow for this "
-            "LM (try --set model.load_bit=32)"
+            f"the LM's loss of example {target.index} of the file is {loss}: its weights or the trained part hold no "
+            f"numbers, or {PRECISIONS[model.config.model.load_bit]} is too narrow for this LM (try --set "
+            "model.load_bit=32)"
         )
-    return sums, counts

@@ -25,8 +25,9 @@ from transformers import __version__ as transformers_version
 from dataset.batch import InferenceBatch
 from dataset.text import STOP_CHARACTERS
 from models.conversation import ConversationModel
-from models.decoding.prefill import prefill
+from models.decoding.prefill import Prefill, Targets, prefill
 from models.decoding.settings import DecodingSettings
+from models.lm.cpu_decoding import fast_on_cpu
 from utils.errors import UserError
 
 
@@ -94,6 +95,10 @@ class Reply:
     """the retriever's K scores, before any selection noise"""
     ids: tuple[int, ...] = ()
     """generated token ids, uncut, up to and including the one that ended the text; no prompt, no padding"""
+    nll: float | None = None
+    """teacher-forced cross-entropy of the target, summed over its tokens, in nats; None where it was not asked for"""
+    nll_tokens: int | None = None
+    """how many tokens it is the sum over"""
 
 
 class StopAtMarks(StoppingCriteria):
@@ -189,8 +194,9 @@ def generate_replies(
     settings: DecodingSettings | None = None,
     stopping: Sequence[StoppingCriteria] = (),
     seed: int = 0,
+    targets: Targets | None = None,
 ) -> list[Reply]:
-    """The reply of every example of a batch.
+    """The reply of every example of a batch, and the loss of its target where one is given.
 
     In float32 the text does not depend on the neighbours in the batch: padding is masked, positions skip it, and it
     stands before everything else. In bf16 and float16 sums are rounded otherwise in another batch, so that of two
@@ -204,10 +210,32 @@ def generate_replies(
         settings: the default is greedy decoding of 32 new tokens.
         stopping: further reasons to end a row.
         seed: of what `do_sample` draws.
+        targets: the same examples with their responses: they are scored by the pass that fills the cache.
     """
     settings = settings or DecodingSettings()
+    with fast_on_cpu(model.lm):
+        start = prefill(model, batch, choice, settings.max_new_tokens, settings.num_beams, targets)
+        tokens = _generate(model, batch, start, settings, stopping, seed)  # [B, <= max_new_tokens]
+    texts = model.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    chosen = [None] * len(texts) if choice is None else choice.tolist()
+    columns = [None] * len(texts) if scores is None else scores.T.float().tolist()
+    ids = _without_padding(tokens, model.tokenizer.eos_token_id, stopping)
+    sums, counts = [None] * len(texts), [None] * len(texts)
+    if targets is not None and start.hidden is not None:
+        sums, counts = (values.tolist() for values in model.summed_losses(start.hidden, targets.batch))
+    return [Reply(*reply) for reply in zip(texts, chosen, columns, ids, sums, counts, strict=True)]
+
+
+def _generate(
+    model: ConversationModel,
+    batch: InferenceBatch,
+    start: Prefill,
+    settings: DecodingSettings,
+    stopping: Sequence[StoppingCriteria],
+    seed: int,
+) -> Tensor:
+    """Token ids [B, <= max_new_tokens] that continue the texts; what follows a row's end is padding."""
     tokenizer = model.tokenizer
-    start = prefill(model, batch, choice, settings.max_new_tokens, copies=settings.num_beams)
     # PreTrainedModel is annotated without it; token ids, as nothing else is asked for
     generate = cast(Callable[..., Tensor], model.lm.model.generate)
     tokens = generate(
@@ -218,13 +246,9 @@ def generate_replies(
         generation_config=generation_config(settings, tokenizer.eos_token_id, tokenizer.pad_token_id),
         logits_processor=_processors(settings, batch.indices, seed),
         stopping_criteria=StoppingCriteriaList(stopping),
-    )  # [B, <= max_new_tokens]
+    )
     _check_steps(start.cache.get_seq_length() - start.length, tokens.shape[1], settings)
-    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    chosen = [None] * len(texts) if choice is None else choice.tolist()
-    columns = [None] * len(texts) if scores is None else scores.T.float().tolist()
-    ids = _without_padding(tokens, tokenizer.eos_token_id, stopping)
-    return [Reply(*reply) for reply in zip(texts, chosen, columns, ids, strict=True)]
+    return tokens
 
 
 def _without_padding(

@@ -1,25 +1,32 @@
 """Prefill: read the texts of a decoding batch into a cache, each distinct text once.
 
 The examples of a dialogue are prefixes of one another and the LM is causal, so the keys and values of the longest
-text serve the shorter ones with the same prompt too. In the cache of the batch every example's keys and values
-end at the same place, and the unused room lies before them. So neighbouring cache slots are neighbouring
-positions, which LMs need that count slots (sliding windows, local attention, some forms of ALiBi).
+text serve the shorter ones with the same prompt too. So do those of the texts with their responses: what is replied to
+is a prefix of them, and the pass that fills the cache gives the hidden states that the targets are scored with. A text
+that is no prefix, as when it is cut otherwise than with its response, is read for itself.
+
+In the cache of the batch every example's keys and values end at the same place, and the unused room lies before them.
+So neighbouring cache slots are neighbouring positions, which LMs need that count slots (sliding windows, local
+attention, some forms of ALiBi).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from dataset.batch import InferenceBatch, assign_rows
+from dataset.batch import Batch, InferenceBatch, assign_rows
 from models.conversation import ConversationModel
 from models.lm.language_model import keys_and_values
 
-_ROWS = 4  # rows that are read together
+# positions that are read together, at least one row: enough for products at full speed, and hardly any padding
+_POSITIONS = {"cpu": 512}
+_POSITIONS_ELSEWHERE = 4096
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -61,12 +68,23 @@ class PreallocatedLayer(DynamicLayer):
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """The same examples with their responses, whose losses are wanted."""
+
+    texts: Sequence[np.ndarray]  # B texts of token ids, without eos at their end
+    batch: Batch  # gives positions in these texts and target tokens; its rows do not matter
+
+
+@dataclass(frozen=True, slots=True)
 class Prefill:
-    """What `generate` needs to continue texts that were read together."""
+    """What `generate` needs to continue texts that were read together, and what was found on the way."""
 
     embeddings: Tensor  # [B, 1, D]: each text's last token, which is read again to begin with
     mask: Tensor  # [B, L + 1] int64: the cached positions that belong to the text, and the last token
     cache: Cache  # keys and values of L positions for B examples
+    hidden: (
+        Tensor | None
+    )  # [N, H]: hidden states that predict the target tokens; None where none are asked for
 
     @property
     def length(self) -> int:
@@ -76,7 +94,12 @@ class Prefill:
 
 @torch.no_grad()
 def prefill(
-    model: ConversationModel, batch: InferenceBatch, choice: Tensor | None, new_tokens: int, copies: int = 1
+    model: ConversationModel,
+    batch: InferenceBatch,
+    choice: Tensor | None,
+    new_tokens: int,
+    copies: int = 1,
+    targets: Targets | None = None,
 ) -> Prefill:
     """Read each distinct text once, into a cache with room for what will be generated.
 
@@ -86,40 +109,57 @@ def prefill(
         choice: [B] index of each example's soft prompt, or None where there is nothing to choose.
         new_tokens: tokens that will be generated at most.
         copies: entries of the cache per example, such as beams; the cache then has B * copies entries.
+        targets: the examples with their responses, or None.
     """
     device, width = batch.input_ids.device, batch.input_ids.shape[1]
     padded = batch.input_ids.cpu().numpy()
     texts = [
         ids[width - n :] for ids, n in zip(padded, batch.attention_mask.sum(dim=1).tolist(), strict=True)
     ]
-    row_of_text, text_of_row = assign_rows(texts, [0] * len(texts) if choice is None else choice.tolist())
-    prompts = model.prompts_for(choice, len(texts))  # [B, V, D] or None
-    virtual = model.num_virtual_tokens
+    count, virtual = len(texts), model.num_virtual_tokens
+    with_targets = [*texts, *([] if targets is None else targets.texts)]
+    labels = [0] * count if choice is None else choice.tolist()
+    row_of_text, text_of_row = assign_rows(with_targets, labels * (len(with_targets) // count))
+    prompts = model.prompts_for(choice, count)  # [B, V, D] or None
     length = virtual + max(len(text) for text in texts) - 1  # L, without the last token
     layers: list[PreallocatedLayer] = []
-    # longest first: each part is padded to its own longest only
-    for start in range(0, len(text_of_row), _ROWS):
-        part = text_of_row[start : start + _ROWS]
-        read = _read_rows(model, [torch.from_numpy(texts[number]) for number in part], prompts, part, device)
-        if read.get_seq_length() != virtual + len(texts[part[0]]):
+    hidden: Tensor | None = None
+    for start, end in _parts([virtual + len(with_targets[number]) for number in text_of_row], device):
+        part = text_of_row[start:end]
+        rows = [torch.from_numpy(with_targets[number]).long() for number in part]
+        states, read = _read_rows(model, rows, prompts, [number % count for number in part], device)
+        if read.get_seq_length() != virtual + len(rows[0]):
             raise RuntimeError(
-                f"the LM cached {read.get_seq_length()} positions for a text of {len(texts[part[0]])} tokens after "
+                f"the LM cached {read.get_seq_length()} positions for a text of {len(rows[0])} tokens after "
                 f"{virtual} virtual ones; this version of transformers counts otherwise"
             )
         if not layers:
-            layers = _empty_layers(read, len(texts) * copies, length, new_tokens)
-        for number, row in enumerate(row_of_text):
-            if start <= row < start + len(part):
-                _copy(
-                    read,
-                    row - start,
-                    layers,
-                    slice(number * copies, (number + 1) * copies),
-                    virtual + len(texts[number]) - 1,
-                )
+            layers = _empty_layers(read, count * copies, length, new_tokens)
+        for number, row in enumerate(row_of_text[:count]):
+            if start <= row < end:
+                entries = slice(number * copies, (number + 1) * copies)
+                _copy(read, row - start, layers, entries, virtual + len(texts[number]) - 1)
+        if targets is not None:
+            if hidden is None:
+                hidden = states.new_zeros(len(targets.batch.target_ids), states.shape[2])
+            row_of_example = torch.tensor(row_of_text[count:], device=device)
+            row_of_target = row_of_example[targets.batch.target_examples]  # [N]
+            here = (start <= row_of_target) & (row_of_target < end)
+            offset = states.shape[1] - len(rows[0])  # of the soft prompts, in the hidden states
+            hidden[here] = states[row_of_target[here] - start, offset + targets.batch.target_positions[here]]
     counts = torch.tensor([virtual + len(text) for text in texts], device=device)[:, None]
     mask = torch.arange(length + 1, device=device) >= length + 1 - counts  # [B, L + 1]
-    return Prefill(model.lm.embed(batch.input_ids[:, -1:]), mask.long(), Cache(layers=list(layers)))
+    return Prefill(model.lm.embed(batch.input_ids[:, -1:]), mask.long(), Cache(layers=list(layers)), hidden)
+
+
+def _parts(lengths: Sequence[int], device: torch.device) -> Iterator[tuple[int, int]]:
+    """Which rows are read together, longest first, each part padded to its own longest: half-open ranges."""
+    positions = _POSITIONS.get(device.type, _POSITIONS_ELSEWHERE)
+    start = 0
+    while start < len(lengths):
+        end = min(len(lengths), start + max(1, positions // lengths[start]))
+        yield start, end
+        start = end
 
 
 def _read_rows(
@@ -128,8 +168,11 @@ def _read_rows(
     prompts: Tensor | None,
     examples: Sequence[int],
     device: torch.device,
-) -> Cache:
-    """Keys and values of some rows, each after its prompt; causal, so that padding on the right is not seen."""
+) -> tuple[Tensor, Cache]:
+    """Hidden states, keys and values of some rows, each after its prompt.
+
+    The LM is causal, so that padding on the right is not seen.
+    """
     ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True).to(device)
     embeddings = model.lm.embed(ids)  # [rows, S, D]
     if prompts is not None:

@@ -28,9 +28,7 @@ class Share:
     rows: dict[int, dict[str, Any]]
 
 
-def result_row(
-    example: Example, reply: Reply, nll: float, nll_tokens: int, cut: Callable[[str], str] = cut_response
-) -> dict[str, Any]:
+def result_row(example: Example, reply: Reply, cut: Callable[[str], str] = cut_response) -> dict[str, Any]:
     """One line of `evaluation_result.jsonl`; `cut` takes the reply out of the generated text."""
     return {
         "persona": list(example.persona),
@@ -42,8 +40,8 @@ def result_row(
         "scores": reply.scores,
         "turn": example.turn,
         "dialogue": example.dialogue,
-        "nll": nll,
-        "nll_tokens": nll_tokens,
+        "nll": reply.nll,
+        "nll_tokens": reply.nll_tokens,
     }
 
 

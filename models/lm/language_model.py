@@ -22,10 +22,13 @@ from transformers import (
 from transformers.cache_utils import CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from models.lm.cpu_attention import use_cpu_attention
 from models.lm.families import check_family, longest_input
+from models.lm.partitioned import load_partitioned
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
 from utils.files import write_folder
+from utils.partitioning import partitioning, whole_shape
 from utils.precision import DTYPES
 from utils.runs import WHOLE_MODEL
 
@@ -60,10 +63,11 @@ class LanguageModel(nn.Module):
         self.model = model
         self.frozen = frozen
         # asked once: ZeRO stage 3 takes the weights apart, and their shapes with them
-        self.width: int = model.get_input_embeddings().weight.shape[1]
+        self.width: int = whole_shape(model.get_input_embeddings().weight)[1]
         """D, the width of the token embeddings (OPT-350M: 512, its hidden width is 1024)"""
         model.requires_grad_(not frozen)
         self.train(self.training)
+        use_cpu_attention()
 
     def train(self, mode: bool = True) -> "LanguageModel":
         """Keep a frozen LM in evaluation mode: its dropout would be noise that nothing learns from.
@@ -83,6 +87,13 @@ class LanguageModel(nn.Module):
     def max_positions(self) -> int | None:
         """The longest input in tokens, or None when the LM sets no limit."""
         return longest_input(self.model.config)
+
+    @property
+    def attention_note(self) -> str | None:
+        """A sentence where the library has no fused attention (SDPA) for this family, which it takes where it can."""
+        if self.model.config._attn_implementation != "eager":
+            return None
+        return f"attention of {self.model.config.model_type}: eager, as the library has no fused one for it"
 
     @property
     def embedding_weight(self) -> Tensor:
@@ -108,16 +119,16 @@ class LanguageModel(nn.Module):
             inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state
 
-    def read(self, embeddings: Tensor, cache: Cache | None = None) -> Cache:
-        """Keys and values of right-padded embeddings [R, S, D], after those of `cache`.
+    def read(self, embeddings: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """Last hidden states [R, S, H] of right-padded embeddings [R, S, D], and keys and values after `cache`'s own.
 
         All positions are kept, also in layers that attend to a window only: a shorter text that uses the row
         needs the window before its own end.
         """
         # without the LM's config: no layer drops positions
         cache = DynamicCache() if cache is None else cache
-        self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
-        return cache
+        output = self.model.base_model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+        return output.last_hidden_state, cache
 
 
 def keys_and_values(cache: Cache) -> list[tuple[Tensor, Tensor]]:
@@ -154,8 +165,13 @@ def load_tokenizer(config: LMSettings) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageModel:
+def load_language_model(config: LMSettings, frozen: bool = True, partition: bool = True) -> LanguageModel:
     """The base LM in the configured precision.
+
+    Args:
+        config: which LM.
+        frozen: see `LanguageModel`.
+        partition: where `utils.partitioning` asks for it, each rank keeps its share only; False: all of it.
 
     Raises:
         UserError: it cannot be loaded, or lacks weights; with its name and how to give a local folder.
@@ -163,6 +179,7 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
     name = _base_lm(config)
     source = lm_source(name)
     at_hand = local_only(source)
+    ds_config = partitioning() if partition else None
     try:
         lm_config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
@@ -173,6 +190,8 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
             local_files_only=at_hand,
             trust_remote_code=False,
             output_loading_info=True,
+            # to be compared with its files first: once partitioned, a fault would be found on rank 0 only
+            device_map=None if ds_config is None else "meta",
         )
         # a pair because of output_loading_info, which the library's annotation leaves out
         model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
@@ -191,6 +210,11 @@ def load_language_model(config: LMSettings, frozen: bool = True) -> LanguageMode
     if missing:  # the library draws them at random, with a warning
         lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
         raise cannot_load("base LM", name, lacks)
+    if ds_config is not None:
+        try:
+            model = load_partitioned(model, source, ds_config, at_hand)
+        except Exception as error:
+            raise cannot_load("base LM", name, error) from None
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return LanguageModel(model, frozen)
@@ -288,6 +312,6 @@ def weights_sha256(name: str) -> str | None:
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            while block := file.read(1 << 24):
+            while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest() if files else None

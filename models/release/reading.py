@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Encoding
 
 from dataset.batch import Collator, Query, pad
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
+from dataset.prefixes import Tokens
 from dataset.text import PromptText
 
 
@@ -24,10 +24,10 @@ class ReleasedEncoder(ExampleEncoder):
         return text if with_response else dataclasses.replace(text, response=" ")
 
     def _encoded(
-        self, index: int, example: Example, text: PromptText, encoding: Encoding, with_response: bool
+        self, index: int, example: Example, text: PromptText, tokens: Tokens, with_response: bool
     ) -> EncodedExample:
         """Cut on the left in training, on the right at inference."""
-        whole = super()._encoded(index, example, text, encoding, with_response)
+        whole = super()._encoded(index, example, text, tokens, with_response)
         lost = len(whole.ids) - self.max_tokens
         if lost <= 0:
             return whole

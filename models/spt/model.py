@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
 from dataset.batch import Batch, Query
@@ -19,7 +20,7 @@ from models.release.retriever import ReleasedRetriever
 from models.spt.dominance import dominance_warning
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig
-from models.spt.soft_prompts import SoftPrompts, start_prompts, stored_tokens
+from models.spt.soft_prompts import SoftPrompts, prepend_each, start_prompts, stored_tokens
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
@@ -35,6 +36,7 @@ class SelectivePromptTuning(ConversationModel):
     ) -> None:
         super().__init__(lm, tokenizer, config)
         self.num_prompts = config.model.K
+        self.prompts_per_pass = config.model.prompts_per_pass or self.num_prompts
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
@@ -66,9 +68,8 @@ class SelectivePromptTuning(ConversationModel):
         return self.soft_prompts.weight[choice]
 
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
-        """The losses of docs/method.md, section 4. All K prompts go through the LM as one batch."""
-        embeddings = self.soft_prompts.prepend_to(self.lm.embed(batch.input_ids))  # [K * R, V + S, D]
-        hidden = self.hidden_at_targets(batch, embeddings, self.num_virtual_tokens)  # [K, N, H]
+        """The losses of docs/method.md, section 4."""
+        hidden = self.hidden_with_each(batch)  # [K, N, H]
         token_losses = self.token_losses(hidden, batch)  # [K, N]
         inputs = LossInputs(
             batch=batch,
@@ -93,6 +94,24 @@ class SelectivePromptTuning(ConversationModel):
             if any(term.of_file for term in self.losses.values())
             else None,
         )
+
+    def hidden_with_each(self, batch: Batch) -> Tensor:
+        """Hidden states [K, N, H] that predict the target tokens, after each of the K prompts.
+
+        The prompts go through the LM in groups of `prompts_per_pass`. The losses need the hidden states of all prompts
+        at once, yet the LM's activations of one group only: those of the last group are kept, as its backward pass
+        comes first, and every other group is read again when its own comes.
+        """
+        texts = self.lm.embed(batch.input_ids)  # [R, S, D]
+
+        def passed(prompts: Tensor) -> Tensor:
+            return self.hidden_at_targets(batch, prepend_each(prompts, texts), self.num_virtual_tokens)
+
+        *earlier, last = self.soft_prompts.weight.split(self.prompts_per_pass)
+        if not earlier:
+            return passed(last)
+        hidden = [checkpoint(passed, prompts, use_reentrant=False) for prompts in earlier]
+        return torch.cat([*hidden, passed(last)])
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""

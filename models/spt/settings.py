@@ -132,14 +132,20 @@ class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedS
     """number of soft prompts"""
     peft_config: PromptSizes = PromptSizes()
     """sizes of a soft prompt"""
+    prompts_per_pass: Positive | None = None
+    """prompts that go through the LM at once in training; null: all K. Fewer: less memory, more time, equal losses"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """K x V is limited, so that a mistyped size is an error before memory is taken for it."""
         return [
             (
+                self.prompts_per_pass is not None and self.prompts_per_pass > self.K,
+                "model.prompts_per_pass is larger than model.K",
+            ),
+            (
                 self.K * self.peft_config.num_virtual_tokens > _MOST_VIRTUAL_TOKENS,
                 "model.K times model.peft_config.num_virtual_tokens is more than 100,000 virtual tokens",
-            )
+            ),
         ]
 
 

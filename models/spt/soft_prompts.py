@@ -10,6 +10,7 @@ from models.lm.language_model import LanguageModel
 from models.model_type import StoredSize
 from models.spt.settings import PromptSizes, PromptStartSettings
 from utils.errors import UserError
+from utils.partitioning import whole
 
 TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
 
@@ -27,20 +28,22 @@ class SoftPrompts(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_prompts, num_virtual_tokens, width))  # [K, V, D]
 
-    def prepend_to(self, token_embeddings: Tensor) -> Tensor:
-        """Every prompt before every row.
 
-        Args:
-            token_embeddings: [R, S, D].
+def prepend_each(prompts: Tensor, token_embeddings: Tensor) -> Tensor:
+    """Every prompt before every row.
 
-        Returns:
-            [K * R, V + S, D], prompt by prompt.
-        """
-        num_prompts, num_virtual, width = self.weight.shape
-        rows, length, _ = token_embeddings.shape
-        prompts = self.weight[:, None].expand(num_prompts, rows, num_virtual, width)
-        texts = token_embeddings[None].expand(num_prompts, rows, length, width)
-        return torch.cat([prompts.to(texts.dtype), texts], dim=2).flatten(0, 1)
+    Args:
+        prompts: [M, V, D].
+        token_embeddings: [R, S, D].
+
+    Returns:
+        [M * R, V + S, D], prompt by prompt.
+    """
+    num_prompts, num_virtual, width = prompts.shape
+    rows, length, _ = token_embeddings.shape
+    before = prompts[:, None].expand(num_prompts, rows, num_virtual, width)
+    texts = token_embeddings[None].expand(num_prompts, rows, length, width)
+    return torch.cat([before.to(texts.dtype), texts], dim=2).flatten(0, 1)
 
 
 def stored_tokens(sizes: PromptSizes, stored: Tensor | None, axis: int) -> StoredSize:
@@ -71,7 +74,9 @@ def start_prompts(
         if not text:
             raise UserError("model.prompt_init_text has no token")
         ids = torch.tensor(text).repeat(math.ceil(shape[1] / len(text)))[: shape[1]].expand(shape)
-    prompts.weight.copy_(lm.embed(ids))
+    table = lm.embedding_weight
+    with whole([table]):
+        prompts.weight.copy_(lm.embed(ids.to(table.device)))
+        deviation = table.float().std().to(prompts.weight.device)
     if config.prompt_init == "text":
-        deviation = lm.embedding_weight.float().std()
         prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset.batch import Batch
+from dataset.encoded import personas_of
 from dataset.encoding import EncodedExample
 from dataset.similarity import BleuPairs, PairLabels, fixed_pairs
 from models import losses as L
@@ -96,7 +97,7 @@ def _contrastive_of_file(
 ) -> Tensor:
     """L_contrastive on pairs that depend on the file alone, from the scores [K, n] of its examples."""
     pairs = fixed_pairs(len(examples))  # [2, P]
-    personas = [example.persona for example in examples]
+    personas = personas_of(examples)
     labels = BleuPairs(training.contrastive_threshold).labels(personas, pairs)  # [P]
     return L.contrastive_loss(
         scores,

@@ -4,14 +4,13 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tests.benchmark.measure import WAYS, measure
+from tests.benchmark.runs import agreement, run_way, table
 from tests.benchmark.setting import SAMPLE, SIZES
 from utils.errors import UserError, existing_file, nearest, run_main
 
@@ -26,7 +25,7 @@ def main() -> None:
         print(json.dumps(measure(args.way, args)))
         return
     wanted = [way for way in WAYS if args.only is None or args.only in way]
-    rows = [_in_own_process(way) for way in wanted]
+    rows = [run_way(way, sys.argv[1:]) for way in wanted]
     machine = (
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     )
@@ -59,50 +58,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("runs_bench/results.json"), help="figures as JSON")
     return parser.parse_args()
-
-
-def _in_own_process(way: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.benchmark", *sys.argv[1:], "--way", way]
-    print(f"measuring: {way}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        print(f"{way}: failed: {reason}", file=sys.stderr)
-        return {"way": way, "failed": reason}
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def agreement(rows: list[dict[str, Any]]) -> str:
-    """How far the losses of the same two examples lie apart between the ways of one precision."""
-    losses = [row["losses"] for row in rows if "losses" in row and row["precision"] == "32"]
-    if len(losses) < 2:
-        return ""
-    apart = max(abs(losses[0][name] - other[name]) for other in losses[1:] for name in losses[0])
-    return f"the float32 losses of the same two examples differ by {apart:.1e} at most"
-
-
-def table(rows: list[dict[str, Any]], title: str) -> str:
-    """A Markdown table; `times` is against the baseline of the same kind."""
-    lines = [
-        title,
-        "",
-        "| way | examples/s | times | peak GiB | tokens/example | share of matrix rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    baseline: dict[str, float] = {}
-    for row in rows:
-        kind = row["way"].split()[0].rstrip(",")
-        if "failed" in row:
-            lines.append(f"| {row['way']} | failed | | | | |")
-            continue
-        if "baseline" in row["way"]:
-            baseline[kind] = row["examples_per_second"]
-        times = f"{row['examples_per_second'] / baseline[kind]:.1f}" if kind in baseline else ""
-        tokens = f"{row['tokens_per_example']:.0f}" if "tokens_per_example" in row else ""
-        share = f"{100 * row['matrix_share']:.0f} %" if "matrix_share" in row else ""
-        rate = f"{row['examples_per_second']:.3f}"
-        lines.append(f"| {row['way']} | {rate} | {times} | {row['peak_gib']:.2f} | {tokens} | {share} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

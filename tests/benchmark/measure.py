@@ -1,6 +1,7 @@
 """One way of computing, timed in a process of its own, so that its peak memory is its own."""
 
 import argparse
+import re
 import resource
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from models.decoding.decode import decoding_batches
 from models.decoding.generation import StopAtMarks, generate_replies
 from models.decoding.settings import DecodingSettings
 from models.reading import make_collator
+from models.spt.soft_prompts import prepend_each
 from tests.benchmark import baseline
 from tests.benchmark.setting import PADDED, Setting, make_setting
 
@@ -26,6 +28,8 @@ WAYS = {
     "decode baseline": ("example", 32),
     "decode, batch of 16": ("example", 32),
     "decode, batch of 32": ("example", 32),
+    "decode, batch of 64": ("example", 32),
+    "decode, batch of 64, bf16": ("example", "bf16"),
 }
 
 
@@ -36,10 +40,16 @@ def measure(way: str, args: argparse.Namespace) -> dict[str, Any]:
         precision = args.precision
     setting = make_setting(args, precision)
     if way.startswith("decode"):
-        row = _decode(setting, way, 32 if "batch of 32" in way else 16, args)
+        row = _decode(setting, way, _batch_size(way), args)
     else:
         row = _train(setting, way, rows, args)
     return {"way": way, "precision": str(precision), **row, "peak_gib": _peak(setting.device)}
+
+
+def _batch_size(way: str) -> int:
+    """Examples per batch of a way of decoding, which its name holds; 16 for the baseline."""
+    found = re.search(r"batch of (\d+)", way)
+    return int(found[1]) if found else 16
 
 
 def _train(setting: Setting, way: str, rows: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -83,7 +93,7 @@ def _matrix_share(setting: Setting, batches: list[Batch]) -> dict[str, float]:
     flops = seconds = 0.0
     for batch in batches[:3]:
         texts = model.lm.embed(batch.input_ids)
-        embeddings = model.soft_prompts.prepend_to(texts).detach().requires_grad_()
+        embeddings = prepend_each(model.soft_prompts.weight, texts).detach().requires_grad_()
 
         def passes(embeddings: Tensor = embeddings) -> None:
             hidden = model.lm.hidden(embeddings)

@@ -3,15 +3,16 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.loading import read_examples
 from dataset.sampler import BatchSampler
 from models.configuration import build_config
-from models.lm.base_lm import lm_config_of, train_tokenizer
+from models.lm.base_lm import InitSettings, lm_config_of, train_tokenizer
 from models.lm.language_model import LanguageModel
 from models.reading import make_collator, make_encoder
 from models.settings import Config
@@ -22,13 +23,30 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLE = ROOT / "data_file" / "sample" / "train_self_original_no_cands.txt"
 PADDED = 512  # positions that the baseline pads every text to
 
-# architecture, width, layers, heads, vocabulary of the LM's head, positions, virtual tokens (docs/method.md, section 8)
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of an LM and of its soft prompts (docs/method.md, section 8)."""
+
+    architecture: str
+    width: int
+    layers: int
+    heads: int
+    vocabulary: int
+    """of the head"""
+    virtual_tokens: int
+    feed_forward: int | None = None
+    """width between the two halves of a layer; None: four times the width"""
+    positions: int = 2048
+
+
 SIZES = {
-    "tiny": ("opt", 64, 2, 4, 2000, 640, 8),
-    "opt-125m": ("opt", 768, 12, 12, 50272, 2048, 8),
-    "opt-1.3b": ("opt", 2048, 24, 32, 50272, 2048, 8),
-    "opt-2.7b": ("opt", 2560, 32, 32, 50272, 2048, 8),
-    "llama2-7b": ("llama", 4096, 32, 32, 32000, 2048, 1),
+    "tiny": Size("opt", 64, 2, 4, 2000, 8, positions=640),
+    "opt-125m": Size("opt", 768, 12, 12, 50272, 8),
+    "opt-1.3b": Size("opt", 2048, 24, 32, 50272, 8),
+    "opt-2.7b": Size("opt", 2560, 32, 32, 50272, 8),
+    "llama2-7b": Size("llama", 4096, 32, 32, 32000, 1, 11008),
+    "llama2-13b": Size("llama", 5120, 40, 40, 32000, 1, 13824),
 }
 
 
@@ -64,32 +82,21 @@ class Setting:
         return chosen
 
 
-def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
-    """Build everything for one way of computing."""
-    architecture, width, layers, heads, vocabulary, positions, virtual = SIZES[args.size]
-    init = {
-        "architecture": architecture,
-        "hidden_size": width,
-        "num_layers": layers,
-        "num_heads": heads,
-        "vocab_size": min(8000, vocabulary),
-        "max_positions": positions,
-    }
+def make_setting(args: argparse.Namespace, precision: int | str, size: Size | None = None) -> Setting:
+    """Build everything for one way of computing; `size` stands for the one that `args` names."""
+    size = size or SIZES[args.size]
     data = {"dataset": {"train": str(args.data), "max_token_length": PADDED}}
-    lm = {"model": {"model_type": "language_model", "init": init}}
+    lm_settings = build_config([("benchmark", data), ("benchmark", lm_section(size))])
     spt = {
         "model": {
             "model_name": "random weights",
             "load_bit": precision,
-            "peft_config": {"num_virtual_tokens": virtual},
+            "peft_config": {"num_virtual_tokens": size.virtual_tokens},
         },
     }
-    lm_settings, config = (build_config([("benchmark", data), ("benchmark", part)]) for part in (lm, spt))
+    config = build_config([("benchmark", data), ("benchmark", spt)])
     tokenizer = train_tokenizer(lm_settings)
-    lm_config = lm_config_of(lm_settings.model.init, tokenizer)
-    lm_config.vocab_size = vocabulary  # the head is as large as the real one, whatever the tokenizer uses
-    if architecture == "llama":
-        lm_config.intermediate_size, lm_config.tie_word_embeddings = 11008, False
+    lm_config = lm_config_of_size(size, lm_settings.model.init, tokenizer)
     device = torch.device(args.device)
     torch.manual_seed(0)
     with device:
@@ -107,3 +114,26 @@ def make_setting(args: argparse.Namespace, precision: int | str) -> Setting:
         encoder.encode(examples, with_response=False),
         device,
     )
+
+
+def lm_section(size: Size) -> dict[str, Any]:
+    """The configuration that makes an LM of a size."""
+    init = {
+        "architecture": size.architecture,
+        "hidden_size": size.width,
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "vocab_size": min(8000, size.vocabulary),
+        "max_positions": size.positions,
+    }
+    return {"model": {"model_type": "language_model", "init": init}}
+
+
+def lm_config_of_size(size: Size, init: InitSettings, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """The LM of a size; its head is as large as the real one's, whatever the tokenizer uses."""
+    lm_config = lm_config_of(init, tokenizer)
+    lm_config.vocab_size = size.vocabulary
+    if size.architecture == "llama":
+        lm_config.intermediate_size = size.feed_forward or 4 * size.width
+        lm_config.tie_word_embeddings = False
+    return lm_config

@@ -5,8 +5,9 @@ import sys
 import pytest
 
 from tests.benchmark import measure as measure_module
-from tests.benchmark.__main__ import _arguments, agreement, table
+from tests.benchmark.__main__ import _arguments
 from tests.benchmark.measure import WAYS, measure
+from tests.benchmark.runs import agreement, table
 
 SMALL = (
     "--size=tiny --share=0.02 --batch=4 --examples=4 --example_examples=4 --decoded=4 --baseline_decoded=2"

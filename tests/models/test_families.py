@@ -11,13 +11,14 @@ from models.baselines.lora import LoraModel
 from models.baselines.prefix_tuning import PrefixTuning
 from models.baselines.prompt_tuning import PromptTuning
 from models.decoding.generation import generate_replies
+from models.decoding.prefill import Targets
 from models.decoding.settings import DecodingSettings
 from models.lm.families import FAMILIES, longest_input
 from models.lm.language_model import LanguageModel, load_language_model
 from models.registry import build_tokenizer
 from models.spt.model import SelectivePromptTuning
 from tests.families import CONFIGS, WINDOW, WINDOWED, tiny_lm
-from tests.helpers import inference_batch, model_of, train_batch
+from tests.helpers import encoded, inference_batch, model_of, target_losses, train_batch
 from utils.errors import UserError
 
 NEW = DecodingSettings(max_new_tokens=8)
@@ -144,7 +145,7 @@ def test_the_losses_are_those_of_the_lms_own_logits(build, examples, name):
     """An LM that changes its logits after the head would train and score with losses that are not its own."""
     model = build(PromptTuning, name)
     batch = train_batch(model, [examples[5]], decoding=True)
-    sums, counts = model.target_losses(batch, None)
+    sums, counts = target_losses(model, batch, None)
     row = torch.cat([model.prompts_for(None, 1), model.lm.embed(batch.input_ids)], dim=1)
     with torch.no_grad():
         logits = model.lm.model(inputs_embeds=row, use_cache=False).logits[0].float()
@@ -152,6 +153,22 @@ def test_the_losses_are_those_of_the_lms_own_logits(build, examples, name):
     expected = F.cross_entropy(logits[positions], batch.target_ids, reduction="sum")
     assert counts.tolist() == [len(positions)]
     torch.testing.assert_close(sums[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [SelectivePromptTuning, PrefixTuning])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_targets_are_scored_as_by_a_pass_of_their_own(build, examples, name, kind):
+    """The pass that fills the cache gives their losses too: of another row or position they would be another's."""
+    model = build(kind, name)
+    chosen = seven(examples)
+    choice = torch.tensor([2, 2, 2, 0, 1, 1, 2]) if kind is SelectivePromptTuning else None
+    batch = train_batch(model, chosen, decoding=True)
+    targets = Targets([text.ids[:-1] for text in encoded(model, chosen, response=True)], batch)
+    one = DecodingSettings(max_new_tokens=1)
+    replies = generate_replies(model, inference_batch(model, chosen), None, choice, one, targets=targets)
+    sums, counts = target_losses(model, batch, choice)
+    assert [reply.nll_tokens for reply in replies] == counts.tolist()
+    torch.testing.assert_close(torch.tensor([reply.nll for reply in replies]), sums, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["opt", "mistral", "mpt", "gpt_neo", "falcon-alibi"])

@@ -193,6 +193,7 @@ def test_a_new_run_writes_its_own_keys_alone(make_config, distributed):
         "model_name",
         "model_type",
         "peft_config",
+        "tf32",
     ]
     assert sorted(content["model"]["peft_config"]) == ["lora_alpha", "lora_dropout", "r"]
     assert not {"tau_gold", "ensemble", "skip_retrieval"} & content["training"].keys()

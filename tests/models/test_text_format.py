@@ -148,7 +148,7 @@ def test_what_stops_a_reply_is_the_types(config, name, distributed, examples, mo
     config = config.replaced({"model": {"model_type": name}})
     model, seen = model_of(config), []
 
-    def generate(model, batch, scores, choice, settings, stopping, seed):
+    def generate(model, batch, scores, choice, settings, stopping, seed, targets):
         seen.extend(stopping)
         return [Reply("a : b", None, None)] * len(batch.indices)
 

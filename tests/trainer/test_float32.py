@@ -24,7 +24,9 @@ def run_half(make_config, distributed, tmp_path, monkeypatch):
     def run(stage, precision="bf16", ckpt_path=None, model=None, **training):
         ds_config = tmp_path / "ds.json"
         ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
-        config = make_config(model={"load_bit": precision, **(model or {})}, training=training)
+        config = make_config(
+            model={"load_bit": precision, **(model or {})}, training={"training_ratio": 0.33} | training
+        )
         return train(config, distributed, "half", str(ds_config), ckpt_path)
 
     return run
@@ -48,7 +50,7 @@ def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
         assert tensor.dtype == torch.float32
         moved = (tensor - start[name]).abs()
         assert (moved > 0).float().mean() > 0.9, name
-        assert moved.max() < 22e-5, name  # 21 steps of Adam: no entry was rounded, which is a step of 2e-3
+        assert moved.max() < 9e-5, name  # 8 steps of Adam: no entry was rounded, which is a step of 2e-3
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from transformers import AutoTokenizer
 from companions.personagpt import register_personagpt
 from companions.personagpt.task import persona_task
 from companions.personagpt.tokens import ADDED, make_tokenizer
+from dataset import encoded_cache
+from dataset.encoded import EncodedTable
 from models.configuration import build_config
 from models.lm.language_model import base_lm_folder, load_language_model
 from models.registry import build_model
@@ -39,6 +41,14 @@ def make(lm_folder, tmp_path):
         return build_config([("base", base), ("test", sections)])
 
     return build
+
+
+class _OneOfTwo(DistributedContext):
+    """A rank whose other one says what it says."""
+
+    def gather(self, value):
+        """The same of both."""
+        return [value] * self.size
 
 
 @pytest.fixture
@@ -134,13 +144,29 @@ def test_two_ranks_share_the_new_examples(make):
     config = make(training={"stage": "control"})
     seen = []
     for rank in (0, 1):
-        context = DistributedContext(rank=rank, local_rank=0, size=2, device=torch.device("cpu"))
+        context = _OneOfTwo(rank=rank, local_rank=0, size=2, device=torch.device("cpu"))
         loader = persona_task(config).prepare(context).train
         seen.append([int(number) for batch in loader for number in batch.new.indices])
     assert not any(first == second for first, second in zip(*seen, strict=False))
     assert all(part[:16] != sorted(part[:16]) for part in seen)
     first_pass = [number for pair in zip(*seen, strict=False) for number in pair][:32]
     assert len(set(first_pass)) == 32
+
+
+@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+def test_a_large_file_is_kept_encoded(make, distributed, tmp_path, monkeypatch, fidelity):
+    """Batches from a kept file must be those from memory; those of the other fidelity have other targets."""
+    texts = {"model": {"fidelity": fidelity}, "dataset": {"cache_dir": str(tmp_path / "kept")}}
+    direct = persona_task(make(**texts)).prepare(distributed).train
+    monkeypatch.setattr(encoded_cache, "SMALL", 0)
+    for other in ("paper", "released_code"):  # what the one has left is there when the other comes
+        persona_task(make(**{**texts, "model": {"fidelity": other}})).prepare(distributed)
+    kept = persona_task(make(**texts)).prepare(distributed).train
+    assert isinstance(kept.dataset.examples, EncodedTable)
+    for one, other in zip(direct, kept, strict=True):
+        assert torch.equal(one.input_ids, other.input_ids)
+        assert torch.equal(one.target_ids, other.target_ids)
+        assert torch.equal(one.indices, other.indices)
 
 
 def test_an_lm_without_room_is_told_by_line(make, distributed):

@@ -8,7 +8,7 @@ from models.conversation import ConversationModel
 from models.decoding.generation import generate_replies
 from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES
-from tests.helpers import inference_batch, model_of, train_batch
+from tests.helpers import inference_batch, model_of, target_losses, train_batch
 
 TRAINED = {
     "prompt_tuning": lambda name: name == "soft_prompts.weight",
@@ -89,9 +89,9 @@ def test_replies_and_losses_do_not_depend_on_the_batch(make, examples, model_typ
     alone = [generate_replies(model, inference_batch(model, [one]), None, None)[0] for one in chosen]
     assert together == alone
     assert {(reply.prompt, reply.scores) for reply in together} == {(None, None)}
-    sums, counts = model.target_losses(train_batch(model, chosen, decoding=True), None)
+    sums, counts = target_losses(model, train_batch(model, chosen, decoding=True), None)
     for place, one in enumerate(chosen):
-        single, count = model.target_losses(train_batch(model, [one], decoding=True), None)
+        single, count = target_losses(model, train_batch(model, [one], decoding=True), None)
         assert single.item() == pytest.approx(sums[place].item(), rel=1e-4)
         assert count.item() == counts[place].item()
 

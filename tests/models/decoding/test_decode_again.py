@@ -33,7 +33,7 @@ def again(decoded, tmp_path):
     [
         (lambda data: DecodeOptions(valid_path=str(data["train"])), "valid_sha256"),
         (lambda data: DecodeOptions(seed=5), "seed"),
-        (lambda data: DecodeOptions(assignments=("model.load_bit=bf16",)), "load_bit"),
+        (lambda data: DecodeOptions(assignments=("model.load_bit=bf16",)), "load_bit, batch_size"),
     ],
 )
 def test_a_result_of_another_decoding_is_not_taken_for_this_one(again, data, distributed, options, differing):

@@ -11,7 +11,7 @@ from dataset.text import CUT_MARKS, cut_response
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies, pick_prompts
 from models.decoding.settings import DecodingSettings
 from tests.conftest import FAMILIES, ROOT
-from tests.helpers import inference_batch, model_of, train_batch, untied
+from tests.helpers import inference_batch, model_of, target_losses, train_batch, untied
 from utils.errors import UserError
 
 CHOICE = torch.tensor([2, 0, 1, 2])
@@ -250,17 +250,17 @@ def test_teacher_forced_losses_are_the_forwards(model, examples):
     """The perplexity of a run must be that of the loss it was trained with, under the chosen prompt."""
     chosen = four(examples)
     batch = train_batch(model, chosen, decoding=True)
-    under = [model.target_losses(batch, torch.full((4,), prompt)) for prompt in range(3)]
+    under = [target_losses(model, batch, torch.full((4,), prompt)) for prompt in range(3)]
     counts = under[0][1]
     assert counts.tolist() == [(batch.target_examples == number).sum().item() for number in range(4)]
     llm = model(train_batch(model, chosen)).losses["llm"]
     total = torch.stack([sums for sums, _ in under]).sum()
     torch.testing.assert_close(total / (3 * counts.sum()), llm.detach(), atol=1e-5, rtol=1e-5)
-    sums, _ = model.target_losses(batch, CHOICE)
+    sums, _ = target_losses(model, batch, CHOICE)
     for number, prompt in enumerate(CHOICE.tolist()):
         torch.testing.assert_close(sums[number], under[prompt][0][number], atol=1e-4, rtol=1e-5)
-        alone = model.target_losses(
-            train_batch(model, [chosen[number]], decoding=True), CHOICE[number : number + 1]
+        alone = target_losses(
+            model, train_batch(model, [chosen[number]], decoding=True), CHOICE[number : number + 1]
         )
         torch.testing.assert_close(alone[0][0], sums[number], atol=1e-4, rtol=1e-5)
 
@@ -273,12 +273,12 @@ def test_an_example_without_targets_has_no_loss(model, examples):
     batch = replace(whole, **{name: getattr(whole, name)[kept] for name in names})
     torch.use_deterministic_algorithms(True)  # fills what nobody wrote with the largest number
     try:
-        sums, counts = model.target_losses(batch, CHOICE)
+        sums, counts = target_losses(model, batch, CHOICE)
     finally:
         torch.use_deterministic_algorithms(False)
     assert (sums[1], counts[1]) == (0, 0)
     others = [0, 2, 3]
-    torch.testing.assert_close(sums[others], model.target_losses(whole, CHOICE)[0][others])
+    torch.testing.assert_close(sums[others], target_losses(model, whole, CHOICE)[0][others])
 
 
 def test_positions_left_for_the_text(model):

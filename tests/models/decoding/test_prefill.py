@@ -1,20 +1,25 @@
 """Reading the texts of one dialogue once: the same replies and losses as reading each alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
+from transformers.models.opt.modeling_opt import OPTModel
 
 from dataset.batch import assign_rows
+from models.decoding import prefill as prefill_module
 from models.decoding.decode import DecodeOptions, decode_examples
 from models.decoding.generation import generate_replies
-from models.decoding.prefill import prefill
+from models.decoding.prefill import Targets, prefill
 from models.decoding.settings import DecodingSettings
 from models.lm.language_model import keys_and_values
+from models.reading import make_collator, make_encoder
 from tests.conftest import FAMILIES
-from tests.helpers import encoded, inference_batch, model_of
+from tests.helpers import encoded, inference_batch, model_of, target_losses, train_batch
 from utils.distributed import DistributedContext
 
 WORLD = DistributedContext(0, 0, 1, torch.device("cpu"))
@@ -64,6 +69,62 @@ def test_target_losses_are_the_same_when_rows_are_shared(model, examples, make_c
         assert row["prompt"] == wide[number]["prompt"]
         assert row["nll"] == pytest.approx(wide[number]["nll"], abs=1e-3)
         assert row["nll_tokens"] == wide[number]["nll_tokens"]
+
+
+@pytest.fixture
+def positions_read(monkeypatch):
+    """The shapes [rows, positions] that LMs read, pass by pass, but for single new tokens."""
+    shapes = []
+    forward = OPTModel.forward
+
+    def record(self, *rest, inputs_embeds=None, **more):
+        if inputs_embeds.shape[1] > 1:
+            shapes.append(tuple(inputs_embeds.shape[:2]))
+        return forward(self, *rest, inputs_embeds=inputs_embeds, **more)
+
+    monkeypatch.setattr(OPTModel, "forward", record)
+    return shapes
+
+
+def test_a_dialogue_is_read_once_for_its_replies_and_its_losses(make_config, examples, positions_read):
+    """A second pass over the same texts for their losses makes decoding take half as long again."""
+    model = model_of(make_config("opt", model={"model_type": "textual"}))
+    chosen = [example for example in examples if example.dialogue == 0]
+    decode_examples(model, model.config, chosen, WORLD, DecodeOptions())
+    whole = encoded(model, chosen, response=True)[-1].ids[:-1]
+    assert len(chosen) > 3
+    assert positions_read == [(1, len(whole))]
+
+
+@pytest.mark.parametrize("positions", [1, 10_000])
+@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+def test_losses_are_those_of_a_pass_of_their_own(make_config, examples, monkeypatch, fidelity, positions):
+    """A perplexity that depends on what is read beside it compares with none that was reported earlier."""
+    monkeypatch.setattr(prefill_module, "_POSITIONS", {"cpu": positions})
+    model = model_of(make_config("opt", model={"fidelity": fidelity}))
+    rows = decode_examples(model, model.config, examples[:12], WORLD, DecodeOptions(batch_size=12))
+    choice = torch.tensor([rows[number]["prompt"] for number in range(12)])
+    sums, counts = target_losses(model, train_batch(model, examples[:12], decoding=True), choice)
+    assert [rows[number]["nll_tokens"] for number in range(12)] == counts.tolist()
+    assert [rows[number]["nll"] for number in range(12)] == pytest.approx(sums.tolist(), abs=1e-4)
+
+
+def test_a_text_that_its_target_does_not_begin_with_is_read_for_itself(make_config, examples, positions_read):
+    """Where turns were dropped for the new tokens alone, the reply would answer to the text with these turns."""
+    model = model_of(make_config("opt"))
+    example = examples[6]
+    target = encoded(model, [example], response=True)[0]
+    text = encoded(model, [replace(example, context=example.context[-1:])], response=False)[0]
+    collator = make_collator(make_encoder(model.tokenizer, model.config), model.config, decoding=True)
+    batch = collator.inference([text])
+    choice = torch.tensor([1])
+    alone = generate_replies(model, batch, None, choice)[0]
+    positions_read.clear()
+    targets = Targets([target.ids[:-1]], collator.train([target]))
+    reply = generate_replies(model, batch, None, choice, targets=targets)[0]
+    assert [rows for rows, _ in positions_read] == [1, 1]
+    assert (reply.text, reply.ids) == (alone.text, alone.ids)
+    assert reply.nll == pytest.approx(target_losses(model, targets.batch, choice)[0].item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -15,7 +15,7 @@ ROWS = "evaluation_result.jsonl"
 def test_the_prediction_is_cut_at_the_next_turn(examples):
     """A reply with the partner's next turn in it is longer than the target, and every metric falls."""
     said = "i ski . Q: and you ? R: no"
-    row = result_row(examples[0], Reply(said, 1, [0.1, 0.2]), 1.5, 3)
+    row = result_row(examples[0], Reply(said, 1, [0.1, 0.2], nll=1.5, nll_tokens=3))
     assert row["raw_prediction"] == said
     assert row["prediction"].strip() == "i ski ."
     assert (row["target"], row["prompt"], row["scores"]) == (examples[0].response, 1, [0.1, 0.2])
@@ -25,7 +25,7 @@ def test_the_prediction_is_cut_at_the_next_turn(examples):
 def test_prompt_0_is_counted(examples):
     """0 is a prompt and None is none: a counter that takes one for the other hides a prompt that dominates."""
     choices = [0, 2, 0, 0, None]
-    rows = [result_row(examples[0], Reply("a", choice, None), 1.0, 1) for choice in choices]
+    rows = [result_row(examples[0], Reply("a", choice, None)) for choice in choices]
     assert "{0: 3, 2: 1}" in result_text(rows, {}).split("\n\n")[0]
 
 

@@ -53,7 +53,7 @@ def used(monkeypatch):
     """The settings that decoding and chat generate with; nothing is generated."""
     seen = []
 
-    def decoded(model, batch, scores, choice, settings, stopping, seed):
+    def decoded(model, batch, scores, choice, settings, stopping, seed, targets):
         seen.append(settings)
         return [Reply("fine .", None, None)] * len(batch.indices)
 

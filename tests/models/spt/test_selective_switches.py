@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from models import losses as L
-from models.spt.soft_prompts import TEXT_NOISE
+from models.spt.soft_prompts import TEXT_NOISE, prepend_each
 from models.trained_part import read_trained
-from tests.helpers import inference_batch, model_of, train, train_batch
+from tests.helpers import inference_batch, model_of, target_losses, train, train_batch
 from utils.errors import UserError
 
 WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}
@@ -37,7 +37,7 @@ def mean_losses(model, batch):
     """Mean target loss of each example under each prompt [K, B]."""
     rows = []
     for prompt in range(model.num_prompts):
-        sums, counts = model.target_losses(batch, torch.full((batch.num_examples,), prompt))
+        sums, counts = target_losses(model, batch, torch.full((batch.num_examples,), prompt))
         rows.append(sums / counts)
     return torch.stack(rows)
 
@@ -140,7 +140,7 @@ def test_annealing_weighs_each_prompts_token_losses(make):
     model, batch = make({"annealing_nll": True} | limits)
     plain, plain_batch = make()
     weights = (2 * (1 - 0.25) * F.softmax(model.scores(batch.query), dim=0)).clamp(0.1, 0.6)  # [K, B]
-    embeddings = plain.soft_prompts.prepend_to(plain.lm.embed(batch.input_ids))
+    embeddings = prepend_each(plain.soft_prompts.weight, plain.lm.embed(batch.input_ids))
     hidden = plain.hidden_at_targets(batch, embeddings, plain.num_virtual_tokens)
     token_losses = plain.token_losses(hidden, batch)
     columns = [token_losses[:, n] * weights[:, b] for n, b in enumerate(batch.target_examples.tolist())]
