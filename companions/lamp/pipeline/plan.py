@@ -102,7 +102,7 @@ class _Plan:
     def models(self) -> Step:
         """Small models in the place of pretrained ones."""
         words = _words(
-            task=self.config.data.task, questions=self.data("train", "questions"), out=self.path("models")
+            task=self.task.option, questions=self.data("train", "questions"), out=self.path("models")
         )
         command = _command("pipeline.tiny_models", words)
         files = [self.data("train", "questions")]

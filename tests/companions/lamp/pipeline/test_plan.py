@@ -118,6 +118,19 @@ def test_settings_reach_the_commands():
     }
 
 
+@pytest.mark.parametrize("use_date", [True, False])
+def test_dense_rankings_and_training_see_the_same_dates(use_date):
+    """A retriever that was trained with dates would rank documents without them, or the other way round."""
+    steps = plan(f"retrieval.use_date={use_date}")
+    for name in ("contriever", "ropg-kd", "ropg-rl"):
+        ranks = [one.words for one in steps[name].commands if one.module.endswith("rank_profiles")]
+        assert [rank_profiles.parser().parse_args(words).use_date for words in ranks] == [use_date] * 2
+    for method in ("kd", "rl"):
+        (command,) = steps[f"ropg-{method}-training"].commands
+        _, config = READERS[f"ropg.train_{method}"](command.words)
+        assert config.dataset.use_date is use_date
+
+
 def test_the_lm_sees_no_profile_under_none():
     """The first line of the table would be that of a retriever."""
     words = plan()["none-answers"].commands[0].words
