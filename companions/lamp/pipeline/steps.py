@@ -8,11 +8,13 @@ project's code, too: where these differ, that is told, and what stands is kept, 
 
 import hashlib
 import json
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,7 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
         stands, record, other = False, dict[str, Any](), ""
         with together(distributed):
             if distributed.is_main:
-                wanted, there = _record(step, makings), _read(own)
+                wanted, there = _record(step, makings, folder), _read(own)
                 stands = _stands(own, there, wanted)
                 record = there if stands else _begin(own, there, wanted, step.resumes)
                 other = _other_versions(own, record, wanted)
@@ -121,14 +123,17 @@ def _expanded(word: str) -> str:
     raise UserError(f"{word}: nothing there, though the step before has ended; remove that step's folder")
 
 
-def _record(step: Step, makings: Mapping[str, str]) -> dict[str, Any]:
-    """What a step rests on; `key` is a hash of it."""
-    rests_on = {
+def _record(step: Step, makings: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """What a step rests on; `key` is a hash of it, in which the chain's folder has no name: it may be moved."""
+    rests_on: dict[str, Any] = {
         "commands": [[command.module, *command.words] for command in step.commands],
         "files": {str(path): _sha256(path) for path in _files(step.files)},
         "after": {name: makings[name] for name in step.after},
     }
-    key = hashlib.sha256(to_json(rests_on).encode()).hexdigest()
+    places = "|".join(re.escape(place) for place in (str(folder), escape(str(folder))))
+    inside = re.compile(rf"(^|=)(?:{places})(?=/|$)")
+    words = [[inside.sub(r"\1", word) for word in command] for command in rests_on["commands"]]
+    key = hashlib.sha256(to_json({**rests_on, "commands": words}).encode()).hexdigest()
     return {"key": key, **rests_on, "versions": library_versions() | {"code": code_version()}}
 
 

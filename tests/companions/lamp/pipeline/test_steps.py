@@ -4,6 +4,8 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from glob import escape
+from pathlib import Path
 
 import pytest
 import torch
@@ -174,6 +176,24 @@ def test_a_changed_setting_does_not_go_on_from_the_old_one(chain):
     chain.failing = None
     chain(second=other_words(step, "2"))
     assert (chain.folder / "steps/second/made").read_text() == "2"
+
+
+def test_a_folder_that_was_moved_stands(tmp_path):
+    """Days of an LM's answers would be removed, as they lie on another disk, or their folder has its full name."""
+
+    def call(folder):
+        own = [str(folder / name / "made") for name in ("first", "second")]
+        read = f"from={escape(str(folder))}/first/mad*"
+        chain = [
+            Step("first", "First", (Command("make", (own[0],)),)),
+            Step("second", "Second", (Command("make", (own[1], read)),), after=("first",)),
+        ]
+        return run_steps(chain, folder, ALONE, lambda command, _: Path(command.words[0]).write_text("1"))
+
+    first, moved = tmp_path / "runs[1]", tmp_path / "k=2"
+    assert call(first) == ["first", "second"]
+    first.rename(moved)
+    assert call(moved) == []
 
 
 def test_a_folder_that_is_none_of_a_step_is_left_alone(chain):
