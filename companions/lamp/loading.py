@@ -10,6 +10,19 @@ from utils.errors import UserError
 from utils.precision import DTYPES, Precision
 
 
+def check_is_model(what: str, name: str, flag: str) -> None:
+    """Whether there is a model of this name, told by its configuration alone; see `load_pretrained`.
+
+    Raises:
+        UserError: there is none.
+    """
+    source = lm_source(name)
+    try:
+        AutoConfig.from_pretrained(source, local_files_only=local_only(source), trust_remote_code=False)
+    except Exception as error:  # as below
+        raise cannot_load(what, name, error, flag) from None
+
+
 def load_pretrained(
     what: str,
     name: str,
