@@ -48,7 +48,7 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
 
     def loader(path: str, train: bool) -> BatchLoader:
         make = partial(make_loader, path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
-        return cast(BatchLoader, main_first(distributed, make))
+        return cast(BatchLoader, main_first(distributed, make, config.dataset.cache_dir is not None))
 
     return Prepared(
         module=model,

@@ -70,13 +70,14 @@ def together(distributed: DistributedContext) -> Iterator[None]:
         raise UserError("; ".join(failed)) from error
 
 
-def main_first(distributed: DistributedContext, make: Callable[[], T]) -> T:
+def main_first(distributed: DistributedContext, make: Callable[[], T], in_turns: bool = True) -> T:
     """What `make` gives on each rank, where the first one leaves a file that the others then find.
 
     First comes the main process, then one of each other node, whose disk may be its own, then all others. What
-    fails on one rank fails on all of them, see `together`; so `make` may hold no collective.
+    fails on one rank fails on all of them, see `together`; so `make` may hold no collective. Where no file is left,
+    they need not wait for one another: `in_turns` is False.
     """
-    mine = 0 if distributed.is_main else 1 if distributed.local_rank == 0 else 2
+    mine = 0 if distributed.is_main or not in_turns else 1 if distributed.local_rank == 0 else 2
     made: list[T] = []
     for turn in range(3):
         with together(distributed):

@@ -105,7 +105,7 @@ class _Data:
         tokenizer, folder = self.encoder.text.tokenizer, self.config.dataset.cache_dir
         is_main = self.distributed.is_main
         encode = partial(encoded_file, source, self.encoder, tokenizer, True, folder, is_main)
-        return main_first(self.distributed, encode)
+        return main_first(self.distributed, encode, folder is not None)
 
     def actions(self, path: str | None) -> list[EncodedExample]:
         """The examples of a file of action codes; none without a file."""

@@ -62,6 +62,7 @@ def texts_of_file(
         lambda: DecodingTexts(
             texts=read(encoder=encoder, with_response=False), targets=read(encoder=scorer, with_response=True)
         ),
+        in_turns=config.dataset.cache_dir is not None,
     )
 
 

@@ -10,6 +10,7 @@ from companions.personagpt.tokens import ADDED, make_tokenizer
 from dataset import encoded_cache
 from dataset.encoded import EncodedTable
 from models.configuration import build_config
+from models.decoding.batch_size import depends_on_batch_size
 from models.lm.language_model import base_lm_folder, load_language_model
 from models.registry import build_model
 from tests.companions.personagpt.golden import GOLDEN
@@ -167,6 +168,11 @@ def test_a_large_file_is_kept_encoded(make, distributed, tmp_path, monkeypatch, 
         assert torch.equal(one.input_ids, other.input_ids)
         assert torch.equal(one.target_ids, other.target_ids)
         assert torch.equal(one.indices, other.indices)
+
+
+def test_no_retriever_reads_the_padding(make):
+    """Decoding would be held to batches of 16, for a retriever that PersonaGPT has not."""
+    assert depends_on_batch_size(make(model={"fidelity": "released_code"})) is None
 
 
 def test_an_lm_without_room_is_told_by_line(make, distributed):
