@@ -4,9 +4,13 @@ PyTorch multiplies matrices of floats by MKL, which has its fastest kernels for 
 those of oneDNN, which PyTorch brings along too, are more than twice as fast. Results differ in the last bits.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_WORTH = 1 << 20  # products of a layer below which the call costs more than the faster kernel saves
 
 
 class _Linear(nn.Linear):
@@ -27,12 +31,13 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     Returns:
         [*, O].
     """
-    fits = inputs.dtype == weight.dtype == torch.float32 and inputs.device.type == "cpu"
+    # what is asked most often comes first: a small layer takes little longer than these questions
     if (
-        not fits
+        inputs.numel() * weight.shape[0] < _WORTH
         or torch.is_grad_enabled()
+        or not inputs.dtype == weight.dtype == torch.float32
+        or inputs.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
-        or not inputs.numel()
         or not _is_there()
     ):
         return F.linear(inputs, weight, bias)
@@ -53,5 +58,6 @@ def use_onednn(model: nn.Module) -> list[nn.Linear]:
     return layers
 
 
+@cache
 def _is_there() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

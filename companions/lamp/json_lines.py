@@ -28,7 +28,7 @@ class Appender:
         self.path = path
         with write_errors(path):
             self.file = path.open("ab")
-        if not _lock(self.file.fileno()):
+        if not take_lock(self.file.fileno()):
             self.file.close()
             raise UserError(f"{path}: another process is writing to it; wait for it, or give another folder")
         _remove_cut_line(self.path)
@@ -57,7 +57,7 @@ def repair(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         with write_errors(path), path.open("ab") as file:
-            if _lock(file.fileno()):
+            if take_lock(file.fileno()):
                 _remove_cut_line(path)
 
 
@@ -77,7 +77,7 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _lock(descriptor: int) -> bool:
+def take_lock(descriptor: int) -> bool:
     """Whether this process has the file for itself now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

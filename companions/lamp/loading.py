@@ -5,9 +5,22 @@ from typing import Any, cast
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from models.lm.language_model import cannot_load, lm_source, local_only
+from models.lm.language_model import cannot_load, check_weights, lm_source, local_only
 from utils.errors import UserError
 from utils.precision import DTYPES, Precision
+
+
+def check_is_model(what: str, name: str, flag: str) -> None:
+    """Whether there is a model of this name, told by its configuration alone; see `load_pretrained`.
+
+    Raises:
+        UserError: there is none.
+    """
+    source = lm_source(name)
+    try:
+        AutoConfig.from_pretrained(source, local_files_only=local_only(source), trust_remote_code=False)
+    except Exception as error:  # as below
+        raise cannot_load(what, name, error, flag) from None
 
 
 def load_pretrained(
@@ -29,7 +42,7 @@ def load_pretrained(
         optional: what the names of weights begin with that its files may lack.
 
     Raises:
-        UserError: it cannot be loaded, or lacks weights or a vocabulary.
+        UserError: it cannot be loaded, lacks weights or a vocabulary, or has layers that its configuration leaves out.
     """
     source = lm_source(name)
     at_hand = local_only(source)
@@ -54,10 +67,5 @@ def load_pretrained(
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # the library makes a tokenizer of special tokens where there are no files of one
         raise cannot_load(f"tokenizer of the {what}", name, ValueError("it has no vocabulary"), flag)
-    missing = sorted(
-        key for key in loading["missing_keys"] if optional is None or not key.startswith(optional)
-    )
-    if missing:  # the library draws them at random, with a warning
-        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise cannot_load(what, name, lacks, flag)
+    check_weights(what, name, loading, flag, optional)
     return model, tokenizer

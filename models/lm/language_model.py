@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -32,6 +32,7 @@ from utils.partitioning import partitioning, whole_shape
 from utils.precision import DTYPES
 from utils.runs import WHOLE_MODEL
 
+_MODEL_FLAG = "--set model.model_name=FOLDER"
 _OLD_BUFFER = ".masked_bias"  # a constant that earlier releases of transformers wrote among a layer's weights
 
 
@@ -199,17 +200,7 @@ def load_language_model(config: LMSettings, frozen: bool = True, partition: bool
         raise
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise cannot_load("base LM", name, error) from None
-    unexpected = [key for key in loading["unexpected_keys"] if not key.endswith(_OLD_BUFFER)]
-    beyond = sorted(key for key in unexpected if re.search(r"\.\d+\.", key))
-    if beyond:  # the library leaves them out, with a table on the screen
-        more = ValueError(
-            f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
-        )
-        raise cannot_load("base LM", name, more)
-    missing = sorted(loading["missing_keys"])
-    if missing:  # the library draws them at random, with a warning
-        lacks = ValueError(f"its files lack {len(missing)} of its weights, such as {missing[0]}")
-        raise cannot_load("base LM", name, lacks)
+    check_weights("base LM", name, loading)
     if ds_config is not None:
         try:
             model = load_partitioned(model, source, ds_config, at_hand)
@@ -288,9 +279,7 @@ def local_only(source: str) -> bool:
     return False
 
 
-def cannot_load(
-    what: str, name: str, error: Exception, flag: str = "--set model.model_name=FOLDER"
-) -> UserError:
+def cannot_load(what: str, name: str, error: Exception, flag: str = _MODEL_FLAG) -> UserError:
     """One line on what a library says when it cannot load a model or tokenizer; `flag` gives it a local folder."""
     if os.path.isdir(name):
         return UserError(f"{what} in folder {name} cannot be read: {first_line(error)}")
@@ -298,6 +287,40 @@ def cannot_load(
         f"{what} {shown(name)} is neither a local folder nor reachable on the Hugging Face hub; give a folder with "
         f"{flag}, or set HF_HOME to a cache that holds it ({first_line(error)})"
     )
+
+
+def check_weights(
+    what: str,
+    name: str,
+    loading: Mapping[str, Collection[str]],
+    flag: str = _MODEL_FLAG,
+    optional: str | None = None,
+) -> None:
+    """Files and configuration of a model have the same layers: the library goes on without, with a table on the screen.
+
+    Weights outside of layers may be left over, such as the head that an encoder was trained with.
+
+    Args:
+        what: the model in words, for messages.
+        name: of it, or its folder.
+        loading: what the library says of a loading.
+        flag: what gives another one, for messages.
+        optional: what the names of weights begin with that the files may lack.
+
+    Raises:
+        UserError: weights are missing, which would be drawn at random, or whole layers would not be used.
+    """
+    unexpected = [key for key in loading["unexpected_keys"] if not key.endswith(_OLD_BUFFER)]
+    beyond = sorted(key for key in unexpected if re.search(r"\.\d+\.", key))
+    if beyond:
+        more = f"its files hold weights that its config.json has no layer for, such as {beyond[0]}"
+        raise cannot_load(what, name, ValueError(more), flag)
+    missing = sorted(
+        key for key in loading["missing_keys"] if optional is None or not key.startswith(optional)
+    )
+    if missing:
+        lacks = f"its files lack {len(missing)} of its weights, such as {missing[0]}"
+        raise cannot_load(what, name, ValueError(lacks), flag)
 
 
 def weights_sha256(name: str) -> str | None:

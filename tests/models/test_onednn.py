@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from models import onednn
 from models.onednn import use_onednn
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_layer_is_too_small(monkeypatch):
+    """Layers of tests are far below the size from which the kernel pays."""
+    monkeypatch.setattr(onednn, "_WORTH", 1)
 
 
 class Other(nn.Linear):
@@ -37,12 +48,12 @@ def test_a_layer_still_learns():
     assert torch.equal(layer.weight.grad, torch.ones(2, 4))
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+@needs_onednn
 def test_it_is_used_in_inference(monkeypatch):
     """Whoever measures the speed would measure the slower kernel."""
     layer, used = nn.Linear(4, 2), []
     use_onednn(layer)
-    monkeypatch.setattr(nn.Linear, "forward", lambda *_: used.append(1))
+    monkeypatch.setattr(onednn.F, "linear", lambda *_: used.append(1))
     with torch.no_grad():
         assert layer(torch.ones(1, 4)).shape == (1, 2)
     assert used == []
@@ -54,3 +65,17 @@ def test_layers_of_other_kinds_stay():
     use_onednn(layer)
     with torch.no_grad():
         assert layer(torch.ones(1, 4)).shape == ()
+
+
+@needs_onednn
+def test_small_layers_stay_with_the_default(monkeypatch):
+    """A call of the kernel takes 10 microseconds: a small LM would write its outputs more slowly than before."""
+    monkeypatch.setattr(onednn, "_WORTH", 4 * 4 * 2)
+    layer, used = nn.Linear(4, 2), []
+    use_onednn(layer)
+    monkeypatch.setattr(onednn.F, "linear", lambda *_: used.append(1))
+    with torch.no_grad():
+        layer(torch.ones(3, 4))
+        assert used == [1]
+        layer(torch.ones(4, 4))
+    assert used == [1]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from companions.lamp.lm.examples import Example, PromptReader
 from companions.lamp.lm.generate import WINDOW, Advance, Answer, Answerer
 from companions.lamp.lm.load import LM, load_lm
+from companions.lamp.lm.room import room_of
 from companions.lamp.lm.settings import AnsweringConfig, EvaluationConfig, GenerationSettings
 from companions.lamp.metrics import OutputError, TrainingMetrics
 from companions.lamp.questions import Question, read_questions, write_outputs
@@ -30,9 +31,8 @@ Ask = Callable[[Iterator[Question], Advance], Iterator[tuple[Example, Answer]]]
 
 @dataclass
 class _Sums:
-    """What the results of some questions depend on; it does not grow with them."""
+    """What the results of some questions depend on beside their metrics; it does not grow with them."""
 
-    metrics: TrainingMetrics
     questions: int = 0
     cut: int = 0
     """prompts that have lost their end"""
@@ -43,8 +43,8 @@ class _Sums:
     lacking: str | None = None
     """one of those without a gold"""
 
-    def add(self, answered: Sequence[tuple[Example, Answer]], path: str | Path) -> None:
-        """Add some answers; errors name `path` and the question."""
+    def add(self, answered: Sequence[tuple[Example, Answer]]) -> None:
+        """Add some answers."""
         for example, answer in answered:
             self.questions += 1
             self.cut += example.is_cut
@@ -53,15 +53,9 @@ class _Sums:
             if example.gold is None:
                 self.without_gold += 1
                 self.lacking = self.lacking or example.question
-        known = [(example, answer.text) for example, answer in answered if example.gold is not None]
-        try:
-            self.metrics.add([text for _, text in known], [example.gold or "" for example, _ in known])
-        except OutputError as error:
-            raise UserError(f"{path}: question '{known[error.index][0].question}': {error}") from None
 
     def add_sums(self, other: "_Sums") -> None:
         """Add those of other questions."""
-        self.metrics.add_sums(other.metrics.sums)
         self.questions += other.questions
         self.cut += other.cut
         self.loss += other.loss
@@ -144,23 +138,26 @@ def evaluate_questions(
         The results as they are written.
     """
     share = islice(questions, distributed.rank, None, distributed.size)
-    sums = _Sums(TrainingMetrics(reader.task, released))
+    sums, of_share = _Sums(), TrainingMetrics(reader.task, released)
     bar = tqdm(desc="questions", unit="q", disable=not distributed.is_main, mininterval=0.5)
     with bar, TemporaryFile("w+", encoding="utf-8", dir=folder) as outputs:
         answers = ask(share, lambda count: bar.update(count * distributed.size))
         while True:
             with together(distributed):
                 mine = list(islice(answers, WINDOW))
-                sums.add(mine, path)
+                sums.add(mine)
+                _add_metrics(of_share, mine, path)
             pairs = distributed.gather_shares([(example.question, answer.text) for example, answer in mine])
             if not pairs:
                 break
             if distributed.is_main:
                 outputs.writelines(to_json(pair) + "\n" for pair in pairs)
-        total = _Sums(TrainingMetrics(reader.task, released))
-        for one in distributed.gather(sums):
+        total, metrics = _Sums(), TrainingMetrics(reader.task, released)
+        # a task is made of functions, which cannot be sent
+        for of_metrics, one in distributed.gather((of_share.sums, sums)):
+            metrics.add_sums(of_metrics)
             total.add_sums(one)
-        results = _results(total, path, prefix)
+        results = _results(total, metrics, path, prefix)
         if distributed.is_main:
             outputs.seek(0)
             write_outputs(folder / PREDICTIONS, reader.task, map(json.loads, outputs))
@@ -196,7 +193,7 @@ def ready_lm(config: AnsweringConfig, distributed: DistributedContext, flag: str
 def answerer_of(lm: LM, reader: PromptReader, generation: GenerationSettings) -> Answerer:
     """What asks an LM with the settings of a configuration."""
     search = lm.search(generation.num_beams, generation.max_length)
-    return Answerer(lm, search, generation.batch_size * reader.data.max_length)
+    return Answerer(lm, search, room_of(lm, generation, reader.data.max_length))
 
 
 def made_folder(folder: str | Path) -> Path:
@@ -214,7 +211,18 @@ def made_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _results(sums: _Sums, path: str | Path, prefix: str) -> dict[str, float]:
+def _add_metrics(
+    metrics: TrainingMetrics, answered: Sequence[tuple[Example, Answer]], path: str | Path
+) -> None:
+    """Add some answers, of those that have a gold; errors name `path` and the question."""
+    known = [(example, answer.text) for example, answer in answered if example.gold is not None]
+    try:
+        metrics.add([text for _, text in known], [example.gold or "" for example, _ in known])
+    except OutputError as error:
+        raise UserError(f"{path}: question '{known[error.index][0].question}': {error}") from None
+
+
+def _results(sums: _Sums, metrics: TrainingMetrics, path: str | Path, prefix: str) -> dict[str, float]:
     """Loss per target token and metrics; none without golds."""
     if not sums.questions:
         raise UserError(f"{path}: no question")
@@ -224,5 +232,5 @@ def _results(sums: _Sums, path: str | Path, prefix: str) -> dict[str, float]:
         raise UserError(
             f"{path}: {sums.without_gold} of {sums.questions} questions have no output, such as '{sums.lacking}'"
         )
-    figures = {"loss": sums.loss / max(1, sums.target_tokens), **sums.metrics.result()}
+    figures = {"loss": sums.loss / max(1, sums.target_tokens), **metrics.result()}
     return {f"{prefix}_{name}": value for name, value in figures.items()}

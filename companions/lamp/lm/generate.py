@@ -13,6 +13,7 @@ import torch
 from companions.lamp.lm.beam_search import BeamSettings, beam_search
 from companions.lamp.lm.examples import Example
 from companions.lamp.lm.load import LM
+from companions.lamp.lm.room import Room
 
 WINDOW = 2048
 """prompts that are sorted by length together: enough for full batches, however many there are in all"""
@@ -40,12 +41,12 @@ class Answerer:
     Args:
         lm: the LM, on its device.
         search: beams and limits.
-        max_tokens: of the prompts of a batch, with their padding.
+        room: how many prompts a batch has, by the length of the longest.
         with_losses: of the targets, too; otherwise they are 0.
     """
 
-    def __init__(self, lm: LM, search: BeamSettings, max_tokens: int, with_losses: bool = True) -> None:
-        self.lm, self.search, self.max_tokens, self.with_losses = lm, search, max_tokens, with_losses
+    def __init__(self, lm: LM, search: BeamSettings, room: Room, with_losses: bool = True) -> None:
+        self.lm, self.search, self.room, self.with_losses = lm, search, room, with_losses
 
     def stream(
         self, examples: Iterable[Example], window: int = WINDOW, advance: Advance = lambda count: None
@@ -88,8 +89,7 @@ class Answerer:
         order = sorted(numbers, key=lambda number: -len(examples[number].source))
         start = 0
         while start < len(order):
-            longest = max(1, len(examples[order[start]].source))
-            end = start + max(1, self.max_tokens // longest)
+            end = start + self.room(len(examples[order[start]].source))
             yield order[start:end]
             start = end
 

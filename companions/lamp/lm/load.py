@@ -25,6 +25,7 @@ from companions.lamp.lm.kinds import DecoderOnly, EncoderDecoder, Kind
 from companions.lamp.lm.shared_keys import share_keys
 from companions.lamp.loading import load_pretrained
 from models.lm.families import check_family, longest_input
+from models.onednn import use_onednn
 from utils.errors import UserError
 from utils.files import write_folder
 from utils.precision import Precision
@@ -157,6 +158,7 @@ def load_lm(name: str, precision: Precision = 32, flag: str = "--model_name FOLD
         return AutoModelForCausalLM
 
     model, tokenizer = load_pretrained("LM", name, flag, precision, class_of)
+    use_onednn(model)
     return made_lm(model, tokenizer, name)
 
 

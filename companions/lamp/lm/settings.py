@@ -7,6 +7,9 @@ from pydantic import Field
 from models.settings import OptimisationSettings
 from utils.config.schema import Flag, NonNegative, Positive, Section
 
+USUAL_BATCH = 16
+"""the benchmark's own"""
+
 
 class LMSettings(Section):
     """Which LM; keys of `model`."""
@@ -60,8 +63,9 @@ class GenerationSettings(Section):
     """outputs that are followed at a time"""
     max_length: Annotated[Positive, Flag("generation_max_length")] = 128
     """tokens of an output, with the one that it starts with, at most"""
-    batch_size: Annotated[Positive, Flag("generation_batch_size")] = 16
-    """prompts of the full length in a batch; of shorter ones as many more as have as many tokens"""
+    batch_size: Annotated[Positive | None, Flag("generation_batch_size")] = None
+    """prompts of the full length in a batch, of shorter ones as many more as have as many tokens; null: 16, or as many
+    as have room in memory"""
 
 
 class LMTrainingSettings(OptimisationSettings):

@@ -14,7 +14,7 @@ from companions.lamp.lm.evaluate import evaluate_file
 from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
 from companions.lamp.lm.load import load_lm
 from companions.lamp.lm.model import AnswerBatch, AnsweringModel
-from companions.lamp.lm.settings import TrainConfig
+from companions.lamp.lm.settings import USUAL_BATCH, TrainConfig
 from companions.lamp.questions import read_questions
 from companions.lamp.tasks import task_of
 from dataset.sampler import BatchSampler
@@ -123,7 +123,9 @@ def _prepare(config: TrainConfig, distributed: DistributedContext) -> Prepared:
             config.model.released,
         ),
         train=make_loader(train_examples, config, distributed, training.batch_size, shuffle=True),
-        valid=make_loader(valid_examples, config, distributed, generation.batch_size, shuffle=False),
+        valid=make_loader(
+            valid_examples, config, distributed, generation.batch_size or USUAL_BATCH, shuffle=False
+        ),
         notes=notes,
     )
 

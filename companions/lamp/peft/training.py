@@ -31,6 +31,7 @@ from models.settings import OptimisationSettings
 from trainer.schedule import make_scheduler
 from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
+from utils.files import to_json
 from utils.liveness import together
 from utils.precision import decide_precision
 
@@ -64,7 +65,13 @@ def train_users(config: UserTrainConfig, folder: str | Path, distributed: Distri
         return
     adapters_folder = made_folder(Path(folder) / ADAPTERS)
     settings = _settings(config)
-    missing = [user for user in users if not _is_done(adapters_folder / user, settings)]
+    chosen = set(users)
+    missing = [
+        question.user
+        for question in first_questions(path, task)
+        if question.user in chosen
+        and not _is_done(adapters_folder / user_of(question), settings | _profile(question))
+    ]
     distributed.say(f"{len(users)} users, {len(users) - len(missing)} of them done already")
     if not missing:
         return
@@ -87,7 +94,7 @@ def train_users(config: UserTrainConfig, folder: str | Path, distributed: Distri
                 encoded = _encoded(lm, examples, config.dataset.max_length)
                 loss = train_user(adapters, encoded, config.training, seed)
                 facts = {"user": user, "question": question.id, "examples": len(examples), "loss": loss}
-                adapters.save(adapters_folder / user, {**facts, "settings": settings})
+                adapters.save(adapters_folder / user, {**facts, "settings": settings | _profile(question)})
                 bar.update()
                 bar.set_postfix(loss=f"{loss:.4f}")
     distributed.say(f"adapters: {adapters_folder}")
@@ -208,6 +215,11 @@ def _settings(config: UserTrainConfig) -> dict[str, Any]:
         **config.adapter.model_dump(),
         **config.training.model_dump(),
     }
+
+
+def _profile(question: Question) -> dict[str, str]:
+    """What tells one profile from another, as a setting."""
+    return {"profile_sha256": hashlib.sha256(to_json(question.profile).encode()).hexdigest()}
 
 
 def _is_done(folder: Path, settings: dict[str, Any]) -> bool:

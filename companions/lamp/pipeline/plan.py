@@ -1,10 +1,11 @@
 """The steps of the whole chain, from its configuration."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from companions.lamp.pipeline.settings import PipelineConfig
+from companions.lamp.pipeline.settings import ModelSettings, PipelineConfig
 from companions.lamp.pipeline.steps import Command, Step
 from companions.lamp.ropg.arguments import FOLDER as CONFIGS
 from companions.lamp.tasks import task_of
@@ -24,6 +25,12 @@ _COMMANDS = "companions.lamp"
 def steps_of(config: PipelineConfig) -> list[Step]:
     """All steps, each after those that it needs."""
     return list(_Plan(config).steps())
+
+
+def names_of_models(models: ModelSettings) -> dict[str, str]:
+    """The models that are read from outside, by their keys; the scorer, which is read last, among them."""
+    names = {} if models.tiny else {key: getattr(models, key) for key in ("lm", "encoder", "scorer")}
+    return {key: name for key, name in names.items() if name not in _RETRIEVERS}
 
 
 class _Plan:
@@ -67,7 +74,7 @@ class _Plan:
 
     def run(self, step: str) -> str:
         """The run folder of a training step, whose name has the time in it."""
-        return self.path(step, f"{step}_*")
+        return str(Path(escape(str(self.folder))) / step / f"{step}_*")
 
     def merged(self, name: str, split: str) -> str:
         """The merged file of a strategy; the LM sees no profile under "none", so that any will do."""
@@ -95,7 +102,7 @@ class _Plan:
     def models(self) -> Step:
         """Small models in the place of pretrained ones."""
         words = _words(
-            task=self.config.data.task, questions=self.data("train", "questions"), out=self.path("models")
+            task=self.task.option, questions=self.data("train", "questions"), out=self.path("models")
         )
         command = _command("pipeline.tiny_models", words)
         files = [self.data("train", "questions")]

@@ -1,30 +1,33 @@
 """Steps that follow from one another, each in a folder of its own: what stands is not made again.
 
-The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, which making
-of the steps before it it rests on, and the versions of the libraries and of the project's code. Where one of these is
-not the same any more, or something that it made is not there, the step is made anew, and so is everything after it.
+The folder of a step holds `step.json`: its commands, the hashes of the files that it reads from outside, and which
+making of the steps before it it rests on. Where one of these is not the same any more, or something that it made is
+not there, the step is made anew, and so is everything after it. It holds the versions of the libraries and of the
+project's code, too: where these differ, that is told, and what stands is kept, as hours of an LM's work hang on it.
 """
 
 import hashlib
 import json
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from companions.lamp.lm.evaluate import made_folder
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import file_sha256, remove_folder, to_json, write_whole
+from utils.files import file_sha256, remove_folder, to_json, write_errors, write_whole
 from utils.liveness import together
 from utils.runs import library_versions
 
 RECORD = "step.json"
 _ROOT = Path(__file__).resolve().parents[3]
-_CODE = ("companions/lamp", "models/feedback.py", "trainer")
+_CODE = ("companions/lamp", "dataset", "models", "trainer", "utils")
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,19 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
     made = []
     for number, step in enumerate(steps, start=1):
         own = folder / step.name
-        stands, record = False, dict[str, Any]()
+        stands, record, other = False, dict[str, Any](), ""
         with together(distributed):
             if distributed.is_main:
-                record = _record(step, makings)
-                there = _read(own)
-                stands = _stands(own, there, record)
-                record = there if stands else _begin(own, there, record, step.resumes)
+                wanted, there = _record(step, makings, folder), _read(own)
+                stands = _stands(own, there, wanted)
+                record = there if stands else _begin(own, there, wanted, step.resumes)
+                other = _other_versions(own, record, wanted)
         stands, makings[step.name] = distributed.share((stands, record.get("making")))
         head = f"\n=== {number}/{len(steps)} {step.title}"
         if stands:
-            distributed.say(f"{head}: stands in {own}")
+            distributed.say(f"{head}: stands in {own}{other}")
             continue
-        distributed.say(head)
+        distributed.say(head + other)
         for command in step.commands:
             with together(distributed):
                 command = command.expanded()
@@ -112,23 +115,47 @@ def _expanded(word: str) -> str:
     """A word with the newest of the paths that it stands for; `NAME=` before a path stays."""
     if "*" not in word:
         return word
-    name, equals, path = word.rpartition("=")
-    root = Path("/" if path.startswith("/") else ".")
-    found = sorted(str(one) for one in root.glob(path.lstrip("/")))
-    if not found:
-        raise UserError(f"{path}: nothing there, though the step before has ended; remove that step's folder")
-    return f"{name}{equals}{found[-1]}"
+    # a folder may have a name with "=" in it
+    for name, path in (("", word), (word.partition("=")[0] + "=", word.partition("=")[2])):
+        root = Path("/" if path.startswith("/") else ".")
+        if path and (found := sorted(str(one) for one in root.glob(path.lstrip("/")))):
+            return f"{name}{found[-1]}"
+    raise UserError(f"{word}: nothing there, though the step before has ended; remove that step's folder")
 
 
-def _record(step: Step, makings: Mapping[str, str]) -> dict[str, Any]:
-    """What a step rests on; `key` is a hash of it."""
-    rests_on = {
+def _record(step: Step, makings: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """What a step rests on; `key` is a hash of it, in which the chain's folder has no name: it may be moved."""
+    rests_on: dict[str, Any] = {
         "commands": [[command.module, *command.words] for command in step.commands],
-        "files": {str(path): file_sha256(path) for path in _files(step.files)},
+        "files": {str(path): _sha256(path) for path in _files(step.files)},
         "after": {name: makings[name] for name in step.after},
-        "versions": library_versions() | {"code": code_version()},
     }
-    return {"key": hashlib.sha256(to_json(rests_on).encode()).hexdigest(), **rests_on}
+    places = "|".join(re.escape(place) for place in (str(folder), escape(str(folder))))
+    inside = re.compile(rf"(^|=)(?:{places})(?=/|$)")
+    words = [[inside.sub(r"\1", word) for word in command] for command in rests_on["commands"]]
+    key = hashlib.sha256(to_json({**rests_on, "commands": words}).encode()).hexdigest()
+    return {"key": key, **rests_on, "versions": library_versions() | {"code": code_version()}}
+
+
+def _other_versions(folder: Path, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What is to be said of a result that was made, or begun, with other versions than today's."""
+    found, now = record.get("versions"), wanted["versions"]
+    if found == now:
+        return ""
+    then = found if isinstance(found, dict) else {}
+    others = [f"{name} {then.get(name)}, now {now[name]}" for name in now if then.get(name) != now[name]]
+    return f"\n    made with other versions ({'; '.join(others)}); remove {folder} to make it anew"
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a file, which is read once however many steps need it: an LM's has many gigabytes."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _sha256_of(path: Path, size: int, changed: int) -> str | None:
+    return file_sha256(path)
 
 
 @cache
@@ -164,14 +191,25 @@ def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], resum
     """
     if resumes and there.get("key") == record["key"] and "made" not in there:
         return there
-    if folder.exists():
-        if not there and any(folder.iterdir()):
-            raise UserError(f"{folder} is not the folder of a step: it has no {RECORD}; move it away")
-        remove_folder(folder)
     made_folder(folder)
+    earlier = [path for path in folder.iterdir() if path.name != RECORD]
+    if earlier and not there:
+        raise UserError(f"{folder} is not the folder of a step: it has no {RECORD}; move it away")
+    for (
+        path
+    ) in earlier:  # the record stays to the end: interrupted here, the folder is still known for a step's
+        _remove(path)
     begun = {**record, "making": secrets.token_hex(8)}
     _write(folder, begun)
     return begun
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        with write_errors(path):
+            path.unlink()
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from companions.lamp.lm.evaluate import made_folder, ready_lm
 from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
 from companions.lamp.lm.generate import Answerer
 from companions.lamp.lm.load import LM
+from companions.lamp.lm.room import room_of
 from companions.lamp.questions import read_questions
 from companions.lamp.rspg.choosing import choose
 from companions.lamp.rspg.inference import PREDICTIONS
@@ -75,8 +76,8 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         questions = islice(_prompts(config, lm, sources), distributed.rank, None, distributed.size)
         choices = choose(scorer, input_maker(of_scorer, encoder), questions, config.dataset.scorer_batch_size)
         search = lm.search(config.generation.num_beams, config.generation.max_length)
-        max_tokens = config.generation.batch_size * config.dataset.max_length
-        answerer = Answerer(lm, search, max_tokens, with_losses=False)
+        room = room_of(lm, config.generation, config.dataset.max_length)
+        answerer = Answerer(lm, search, room, with_losses=False)
         alone: list[bool] = []  # prompts without the profile that they were to have
         indices: list[int] = []  # the answers come in the same order, some choices later
         cut: list[bool] = []

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from companions.lamp.encoder import Encoder, batches_by_length, load_encoder, mean_pool
 from tests.companions.lamp.conftest import ENCODER
@@ -94,9 +95,10 @@ def damaged(name, tmp_path):
         shutil.copytree(ENCODER, folder, ignore=shutil.ignore_patterns("*token*"))
     elif name == "without weights":
         shutil.copytree(ENCODER, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    elif name == "with more layers":
+    elif name in ("with more layers", "with fewer layers"):
         shutil.copytree(ENCODER, folder)
-        config = json.loads((folder / "config.json").read_text("utf-8")) | {"num_hidden_layers": 3}
+        layers = {"num_hidden_layers": 3 if name == "with more layers" else 1}
+        config = json.loads((folder / "config.json").read_text("utf-8")) | layers
         (folder / "config.json").write_text(json.dumps(config), "utf-8")
     elif name == "with a decoder":
         return GOLDEN / "models" / "t5-tiny"
@@ -109,6 +111,7 @@ def damaged(name, tmp_path):
         ("without tokenizer", "tokenizer"),
         ("without weights", "encoder in folder .* cannot be read"),
         ("with more layers", "its files lack 16 of its weights, such as encoder.layer.2"),
+        ("with fewer layers", r"weights that its config\.json has no layer for, such as encoder\.layer\.1\."),
         ("with a decoder", "an encoder is needed, and 't5' has a decoder"),
         ("which is not there", "give a folder with --contriever_checkpoint FOLDER"),
     ],
@@ -118,6 +121,14 @@ def test_a_folder_that_is_no_encoder_is_refused_in_one_line(tmp_path, name, word
     with pytest.raises(UserError, match=words) as caught:
         load_encoder(str(damaged(name, tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_head_that_an_encoder_was_trained_with_is_left_out(tmp_path):
+    """BERT and many others come with the head of their first training: refused, they could not be used."""
+    shutil.copytree(ENCODER, tmp_path / "encoder")
+    path = tmp_path / "encoder" / "model.safetensors"
+    save_file(load_file(path) | {"cls.predictions.bias": torch.zeros(3)}, path, {"format": "pt"})
+    assert load_encoder(str(tmp_path / "encoder")).max_length == 96
 
 
 def test_the_encoder_is_an_inference_model(encoder):

@@ -1,6 +1,7 @@
 """Ranking a file: rankers by name, sharing among processes, memory, and mistakes in one line."""
 
 import json
+import pickle
 import threading
 import tracemalloc
 
@@ -39,7 +40,8 @@ class Rank(DistributedContext):
 
     def gather(self, value):
         """Every rank's value, by rank."""
-        self.shared[self.rank] = value
+        # as between processes, where a function cannot be sent
+        self.shared[self.rank] = pickle.loads(pickle.dumps(value))
         self.meeting.wait()
         values = list(self.shared)
         self.meeting.wait()

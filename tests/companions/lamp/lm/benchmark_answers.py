@@ -109,7 +109,7 @@ def compare(
     rows: Iterable[Mapping[str, Any]],
     model: str,
     baseline_prompts: int,
-    batch_size: int,
+    batch_size: int | None,
     distributed: DistributedContext,
 ) -> dict[str, Any]:
     """Feedback and evaluation of merged questions in all ways, with loading and metrics, in seconds.
@@ -133,7 +133,12 @@ def compare(
 
 
 def _feedback(
-    file: Path, folder: Path, model: str, prompts: int, batch_size: int, distributed: DistributedContext
+    file: Path,
+    folder: Path,
+    model: str,
+    prompts: int,
+    batch_size: int | None,
+    distributed: DistributedContext,
 ) -> dict[str, Any]:
     seconds = Seconds()
     data = {"task": TASK.option, "train": str(file), "max_length": LENGTH}
@@ -157,7 +162,12 @@ def _feedback(
 
 
 def _evaluation(
-    file: Path, folder: Path, model: str, prompts: int, batch_size: int, distributed: DistributedContext
+    file: Path,
+    folder: Path,
+    model: str,
+    prompts: int,
+    batch_size: int | None,
+    distributed: DistributedContext,
 ) -> dict[str, Any]:
     seconds = Seconds()
     data = {
@@ -225,7 +235,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=30, help="of an item")
     parser.add_argument("--sample", action="store_true", help="the sample's development questions instead")
     parser.add_argument("--baseline_prompts", type=int, default=40)
-    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--batch_size", type=int, help="default: that of the commands")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--model", default=str(GOLDEN / "models" / "t5-tiny"))
     parser.add_argument("--local_rank", type=int, help="given by the launcher")

@@ -57,6 +57,16 @@ def test_older_weights_are_read_as_tensors_alone(saved, tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
+def test_an_lm_with_more_layers_than_its_config_names_is_refused(saved):
+    """A part of the LM would answer, and be scored, with a table of names on the screen and no error."""
+    _, folder = saved
+    config = json.loads((folder / "config.json").read_text())
+    config |= {key: 1 for key in ("num_layers", "num_decoder_layers", "n_layer") if key in config}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"no layer for, such as \S+\.1\."):
+        load_lm(str(folder))
+
+
 def test_no_code_of_a_folder_is_run(saved, tmp_path):
     """A folder may bring Python files along and name them in its config.json."""
     _, folder = saved

@@ -103,6 +103,13 @@ def test_adapters_of_other_settings_are_not_mixed(train_file, distributed, tmp_p
         train_users(train_config(train_file, adapter={"r": 4}), trained, distributed)
 
 
+def test_an_adapter_of_another_profile_is_not_taken_for_this_one(distributed, tmp_path, trained):
+    """With a newer file of questions everybody is "done already", and keeps the adapter of the older one."""
+    path = write(tmp_path / "other.json", [record(0, "7", items=3)])
+    with pytest.raises(UserError, match="trained with profile_sha256"):
+        train_users(train_config(path), trained, distributed)
+
+
 def test_accumulated_batches_are_one_large_batch(distributed, tmp_path, monkeypatch):
     """Batches whose last one is short weigh its items more, so that the batch size changes the result."""
     row = record(0, "7")

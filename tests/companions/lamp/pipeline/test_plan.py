@@ -72,6 +72,14 @@ def test_a_step_reads_what_steps_that_it_names_have_made(assignments):
         before.add(name)
 
 
+def test_run_folders_are_found_in_any_folder(tmp_path):
+    """Brackets in the name of a folder stand for characters: the runs in it would not be found."""
+    folder = tmp_path / "runs[1]"
+    (folder / "lm" / "lm_2026").mkdir(parents=True)
+    (command, _) = plan(f"data.folder={folder}")["bm25-answers"].commands
+    assert str(folder / "lm" / "lm_2026") in command.expanded().words
+
+
 @pytest.mark.parametrize("assignments", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 def test_every_command_is_taken_by_its_own_parser(assignments):
     """A flag that was renamed would end the chain after an hour of training."""
@@ -108,6 +116,19 @@ def test_settings_reach_the_commands():
         "rspg-post",
         *(f"{name}-answers" for name in ("recency", "bm25", "contriever", "ropg-kd", "ropg-rl")),
     }
+
+
+@pytest.mark.parametrize("use_date", [True, False])
+def test_dense_rankings_and_training_see_the_same_dates(use_date):
+    """A retriever that was trained with dates would rank documents without them, or the other way round."""
+    steps = plan(f"retrieval.use_date={use_date}")
+    for name in ("contriever", "ropg-kd", "ropg-rl"):
+        ranks = [one.words for one in steps[name].commands if one.module.endswith("rank_profiles")]
+        assert [rank_profiles.parser().parse_args(words).use_date for words in ranks] == [use_date] * 2
+    for method in ("kd", "rl"):
+        (command,) = steps[f"ropg-{method}-training"].commands
+        _, config = READERS[f"ropg.train_{method}"](command.words)
+        assert config.dataset.use_date is use_date
 
 
 def test_the_lm_sees_no_profile_under_none():

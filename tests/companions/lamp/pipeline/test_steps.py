@@ -1,8 +1,11 @@
 """Steps that stand are skipped, and whatever rests on something else by now is made anew."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
+from glob import escape
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,13 +83,21 @@ def test_a_changed_file_makes_what_reads_it_anew(chain):
     assert chain() == ["first", "second", "third"]
 
 
-def test_what_another_version_has_made_is_made_anew(chain, monkeypatch):
-    """After a fix the table would still have the figures of the mistake."""
+def test_what_other_versions_have_made_stands_and_is_told(chain, monkeypatch, capsys):
+    """A corrected comment costs days of an LM's answers; or after a fix nobody sees which figures are from before."""
     chain()
+    assert "other versions" not in capsys.readouterr().out
     monkeypatch.setattr(steps, "code_version", lambda: "another")
-    assert chain() == ORDER
     monkeypatch.setattr(steps, "library_versions", lambda: {"torch": "0"})
-    assert chain() == ORDER
+    assert chain() == []
+    said = capsys.readouterr().out
+    assert said.count("stands in") == said.count("made with other versions (torch 2.") == len(ORDER)
+    assert f"now another); remove {chain.folder / 'steps' / 'first'} to make it anew" in said
+    shutil.rmtree(chain.folder / "steps" / "second")
+    assert chain() == ["second", "third"]
+    assert (
+        "other versions" not in capsys.readouterr().out.partition("Step second")[2].partition("Step other")[0]
+    )
 
 
 @pytest.mark.parametrize("damage", ["remove", "cut"])
@@ -110,6 +121,35 @@ def test_what_rests_on_a_lost_result_is_made_anew_after_an_interruption_too(chai
         chain()
     chain.failing = None
     assert chain() == ["second", "third"]
+
+
+def test_a_step_whose_removal_was_interrupted_is_made(chain, monkeypatch):
+    """Removed before the rest, the record would be missing in the next call, which takes the folder for another's."""
+    chain()
+    made = chain.folder / "steps/second"
+    (made / "run").mkdir()
+    (made / "run" / "more").write_text("1")
+
+    def interrupt(folder):
+        assert (made / RECORD).is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps, "remove_folder", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            chain()
+    assert chain() == ["second", "third"]
+    assert sorted(path.name for path in made.iterdir()) == ["made", RECORD]
+
+
+def test_a_file_that_many_steps_read_is_hashed_once(chain, monkeypatch):
+    """An LM of many gigabytes would be read eight times before anything is done."""
+    hashed = []
+    monkeypatch.setattr(steps, "file_sha256", lambda path: hashed.append(path) or "0")
+    steps._sha256_of.cache_clear()
+    many = {name: replace(chain.steps[name], files=("data.json",)) for name in ORDER}
+    assert chain(**many) == ORDER
+    assert [str(path) for path in hashed].count("data.json") == 1
 
 
 @pytest.mark.parametrize("resumes", [False, True])
@@ -136,6 +176,24 @@ def test_a_changed_setting_does_not_go_on_from_the_old_one(chain):
     chain.failing = None
     chain(second=other_words(step, "2"))
     assert (chain.folder / "steps/second/made").read_text() == "2"
+
+
+def test_a_folder_that_was_moved_stands(tmp_path):
+    """Days of an LM's answers would be removed, as they lie on another disk, or their folder has its full name."""
+
+    def call(folder):
+        own = [str(folder / name / "made") for name in ("first", "second")]
+        read = f"from={escape(str(folder))}/first/mad*"
+        chain = [
+            Step("first", "First", (Command("make", (own[0],)),)),
+            Step("second", "Second", (Command("make", (own[1], read)),), after=("first",)),
+        ]
+        return run_steps(chain, folder, ALONE, lambda command, _: Path(command.words[0]).write_text("1"))
+
+    first, moved = tmp_path / "runs[1]", tmp_path / "k=2"
+    assert call(first) == ["first", "second"]
+    first.rename(moved)
+    assert call(moved) == []
 
 
 def test_a_folder_that_is_none_of_a_step_is_left_alone(chain):
@@ -172,6 +230,14 @@ def test_a_star_is_the_newest_run_folder(chain):
     assert absolute.expanded().words == (f"{chain.folder}/{newest}",)
     with pytest.raises(UserError, match=r"runs/scorer_\*: nothing there"):
         Command("make", ("runs/scorer_*",)).expanded()
+
+
+def test_a_star_in_a_folder_with_an_equals_sign(tmp_path, monkeypatch):
+    """`runs/k=4` is how people name folders: the chain would end after the LM's training, and not find it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k=4" / "lm" / "lm_2026").mkdir(parents=True)
+    for word in ("k=4/lm/lm_*", "lm=k=4/lm/lm_*", f"{tmp_path}/k=4/lm/lm_*", f"lm={tmp_path}/k=4/lm/lm_*"):
+        assert Command("make", (word,)).expanded().words == (word.replace("*", "2026"),)
 
 
 class SharingRank(Rank):
