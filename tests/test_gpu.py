@@ -21,12 +21,14 @@ from utils.precision import DTYPES
 FIRST = "32 0"
 CASES = {
     "cuda": [(32, 0), *((precision, stage) for precision in (32, "bf16", 16) for stage in (1, 2, 3))],
-    "cpu": [(32, 0), (32, 3), ("bf16", 1), (16, 2)],  # tests/trainer/test_precision.py has them all
+    "cpu": [(32, 0), (32, 3), ("bf16", 1)],  # tests/trainer/test_precision.py has them all
 }
 # how far a figure may lie from the CPU's in float32, relative to it: matrix products of a GPU sum in another order;
-# bf16 has 8 binary digits, float16 has 11, and training adds up what rounding changes
+# bf16 has 8 binary digits, float16 has 11
 FIGURES = {"32": 1e-3, "16": 0.02, "bf16": 0.05}
 GRADIENTS = {"32": 1e-3, "16": 0.05, "bf16": 0.15}  # the distance of two vectors
+# of the mean losses of a training's steps; without any updates they are over 3e-3 off, on the CPU in bf16 1e-4
+TRAINED = {"32": 1e-4, "16": 1e-3, "bf16": 1e-3}
 
 RUNS = [
     pytest.param(device, f"{precision} {stage}", marks=[pytest.mark.gpu] * (device == "cuda"))
@@ -43,7 +45,7 @@ def job(data, lm_folder, tmp_path_factory):
     @functools.cache
     def run(device):
         out = tmp_path_factory.mktemp(f"runs_{device}")
-        training = {"training": {"training_ratio": 0.5, "log_every": 1}}
+        training = {"training": {"training_ratio": 0.3, "log_every": 1}}
         config = config_for(
             data, lm_folder("opt"), out / "runs", {"model": {"prompts_per_pass": 2}}, training
         )
@@ -86,7 +88,7 @@ def test_losses_and_gradients_are_those_of_float32_on_the_cpu(
         torch.manual_seed(5)  # after the LM is made
         model = model_of(config)
         model.to(device, DTYPES[precision])
-        output = model(train_batch(model, examples[:6]).to(device))
+        output = model(train_batch(model, examples[:3]).to(device))
         output.total.backward()
         return output, torch.cat(
             [p.grad.float().cpu().flatten() for p in model.parameters() if p.grad is not None]
@@ -135,7 +137,7 @@ def test_a_training_learns_what_float32_learns_on_the_cpu(device, name, job):
     """A stage or a precision that trains something else on this device would be found after days of training."""
     told, runs = job(device)
     assert told == ("cuda:0" if device == "cuda" else "cpu")
-    tolerance = FIGURES[name.split()[0]]
+    tolerance = TRAINED[name.split()[0]]
     _, wanted = job("cpu")
     for phase in ("train", "valid_epoch"):
         losses, others = ([row["total"] for row in logged(run, phase)] for run in (runs[name], wanted[FIRST]))

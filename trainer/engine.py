@@ -24,6 +24,7 @@ from utils.errors import UserError, first_line
 from utils.partitioning import is_partitioned
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_AT_A_TIME = 2**22  # values that are summed: torch copies them to the sum's own kind, of eight bytes each
 
 
 def check_ds_config(ds_config: dict[str, Any]) -> None:
@@ -74,7 +75,17 @@ def make_engine(
     for name, parameter in engine.module.named_parameters():
         if start and name in start:
             set_float32(parameter, start[name])
+        if parameter.requires_grad and not is_partitioned(parameter):
+            parameter.register_hook(_usual_strides)
     return engine
+
+
+def _usual_strides(gradient: torch.Tensor) -> torch.Tensor:
+    """The gradient with the strides of a new tensor, also in dimensions of size 1, where a part of one has others.
+
+    DeepSpeed's stage 0 copies the gradient of a lone parameter onto itself; torch takes other strides for an overlap.
+    """
+    return gradient.view(-1).view(gradient.shape) if gradient.is_contiguous() else gradient
 
 
 @contextmanager
@@ -98,7 +109,9 @@ def _frozen_not_sent(module: nn.Module) -> Iterator[None]:
             del weight.ds_optim_param  # type: ignore[attr-defined]
     # after DeepSpeed has put them on the device; a sum of whole numbers is the same in every order
     total = sum(
-        weight.detach().view(_BITS[weight.element_size()]).sum(dtype=torch.int64) for weight in frozen
+        bits.sum(dtype=torch.int64)
+        for weight in frozen
+        for bits in weight.detach().view(_BITS[weight.element_size()]).flatten().split(_AT_A_TIME)
     )
     sums = [0] * dist.get_world_size()
     dist.all_gather_object(sums, int(total))

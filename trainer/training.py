@@ -24,7 +24,7 @@ from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
 from utils.files import write_whole
-from utils.partitioning import partition_on_loading
+from utils.partitioning import end_partitioning, partition_on_loading
 from utils.precision import describe_precision
 from utils.runs import CONFIG, create_run_folder
 
@@ -52,7 +52,10 @@ def train(
     Raises:
         UserError: whatever is wrong with configuration, files, data or checkpoint.
     """
-    folder = _train(task, distributed, name, ds_config_path, ckpt_path)
+    try:
+        folder = _train(task, distributed, name, ds_config_path, ckpt_path)
+    finally:
+        end_partitioning()
     free_memory()
     return folder
 

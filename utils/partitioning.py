@@ -4,6 +4,7 @@ A partitioned parameter is empty outside of the engine's own passes: `ds_shape` 
 together only in the contexts below, which every rank must enter.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -34,6 +35,18 @@ def partition_on_loading(ds_config: dict[str, Any]) -> Iterator[None]:
 def partitioning() -> dict[str, Any] | None:
     """The DeepSpeed configuration that weights are to be partitioned by on loading; None: they are loaded whole."""
     return _asked[-1] if _asked else None
+
+
+def end_partitioning() -> None:
+    """Give the process torch's own `linear` back, once nothing is partitioned any more.
+
+    Loading partitioned weights replaces it by one that keeps no view of them, for good; for the backward pass that one
+    keeps the input of every layer, also where weights are frozen.
+    """
+    loading = sys.modules.get("deepspeed.runtime.zero.partition_parameters")
+    own = loading and getattr(loading.InsertPostInitMethodToModuleSubClasses, "linear_bk", None)
+    if own:
+        torch.nn.functional.linear = own
 
 
 def is_partitioned(parameter: torch.Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Two processes over gloo: every ZeRO stage trains the same, nothing is counted twice, decoding is shared.
 
 A second job has the two on nodes of their own: a launcher for each, here both on this machine.
-In bfloat16 what they share is put together in float32.
+In bfloat16 what they share is put together in float32. At stage 3 each keeps its share of the LM from loading on.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config
@@ -25,10 +26,28 @@ from trainer.validation import validate
 pytestmark = pytest.mark.slow  # a job of two processes
 
 STAGES = (0, 1, 2, 3)
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "200000"}
+"""freed memory goes back to the system at once, and does not count as still in use"""
 
 
 @pytest.fixture(scope="module")
-def job(data, lm_folder, tmp_path_factory):
+def large_lm(lm_folder, tmp_path_factory):
+    """A folder with an LM of random weights in several files, and its size in MiB."""
+    folder = tmp_path_factory.mktemp("large")
+    tokenizer = AutoTokenizer.from_pretrained(lm_folder("llama"))
+    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 4}
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    )
+    model.save_pretrained(folder, max_shard_size="80MB")
+    tokenizer.save_pretrained(folder)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder, sum(parameter.numel() for parameter in model.parameters()) * 4 / 2**20
+
+
+@pytest.fixture(scope="module")
+def job(data, lm_folder, large_lm, tmp_path_factory):
     """What the launcher printed, the run folder of each stage, and the answer of tests/two_ranks_half.py."""
     out = tmp_path_factory.mktemp("two_ranks")
     # 25 examples in batches of 2 x 4: the last step has one example for two ranks
@@ -38,14 +57,21 @@ def job(data, lm_folder, tmp_path_factory):
     config = config_for({**data, "valid": valid}, lm_folder("opt"), out / "runs")
     sections = {"model": {"load_bit": "bf16"}, "training": {"log_every": 1, "learning_rate": 1e-4}}
     half = config_for(data, lm_folder("opt"), out / "half", sections)
+    little = {name: out / f"little_{name}.txt" for name in data}
+    for path in little.values():
+        path.write_text("1 your persona: i ski.\n2 hi .\thi , you ?\n3 i ski .\tme too .\n", encoding="utf-8")
+    sections = {"training": {"batch_size": 1}, "model": {"model_type": "lora"}}
     content = {
+        "partitioned": config_for(little, large_lm[0], out / "partitioned", sections).model_dump(),
         "sections": config.model_dump(),
         "half": half.model_dump(),
         "stages": STAGES,
         "out": str(out),
     }
     (out / "job.json").write_text(json.dumps(content), encoding="utf-8")
-    done = launch("deepspeed", "--num_gpus=2", "--module", "tests.two_ranks", str(out / "job.json"))
+    done = launch(
+        "deepspeed", "--num_gpus=2", "--module", "tests.two_ranks", str(out / "job.json"), variables=RETURNED
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     runs = json.loads((out / "runs.json").read_text(encoding="utf-8"))
     half = json.loads((out / "half.json").read_text(encoding="utf-8"))
@@ -130,8 +156,8 @@ def test_only_the_main_process_prints(job):
     """Every line twice, or a summary of the wrong rank."""
     done, _, _ = job
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("run folder: ") for line in lines) == 2 * len(STAGES)
-    assert sum("2 rank(s)" in line for line in lines) == 2 * len(STAGES)
+    assert sum(line.startswith("run folder: ") for line in lines) == 2 * len(STAGES) + 2
+    assert sum("2 rank(s)" in line for line in lines) == 2 * len(STAGES) + 2
 
 
 def test_two_ranks_decode_what_one_does(job, distributed, tmp_path):
@@ -195,3 +221,31 @@ def test_every_stage_keeps_the_same_float32_weights(job):
             assert (state[name] - tensor).abs().max() < 2e-4, name  # Adam's three steps are of 1e-4 each
             # sums over ranks are rounded in another order at each stage: some entries differ, most do not
             assert ((state[name] - tensor).abs() < 1e-5).float().mean() > 0.9, name
+
+
+@pytest.fixture(scope="module")
+def partitioned(job):
+    """What each rank wrote of the large LM."""
+    _, runs, _ = job
+    out = runs[2].parents[1]
+    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_rank_holds_the_whole_lm(partitioned, large_lm, rank):
+    """An LM that needs two devices would end the run of each of them while it is loaded, or in its first step."""
+    peaks, size = partitioned[rank]["peaks"], large_lm[1]
+    assert peaks["load"] < 0.65 * size, peaks
+    assert size < peaks["0"], peaks
+    assert peaks["3"] < 0.8 * peaks["0"], peaks
+
+
+def test_a_partitioned_lm_trains_as_a_whole_one(partitioned):
+    """Weights that were partitioned in another order, or read by one rank only, would train another LM."""
+    runs = {stage: Path(run) for stage, run in partitioned[0]["runs"].items()}
+    for phase in ("train_epoch", "valid_epoch"):
+        ours, theirs = (logged(runs[stage], phase)[0]["total"] for stage in ("3", "0"))
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    ours, theirs = (read_trained(runs[stage])[0] for stage in ("3", "0"))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=1e-3)
