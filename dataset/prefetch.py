@@ -15,7 +15,8 @@ class PrefetchingLoader(DataLoader[Any]):
     state, which the step does at the same time; with worker processes it could not either.
     """
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # named there by a private class
+    # the base class names a private class of its own
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """One pass."""
         batches = super().__iter__()
         return batches if self.num_workers else _one_ahead(batches)

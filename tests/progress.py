@@ -57,7 +57,14 @@ def run_while_it_moves(
         given.seek(0)
         # files, not pipes: nobody has to read them for the program to go on
         process = subprocess.Popen(
-            command, stdin=given, stdout=out, stderr=err, cwd=cwd, env=env, start_new_session=True
+            command,
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
         try:
             hung = not _ends(process, (out.fileno(), err.fileno()), still, limit)
@@ -72,6 +79,11 @@ def run_while_it_moves(
     if hung:
         raise Hangs(f"nothing moved for {still:.0f} s in {' '.join(command)}\n{texts[0]}\n{texts[1]}")
     return subprocess.CompletedProcess(command, process.returncode, *texts)
+
+
+def _hear_interrupts() -> None:
+    # a shell that runs the tests in the background has them ignored, and programs begin as their parent is
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _ends(process: subprocess.Popen, outputs: Sequence[int], still: float, limit: float) -> bool:

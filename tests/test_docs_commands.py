@@ -33,6 +33,16 @@ NOT_RUN = {
     "conda env create -f env.yml && conda activate spt": "installs an environment",
     "pip install .": "installs; tests/test_packaging.py holds what",
     "pip install pre-commit": "installs",
+    "python -m tests.benchmark.memory": "measures; see tests/benchmark/test_memory.py",
+    "python -m tests.benchmark.start_up --data data_file/ConvAI2/valid_self_original_no_cands.txt --copies 17": (
+        "measures; see tests/dataset/test_encoded_cache.py for what it measures"
+    ),
+    "python -m tests.companions.lamp.benchmark_ranking": (
+        "measures; see tests/companions/lamp/test_benchmark_ranking.py"
+    ),
+    "python -m tests.companions.lamp.lm.benchmark_answers --questions 60 --words 10 --baseline_prompts 40": (
+        "measures; see tests/companions/lamp/lm/test_benchmark_answers.py"
+    ),
 }
 TYPED = "hello , how are you ?\nexit\n"
 
@@ -171,7 +181,7 @@ def test_what_is_not_run_is_there():
 @pytest.mark.slow
 def test_the_commands_did_their_work(done, stand_ins):
     """A command that ends well and writes nothing is no better than one that fails."""
-    assert len([run for run in stand_ins.runs.iterdir() if (run / "trained.safetensors").is_file()]) == 4
+    assert len([run for run in stand_ins.runs.iterdir() if (run / "trained.safetensors").is_file()]) == 6
     for run in (stand_ins.run, stand_ins.published):
         assert (run / "evaluation_result.jsonl").is_file()
     assert (stand_ins.run / "peft" / "prompt_0" / "adapter_config.json").is_file()

@@ -101,11 +101,13 @@ def _frozen_not_sent(module: nn.Module) -> Iterator[None]:
         weight for weight in module.parameters() if not (weight.requires_grad or is_partitioned(weight))
     ]
     for weight in frozen:
-        weight.ds_optim_param = True  # type: ignore[attr-defined]  # its mark of weights that are not replicated
+        # DeepSpeed's mark of weights that are not replicated
+        weight.ds_optim_param = True  # type: ignore[attr-defined]
     try:
         yield
     finally:
         for weight in frozen:
+            # the same mark
             del weight.ds_optim_param  # type: ignore[attr-defined]
     # after DeepSpeed has put them on the device; a sum of whole numbers is the same in every order
     total = sum(

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+
+# has no types of its own
 from psutil import virtual_memory  # type: ignore[import-untyped]
 
 from models.conversation import ConversationModel
