@@ -95,7 +95,7 @@ def test_tests_over_their_limit_keep_what_they_have_shown(tmp_path):
     """One test that hangs would take the benchmark's time, and the results of all others with it."""
     endless = "def test_endless():\n    while True: print('.', flush=True); time.sleep(0.1)\n"
     (tmp_path / "test_some.py").write_text(SOME + endless, encoding="utf-8")
-    tested = run_tests([str(tmp_path), "-s"], limit=30)
+    tested = run_tests([str(tmp_path), "-s"], limit=15)
     assert not tested["ended"]
     assert (tested["passed"], tested["failed"]) == (1, 1)
     assert "the tests did not come to their end" in failures({**FINE, "tests": tested})

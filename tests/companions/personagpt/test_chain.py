@@ -141,22 +141,21 @@ def test_the_second_run_begins_with_the_first_ones_lm(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [2, 3])
-def test_two_ranks_train_both_stages(small, tmp_path, stage):
+def test_two_ranks_train_both_stages(small, tmp_path):
     """Ranks that disagree on the number of steps, or at stage 3 of forward passes, wait for each other for ever."""
     log_dir, arguments = small
     ds_config = tmp_path / "ds.json"
     # so that DeepSpeed does not keep parameters as small as these whole
     names = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
-    zero = {"stage": stage} | {f"stage3_{name}": 0 for name in names}
+    zero = {"stage": 3} | {f"stage3_{name}": 0 for name in names}
     ds_config.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
     launcher = ["deepspeed", "--num_gpus=2", "--module", "companions.personagpt.train"]
     few = ["--training_ratio=0.4", f"--set=dataset.valid={FILES['valid']}"]
     few.append(f"--set=dataset.valid_actions={FILES['actions']}")
-    engine = [f"--deepspeed_config={ds_config}", f"--exp_name=two{stage}"]
+    engine = [f"--deepspeed_config={ds_config}", "--exp_name=two"]
     done = launch(*launcher, *arguments, *few, *engine)
     assert done.returncode == 0, done.stdout + done.stderr
-    runs = sorted(log_dir.glob(f"two{stage}_*"))
+    runs = sorted(log_dir.glob("two_*"))
     assert len(runs) == 2
     rows = [logged(run, "train_epoch")[0] for run in runs]
     assert rows[1]["examples"] == 2 * rows[0]["examples"]

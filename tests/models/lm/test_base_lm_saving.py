@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from transformers import AutoModelForCausalLM
 
 from models.lm.language_model import save_language_model
@@ -99,9 +99,12 @@ def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, preci
         ds_config.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
         run = train(new_lm("opt", precision), distributed, f"stage{stage}", str(ds_config))
         folders[stage] = _content(run / "model")
+    second, third = (load(folders[stage].pop("model.safetensors")) for stage in (2, 3))
     assert folders[2] == folders[3]
-    (name,) = [name for name in folders[2] if name.endswith(".safetensors")]
-    kinds = {tensor.dtype for tensor in load_file(run / "model" / name).values()}
+    # in half precision the stages round a weight's gradient at other places
+    exact = {"rtol": 0, "atol": 0} if precision == 32 else {"rtol": 2**-6, "atol": 2**-10}
+    torch.testing.assert_close(third, second, **exact)
+    kinds = {tensor.dtype for tensor in third.values()}
     assert kinds == {torch.float32 if precision == 32 else torch.bfloat16}
 
 
