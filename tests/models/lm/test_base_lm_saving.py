@@ -101,12 +101,13 @@ def test_every_stage_writes_the_same_folder(new_lm, distributed, tmp_path, preci
         folders[stage] = _content(run / "model")
     second, third = (load(folders[stage].pop("model.safetensors")) for stage in (2, 3))
     assert folders[2] == folders[3]
-    assert third.keys() == second.keys()
-    for name, tensor in third.items():
-        if precision == 32:
-            assert torch.equal(tensor, second[name]), name
-        else:  # the stages round a gradient at other places, and Adam's step has the size of none
-            assert torch.isclose(tensor, second[name], rtol=2**-6, atol=2**-10).float().mean() > 0.98, name
+    assert {name: value.shape for name, value in third.items()} == {
+        name: value.shape for name, value in second.items()
+    }
+    both = [torch.cat([state[name].flatten() for name in sorted(state)]) for state in (second, third)]
+    # in half precision the stages round gradients at other places, and Adam makes whole steps of what should be zero
+    least, limits = (1.0, (0, 0)) if precision == 32 else (0.98, (2**-6, 2**-10))
+    assert torch.isclose(*both, *limits).float().mean() >= least
     kinds = {tensor.dtype for tensor in third.values()}
     assert kinds == {torch.float32 if precision == 32 else torch.bfloat16}
 
