@@ -1,9 +1,11 @@
 """Loading a model of Hugging Face with its tokenizer: all of its weights, and no code that comes with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from models.lm.language_model import cannot_load, check_weights, lm_source, local_only
 from utils.errors import UserError
@@ -50,14 +52,15 @@ def load_pretrained(
         config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         auto = class_of(config)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
-        loaded = auto.from_pretrained(
-            source,
-            config=config,
-            dtype=DTYPES[precision],
-            local_files_only=at_hand,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _without_report():
+            loaded = auto.from_pretrained(
+                source,
+                config=config,
+                dtype=DTYPES[precision],
+                local_files_only=at_hand,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
         # a pair because of output_loading_info, which the library's annotation leaves out
         model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
     except UserError:
@@ -69,3 +72,14 @@ def load_pretrained(
         raise cannot_load(f"tokenizer of the {what}", name, ValueError("it has no vocabulary"), flag)
     check_weights(what, name, loading, flag, optional)
     return model, tokenizer
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """The library's table of weights that are missing is of no use to a user: what matters of it becomes an error."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
