@@ -1,67 +1,16 @@
 """Kept encodings: made once, found again for the same texts only, never read when they are not whole."""
 
-import errno
 import json
-import os
-import signal
-import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer
 
-from dataset import encoded_cache, encoding_processes
+from dataset import encoded_cache
 from dataset.encoded import EncodedTable
-from dataset.encoded_cache import ExampleFile, encoded_file
 from dataset.encoding import ExampleEncoder
-from dataset.loading import read_examples
 from tests.conftest import head_of
-from utils.errors import UserError
-
-
-class Case:
-    """A dialogue file, how it is encoded, and the folder of what is kept."""
-
-    def __init__(self, data, lm, config, folder):
-        self.path = folder / "dialogues.txt"
-        self.path.write_text(data["train"].read_text(encoding="utf-8"), encoding="utf-8")
-        self.tokenizer = AutoTokenizer.from_pretrained(lm)
-        self.config, self.cache = config, folder / "cache"
-        self.with_response, self.is_main = True, True
-        self.settings = {"ratio": 1.0}
-        self.make_encoder = partial(ExampleEncoder, max_tokens=300)
-
-    @property
-    def source(self):
-        """The file, as it is now."""
-        read = partial(read_examples, str(self.path), self.config)
-        return ExampleFile(str(self.path), read, self.settings, [read_examples])
-
-    def encoder(self):
-        """The encoder, as it is now."""
-        return self.make_encoder(self.tokenizer, self.config)
-
-    def open(self):
-        """The encoded examples."""
-        encoder = self.encoder()
-        return encoded_file(
-            self.source, encoder, self.tokenizer, self.with_response, str(self.cache), self.is_main
-        )
-
-    @property
-    def folders(self):
-        """All that lies in the folder of what is kept."""
-        return sorted(self.cache.glob("*")) + sorted(self.cache.glob(".*"))
-
-
-@pytest.fixture
-def case(data, lm_folder, make_config, tmp_path, monkeypatch):
-    """A small file that is kept, in chunks of a few examples."""
-    monkeypatch.setattr(encoded_cache, "SMALL", 0)
-    monkeypatch.setattr(encoding_processes, "CHUNK", 10)
-    return Case(data, lm_folder("opt"), make_config("opt"), tmp_path)
 
 
 def _fields(example):
@@ -73,16 +22,6 @@ def _fields(example):
         example.dialogue,
         example.index,
     )
-
-
-@pytest.fixture
-def no_encoding(monkeypatch):
-    """Fails when anything is encoded."""
-
-    def refuse(job):
-        raise AssertionError("encoded again")
-
-    return lambda: monkeypatch.setattr(encoded_cache, "encoded_chunks", refuse)
 
 
 @pytest.mark.parametrize("with_response", [True, False])
@@ -291,146 +230,3 @@ def test_what_is_not_as_it_was_written_is_made_again(case, damage, capfd):
     assert str(folder) in said
     assert "encoded again" in said
     assert case.folders == [folder]
-
-
-def test_an_example_that_does_not_fit_is_told_by_its_line(case):
-    """The error of a process that encodes must reach the user as one line, and leave nothing behind."""
-    case.make_encoder = partial(ExampleEncoder, max_tokens=20)
-    with pytest.raises(UserError, match=r"dialogues.txt:\d+: persona and last turn alone"):
-        case.open()
-    assert case.folders == []
-
-
-def test_a_malformed_file_is_told_by_its_line(case):
-    """The same for what the reader finds."""
-    case.path.write_text(case.path.read_text() + "no number\n")
-    with pytest.raises(UserError, match=r"dialogues.txt:\d+: a line starts with its number"):
-        case.open()
-    assert case.folders == []
-
-
-class _Killed(ExampleEncoder):
-    def encode(self, examples, with_response):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_process_that_is_killed_ends_the_launch(case):
-    """The system kills what takes too much memory; waiting for its answer would take for ever."""
-    case.make_encoder = _Killed
-    with pytest.raises(UserError, match="ended from outside"):
-        case.open()
-    assert case.folders == []
-
-
-def test_a_file_that_changes_meanwhile_is_not_kept(case, monkeypatch):
-    """Half of the old file and half of the new one, kept under the hash of either, would never be found out."""
-    chunks = encoded_cache.encoded_chunks
-
-    def changing(job):
-        yield from chunks(job)
-        case.path.write_text(head_of(case.path, 3), encoding="utf-8")
-
-    monkeypatch.setattr(encoded_cache, "encoded_chunks", changing)
-    with pytest.raises(UserError, match="was changed while it was read"):
-        case.open()
-    assert case.folders == []
-
-
-def test_what_was_read_before_the_file_changed_is_not_kept(case):
-    """Old examples under the new file's hash would be given to every later run."""
-    digest, examples = encoded_cache.file_sha256(case.path), case.source.read()
-    case.path.write_text(head_of(case.path, 3), encoding="utf-8")
-    source = ExampleFile(str(case.path), lambda: examples, {}, [read_examples], digest)
-    with pytest.raises(UserError, match="was changed while it was read"):
-        encoded_file(source, case.encoder(), case.tokenizer, True, str(case.cache))
-    assert case.folders == []
-
-
-def test_a_folder_that_another_run_made_meanwhile_stays(case, monkeypatch):
-    """That run may be about to open it: between two renames it would find none, and end."""
-    chunks = encoded_cache.encoded_chunks
-    made = []
-
-    def meanwhile(job):
-        yield from chunks(job)
-        if not made:
-            made.append(None)
-            case.open()
-            made[0] = next(case.cache.glob("encoded-*")).stat().st_ino
-
-    monkeypatch.setattr(encoded_cache, "encoded_chunks", meanwhile)
-    case.open()
-    (folder,) = case.folders
-    assert folder.stat().st_ino == made[0]
-
-
-def test_a_folder_that_may_not_be_written_is_named(case):
-    """The user must know which folder it is, and which key gives another."""
-    case.cache.write_text("a file is in the way")
-    with pytest.raises(UserError, match=r"cannot write .*cache.*dataset\.cache_dir"):
-        case.open()
-
-
-def test_a_full_disk_names_the_key(case, monkeypatch):
-    """Found out in the midst of the work; and nothing of it may lie about and fill the disk."""
-
-    def full(job):
-        raise OSError(errno.ENOSPC, "No space left on device")
-        yield
-
-    monkeypatch.setattr(encoded_cache, "encoded_chunks", full)
-    with pytest.raises(UserError, match=r"cannot write .*cache.*No space left.*dataset\.cache_dir"):
-        case.open()
-    assert case.folders == []
-
-
-def test_without_a_home_the_key_is_named(case, monkeypatch):
-    """A service or container may have none; the default folder lies there."""
-    case.cache = "~nobody-has-this-name/cache"
-    with pytest.raises(UserError, match=r"dataset\.cache_dir = '~nobody.*give a folder"):
-        case.open()
-
-
-class _Plain:
-    """An encoder that does not say what it uses."""
-
-    pad, max_tokens, drops_turns = 0, 100, True
-
-    def __init__(self, tokenizer, config):
-        self.encoder = ExampleEncoder(tokenizer, config)
-
-    def encode(self, examples, with_response):
-        return self.encoder.encode(examples, with_response)
-
-    def fits(self, example):
-        return True
-
-
-def test_small_files_and_encoders_without_a_key_stay_in_memory(case, monkeypatch):
-    """An encoder whose settings nobody knows might be given ids of other settings; tests and demos need no files."""
-    case.make_encoder = _Plain
-    assert isinstance(case.open(), list)
-    case.make_encoder = ExampleEncoder
-    monkeypatch.setattr(encoded_cache, "SMALL", 1 << 20)
-    assert isinstance(case.open(), list)
-    assert not case.cache.exists()
-
-
-def test_memory_does_not_grow_with_the_file(case, monkeypatch):
-    """All examples as objects took 3 GiB on ConvAI2's full size, on every rank."""
-    case.open()  # imports what it needs
-    # its blocks of 1 MiB are more than the examples of this file
-    monkeypatch.setattr(encoded_cache, "file_sha256", lambda path: "the same")
-    case.path.write_text(case.path.read_text(encoding="utf-8") * 40, encoding="utf-8")
-    monkeypatch.setattr(encoding_processes, "CHUNK", 50)
-    tracemalloc.start()
-    try:
-        kept = case.open()
-        peak = tracemalloc.get_traced_memory()[1]
-        before = tracemalloc.get_traced_memory()[0]
-        direct = case.encoder().encode(case.source.read(), True)
-        in_memory = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert len(kept) == len(direct) > 2000
-    assert peak < in_memory / 4
