@@ -64,7 +64,7 @@ def run_while_it_moves(
             cwd=cwd,
             env=env,
             start_new_session=True,
-            preexec_fn=_hear_interrupts,
+            preexec_fn=hear_interrupts,
         )
         try:
             hung = not _ends(process, (out.fileno(), err.fileno()), still, limit)
@@ -81,8 +81,8 @@ def run_while_it_moves(
     return subprocess.CompletedProcess(command, process.returncode, *texts)
 
 
-def _hear_interrupts() -> None:
-    # a shell that runs the tests in the background has them ignored, and programs begin as their parent is
+def hear_interrupts() -> None:
+    """In a new process: interrupts end it, though a shell that runs the tests in the background has them ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataset.encoding_processes import chunk_starts
+from tests.progress import hear_interrupts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WAIT = 30.0  # seconds; only a failing test waits so long
@@ -53,6 +54,7 @@ def endless(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_interrupts,
     )
     assert program.stdout is not None
     worker = int(program.stdout.readline())
