@@ -37,17 +37,28 @@ BROKEN = (
 any_text = st.text(st.characters(codec=None), max_size=30)
 """any characters, halves of them included"""
 texts = st.lists(
-    st.one_of(st.sampled_from(STRANGE), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), st.just(" ")),
+    st.one_of(
+        st.sampled_from(STRANGE), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), st.just(" ")
+    ),
     max_size=4,
 ).map("".join)
 """what people and programs call text"""
 spoken = texts.filter(lambda text: text.strip() and not set(text) & set("\n\t"))
 """what an utterance may be"""
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-3, 30), st.just(10**400), st.floats(), texts, any_text
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-3, 30),
+    st.just(10**400),
+    st.floats(),
+    texts,
+    any_text,
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=8,
 )
 """any value that JSON and YAML can hold, and some that they cannot"""
 
@@ -73,7 +84,14 @@ def _damage(content: bytes, damages: Sequence[tuple[str, float, int, bytes]]) ->
         before, part, after = content[:at], content[at : at + length], content[at + length :]
         if kind == "flip":
             part = bytes(byte ^ (1 << length % 8) for byte in part[:1]) + part[1:]
-        middle = {"insert": piece + part, "replace": piece, "cut": b"", "double": part + part, "end": part, "flip": part}
+        middle = {
+            "insert": piece + part,
+            "replace": piece,
+            "cut": b"",
+            "double": part + part,
+            "end": part,
+            "flip": part,
+        }
         content = before + middle[kind] + (b"" if kind == "end" else after)
     return content
 

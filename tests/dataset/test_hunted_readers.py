@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -10,7 +9,7 @@ from dataset.convai2.reader import read_convai2
 from dataset.dialogue import PARTNER, SELF, examples_of
 from dataset.json_lines import read_json_lines
 from dataset.strict_json import parsed_line
-from tests.hunted import any_text, files, judged, judged_file, spoken, values
+from tests.hunted import files, judged, judged_file, spoken, values
 
 CONVAI2 = """\
 1 your persona: i ski .
@@ -60,7 +59,11 @@ def test_json_lines(tmp_path, survived, content):
 @given(value=values)
 def test_json_lines_of_any_value(tmp_path, survived, value):
     """Valid JSON of another form passed the parser, and failed where a list was taken for a text."""
-    for row in (value, {"utterances": value}, {"utterances": [{"speaker": "self", "text": value}], "personas": value}):
+    for row in (
+        value,
+        {"utterances": value},
+        {"utterances": [{"speaker": "self", "text": value}], "personas": value},
+    ):
         line = json.dumps(row).encode()
         judged_file(read_json_lines, tmp_path / "a.jsonl", line)
         survived("bad inputs")
@@ -89,6 +92,10 @@ def test_what_is_written_is_read(tmp_path, exchanges, persona):
     assert [utterance.text for utterance in dialogue.utterances] == texts
     for side in (SELF, PARTNER):
         assert list(dialogue.personas[side]) == [text.strip() for owner, text in persona if owner == side]
-    rows = [{"speaker": side, "text": text} for pair in exchanges for side, text in zip((PARTNER, SELF), pair, strict=True)]
+    rows = [
+        {"speaker": side, "text": text}
+        for pair in exchanges
+        for side, text in zip((PARTNER, SELF), pair, strict=True)
+    ]
     path.write_text(json.dumps({"utterances": rows}, ensure_ascii=False), encoding="utf-8")
     assert [utterance.text for utterance in read_json_lines(path)[0].utterances] == texts
