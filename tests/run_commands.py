@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.helpers import launch
+from utils.console import quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Ended:
 
 def run_commands(commands: Sequence[Command], folder: Path) -> list[Ended]:
     """Run commands one after the other; `folder` is for what they print, in RANK.out of a folder for each."""
+    from tests.helpers import launch  # imports the libraries, which the program first makes quiet
+
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "commands.json").write_text(json.dumps([asdict(each) for each in commands]), encoding="utf-8")
     ran = launch(sys.executable, "-m", "tests.run_commands", str(folder))
@@ -115,6 +117,7 @@ def _run(command: Command, folder: Path, number: int) -> list[int]:
 
 def main() -> None:
     """Run the commands of a folder in turn."""
+    quiet_libraries()
     # imported once for all commands
     import trainer.training  # noqa: F401
     from models import dialogue_task  # noqa: F401
