@@ -13,9 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.trainable import Reducer, StepOutput
 from trainer.progress import Sums
+from utils.appending import cut_file, take_lock
 from utils.distributed import DistributedContext
 from utils.errors import UserError
-from utils.files import cut_file, flush_to_disk, json_line, take_lock, write_errors
+from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
 
 _NONE: Mapping[str, int] = {}

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any
 
 from dataset.strict_json import parsed_line
+from utils.appending import take_lock
 from utils.errors import UserError
-from utils.files import json_line, take_lock, write_errors
+from utils.files import json_line, write_errors
 
 _CHUNK = 1 << 16
 
