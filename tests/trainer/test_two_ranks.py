@@ -56,7 +56,10 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
     valid = out / "valid.txt"
     valid.write_text("".join(lines[:-3]), encoding="utf-8")
     config = config_for({**data, "valid": valid}, lm_folder("opt"), out / "runs")
-    sections = {"model": {"load_bit": "bf16"}, "training": {"log_every": 1, "learning_rate": 1e-4, "training_ratio": 0.6}}
+    sections = {
+        "model": {"load_bit": "bf16"},
+        "training": {"log_every": 1, "learning_rate": 1e-4, "training_ratio": 0.6},
+    }
     half = config_for(data, lm_folder("opt"), out / "half", sections)
     little = {name: out / f"little_{name}.txt" for name in data}
     for path in little.values():
