@@ -113,7 +113,7 @@ class BareEngine:
 
 
 def as_tab_separated(path: Path) -> str:
-    """A ConvAI2 file in the format of the reader in docs/architecture.md."""
+    """A ConvAI2 file in the format of the reader in docs/extending.md."""
     blocks = []
     for dialogue in read_dialogues(path, "convai2"):
         rows = [f"persona\t{line}" for line in dialogue.persona]
