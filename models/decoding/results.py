@@ -13,6 +13,20 @@ from models.decoding.generation import Reply
 from utils.errors import UserError
 from utils.metrics import score
 
+ROW_KEYS = (
+    "persona",
+    "context",
+    "prediction",
+    "raw_prediction",
+    "target",
+    "prompt",
+    "scores",
+    "turn",
+    "dialogue",
+    "nll",
+    "nll_tokens",
+)
+"""of a row of `evaluation_result.jsonl`"""
 _DECODING = "decoding: "  # how the line begins that names the settings
 
 

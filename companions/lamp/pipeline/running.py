@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from companions.lamp.json_lines import take_lock
 from companions.lamp.lm.evaluate import made_folder
 from companions.lamp.loading import check_is_model
 from companions.lamp.pipeline.commands import run_command
@@ -12,6 +11,7 @@ from companions.lamp.pipeline.plan import TABLE, names_of_models, steps_of
 from companions.lamp.pipeline.settings import PipelineConfig
 from companions.lamp.pipeline.steps import RECORD, run_steps
 from companions.lamp.pipeline.table import TEXT
+from dataset.row_files import take_lock
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
 from utils.files import write_errors
