@@ -20,6 +20,7 @@ from utils.errors import Terminated, UserError, first_line, shown
 from utils.files import json_line, remove_folder, to_json, write_errors, write_whole
 from utils.liveness import together
 
+_LOCK = "lock"
 _CHUNK = 1 << 16
 _LONGEST_RECORD = 1 << 24  # bytes of a record of settings
 
@@ -197,14 +198,13 @@ class KeptRows:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._files.close()
-        if isinstance(error, (KeyboardInterrupt, Terminated)):
-            error.args = (f"what is done is kept in {self.folder}: {self.resume} goes on from there",)
+        tell_of_rows(error, self.folder, self.resume)
 
     def _begin(self, opened: ExitStack, settings: Mapping[str, Any], distributed: DistributedContext) -> None:
         """Keep a second job out, and read the rows that are there, where they are of these settings."""
         with write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-            lock = opened.enter_context((self.folder / "lock").open("ab"))
+            lock = opened.enter_context((self.folder / _LOCK).open("ab"))
         if not take_lock(lock.fileno()):
             raise UserError(f"{self.folder}: another job is at work there; wait for it")
         files = RowFolder(self.folder)
@@ -224,6 +224,23 @@ class KeptRows:
             if type(number) is not int or not 0 <= number < self.count:
                 raise UserError(f"{where}: {shown(number)} is not the number of a row; delete {self.folder}")
             self.rows.setdefault(number, row)
+
+
+def tell_of_rows(error: BaseException | None, folder: Path, resume: str = "the same command") -> None:
+    """Give Ctrl-C and SIGTERM the words that `run_main` ends with."""
+    if isinstance(error, (KeyboardInterrupt, Terminated)):
+        error.args = (f"what is done is kept in {folder}: {resume} goes on from there",)
+
+
+def remove_unused(folder: Path) -> None:
+    """Delete a folder of `KeptRows` at which no job is at work.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    with write_errors(folder), (folder / _LOCK).open("ab") as lock:
+        if take_lock(lock.fileno()):
+            remove_folder(folder)
 
 
 def rows_of(path: Path) -> Iterator[Row]:

@@ -11,7 +11,6 @@ imported what the job needs: no imports for each of fifty kills. What it prints 
 import multiprocessing
 import os
 import pkgutil
-import random
 import signal
 import sys
 import tempfile
@@ -40,7 +39,7 @@ class Moment:
     call: int = 1
     """which call of it, from 1 on"""
     after: bool = False
-    signal: signal.Signals = signal.SIGKILL
+    signal: int = signal.SIGKILL
 
     def arm(self) -> None:
         """From now on this process ends at the moment."""
@@ -101,19 +100,6 @@ def run_job(job: Callable[[], object], method: Method = "fork") -> str:
     ending = run_killed(job, None, method)
     assert ending.status == 0, ending.printed
     return ending.printed
-
-
-def moments(function: str, calls: int, number: int, seed: int = 0) -> list[Moment]:
-    """Different moments around the calls of a function, drawn.
-
-    Args:
-        function: see `Moment`.
-        calls: how often a whole job calls it.
-        number: of moments; at most twice the calls.
-        seed: of the draw.
-    """
-    drawn = sorted(random.Random(seed).sample(range(2 * calls), number))
-    return [Moment(function, 1 + place // 2, after=bool(place % 2)) for place in drawn]
 
 
 def _run(job: Callable[[], object], moment: Moment | None, output: str) -> None:

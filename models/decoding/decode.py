@@ -18,7 +18,7 @@ from models.decoding.batch_size import FIXED, choose_batch_size, depends_on_batc
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
-from models.decoding.resuming import kept_rows, recorded_batch_size, row_settings, rows_folder
+from models.decoding.resuming import kept_rows, recorded_batch_size, remove_rows, row_settings, rows_folder
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
 from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
@@ -110,6 +110,9 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
     with together(distributed):
         if distributed.is_main:
             done = options.skip_exists and _is_done(run, options)
+            if done:
+                rows_path, text_path = options.paths(run)
+                remove_rows(rows_folder(rows_path), decoding_of(text_path))
     if distributed.share(done):
         distributed.say(f"{options.paths(run)[1]} exists, skipped (--skip_exists=no decodes it again)")
         return

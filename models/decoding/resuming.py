@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dataset.row_files import KeptRows, RowFolder
+from dataset.row_files import KeptRows, RowFolder, remove_unused
 from models.decoding.results import ROW_KEYS
 from models.settings import Config
 from utils.distributed import DistributedContext
@@ -64,6 +64,18 @@ def kept_rows(
 ) -> KeptRows:
     """The rows of a decoding of so many examples, with those that are there; all processes call it."""
     return KeptRows(folder, settings, distributed, count, ROW_KEYS, _RESUME)
+
+
+def remove_rows(folder: Path, decoding: Mapping[str, Any]) -> None:
+    """Remove rows that were left beside their own result: whoever wrote it was killed just then.
+
+    Args:
+        folder: of the rows.
+        decoding: of the result, see `DecodeOptions.described`.
+    """
+    there = RowFolder(folder).settings()
+    if there is not None and all(there.get(key, value) == value for key, value in decoding.items()):
+        remove_unused(folder)
 
 
 def _fingerprint(run: Path) -> Any:
