@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -145,9 +145,10 @@ class KeptRows:
         settings: what the rows rest on, as the main process has it; not the number of processes. Where rows of other
             settings are there, it begins anew, which is said.
         distributed: the processes; all of them make one together.
-        count: of the rows of the whole job, whose numbers are below it.
+        count: of the rows of the whole job, whose numbers are below it; None: nobody knows yet.
         keys: of each row.
         resume: what goes on from the rows, in words.
+        in_memory: whether `rows` holds them, too.
 
     Raises:
         UserError: the folder cannot be written, another job writes there, or it holds what are no rows of this job.
@@ -158,25 +159,28 @@ class KeptRows:
         folder: Path,
         settings: Mapping[str, Any],
         distributed: DistributedContext,
-        count: int,
+        count: int | None,
         keys: Collection[str],
         resume: str = "the same command",
+        in_memory: bool = True,
     ) -> None:
-        self.folder, self.count, self.keys, self.resume = folder, count, keys, resume
+        self.folder, self.count, self.keys, self.in_memory = folder, count, keys, in_memory
         self.rows: dict[int, Row] = {}
         """this process's: those that it added and, on the main process, those that were there"""
-        self._files = ExitStack()
         with ExitStack() as opened:
+            opened.enter_context(telling_of_rows(folder, resume))
+            there: set[int] = set()
             with together(distributed):
                 if distributed.is_main:
-                    self._begin(opened, settings, distributed)
-            self.done: frozenset[int] = distributed.share(frozenset(self.rows))
+                    there = self._begin(opened, settings, distributed)
+            self.done: frozenset[int] = distributed.share(frozenset(there))
             """numbers of the rows that were there"""
             with together(distributed):
                 self._file = opened.enter_context(Appender(folder / f"rows.{distributed.rank}.jsonl"))
             self._files = opened.pop_all()
         if self.done:
-            distributed.say(f"{folder}: {len(self.done)} of {count} are done already")
+            of_all = "" if count is None else f" of {count}"
+            distributed.say(f"{folder}: {len(self.done)}{of_all} are done already")
 
     def add(self, rows: Mapping[int, Row]) -> None:
         """Keep rows by number.
@@ -185,7 +189,21 @@ class KeptRows:
             UserError: they cannot be written; earlier ones are kept.
         """
         self._file.add({"number": number, "row": row} for number, row in rows.items())
-        self.rows.update(rows)
+        if self.in_memory:
+            self.rows.update(rows)
+
+    def read(self) -> Iterator[tuple[int, Row]]:
+        """The rows of all processes, once all of them have added theirs; in no order, and one at a time.
+
+        Raises:
+            UserError: what is there is no row of this job.
+        """
+        for where, line in RowFolder(self.folder).read():
+            fields_of(line, where, ("number", "row"))
+            number, row = line["number"], fields_of(line["row"], f"{where}: row", self.keys)
+            if type(number) is not int or number < 0 or (self.count is not None and number >= self.count):
+                raise UserError(f"{where}: {shown(number)} is not the number of a row; delete {self.folder}")
+            yield number, row
 
     def remove(self) -> None:
         """Delete the folder, once the result is written; the main process calls this."""
@@ -197,11 +215,12 @@ class KeptRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._files.close()
-        tell_of_rows(error, self.folder, self.resume)
+        self._files.__exit__(kind, error, trace)
 
-    def _begin(self, opened: ExitStack, settings: Mapping[str, Any], distributed: DistributedContext) -> None:
-        """Keep a second job out, and read the rows that are there, where they are of these settings."""
+    def _begin(
+        self, opened: ExitStack, settings: Mapping[str, Any], distributed: DistributedContext
+    ) -> set[int]:
+        """Keep a second job out, and read the rows that are there, where they are of these settings: their numbers."""
         with write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             lock = opened.enter_context((self.folder / _LOCK).open("ab"))
@@ -216,20 +235,24 @@ class KeptRows:
                 distributed.say(f"{self.folder} is of other settings ({names} differ): it begins anew")
             files.clear()
             files.begin(settings)
-            return
+            return set()
         files.repair()
-        for where, line in files.read():
-            fields_of(line, where, ("number", "row"))
-            number, row = line["number"], fields_of(line["row"], f"{where}: row", self.keys)
-            if type(number) is not int or not 0 <= number < self.count:
-                raise UserError(f"{where}: {shown(number)} is not the number of a row; delete {self.folder}")
-            self.rows.setdefault(number, row)
+        numbers = set()
+        for number, row in self.read():
+            numbers.add(number)
+            if self.in_memory:
+                self.rows.setdefault(number, row)
+        return numbers
 
 
-def tell_of_rows(error: BaseException | None, folder: Path, resume: str = "the same command") -> None:
-    """Give Ctrl-C and SIGTERM the words that `run_main` ends with."""
-    if isinstance(error, (KeyboardInterrupt, Terminated)):
+@contextmanager
+def telling_of_rows(folder: Path, resume: str = "the same command") -> Iterator[None]:
+    """Ctrl-C and SIGTERM in the body end with a line on what is kept, and on what goes on from it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as error:
         error.args = (f"what is done is kept in {folder}: {resume} goes on from there",)
+        raise
 
 
 def remove_unused(folder: Path) -> None:

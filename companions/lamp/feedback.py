@@ -22,7 +22,7 @@ from companions.lamp.lm.settings import AnsweringConfig, ItemFeedbackConfig, Ret
 from companions.lamp.metrics import OutputError, metrics_of_each
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.tasks import Task, task_of
-from dataset.row_files import Appender, RowFolder
+from dataset.row_files import Appender, RowFolder, telling_of_rows
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file, shown
 from utils.files import file_sha256, to_json
@@ -172,7 +172,7 @@ def _collect(
                 else nullcontext()
             )
             bar = tqdm(desc="feedback", unit="prompt", disable=not distributed.is_main, mininterval=0.5)
-            with file, bar:
+            with file, bar, telling_of_rows(folder):
                 answerer = answerer_of(lm, reader, config.generation)
                 examples = prompts(reader, wanted)
                 while part := list(islice(examples, WINDOW)):

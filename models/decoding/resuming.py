@@ -8,7 +8,7 @@ from dataset.row_files import KeptRows, RowFolder, remove_unused
 from models.decoding.results import ROW_KEYS
 from models.settings import Config
 from utils.distributed import DistributedContext
-from utils.files import file_sha256
+from utils.files import file_sha256, file_stats
 from utils.runs import CHECKPOINTS, WHOLE_MODEL, library_versions, trained_file
 
 _RESUME = "decoding it again with the same settings"
@@ -83,6 +83,4 @@ def _fingerprint(run: Path) -> Any:
     trained = trained_file(run)
     if trained is not None:
         return file_sha256(trained)
-    folder = run / (WHOLE_MODEL if (run / WHOLE_MODEL).is_dir() else CHECKPOINTS)
-    stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [[str(path.relative_to(run)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    return file_stats(run / (WHOLE_MODEL if (run / WHOLE_MODEL).is_dir() else CHECKPOINTS))
