@@ -85,7 +85,7 @@ class _Obedient:
         return getattr(self.distributed, name)
 
     def share(self, value):
-        return self.answers.pop(0)
+        return self.answers.pop(0) if self.answers else value
 
 
 def test_the_main_process_decides_what_is_decoded(run_copy, distributed):
