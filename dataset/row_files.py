@@ -8,7 +8,7 @@ rows and leaves nothing behind when the result that they make up is written.
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -146,7 +146,7 @@ class KeptRows:
             settings are there, it begins anew, which is said.
         distributed: the processes; all of them make one together.
         count: of the rows of the whole job, whose numbers are below it; None: nobody knows yet.
-        keys: of each row.
+        keys: of each row, with the types of their values.
         resume: what goes on from the rows, in words.
         in_memory: whether `rows` holds them, too.
 
@@ -160,7 +160,7 @@ class KeptRows:
         settings: Mapping[str, Any],
         distributed: DistributedContext,
         count: int | None,
-        keys: Collection[str],
+        keys: Mapping[str, Any],
         resume: str = "the same command",
         in_memory: bool = True,
     ) -> None:
@@ -203,7 +203,19 @@ class KeptRows:
             number, row = line["number"], fields_of(line["row"], f"{where}: row", self.keys)
             if type(number) is not int or number < 0 or (self.count is not None and number >= self.count):
                 raise UserError(f"{where}: {shown(number)} is not the number of a row; delete {self.folder}")
+            for key, kind in self.keys.items():
+                if not isinstance(row[key], kind):
+                    raise UserError(f"{where}: row: {key}: {shown(row[key])} is of a wrong type")
             yield number, row
+
+    def left(self, batches: Sequence[Sequence[int]], distributed: DistributedContext) -> list[list[int]]:
+        """This process's share of batches of numbers, without those that are done.
+
+        Whole batches are done, but where memory was too small for one: so what is left has the same batches as from
+        the start, and in a batch of other examples the last digits may be others.
+        """
+        left = ([number for number in batch if number not in self.done] for batch in batches)
+        return [batch for batch in left if batch][distributed.rank :: distributed.size]
 
     def remove(self) -> None:
         """Delete the folder, once the result is written; the main process calls this."""

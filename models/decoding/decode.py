@@ -243,7 +243,6 @@ def decode_examples(
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
     rows: dict[int, dict[str, Any]] = {} if kept is None else kept.rows
-    done = frozenset() if kept is None else kept.done
 
     def decode(numbers: Sequence[int]) -> None:
         batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
@@ -266,12 +265,12 @@ def decode_examples(
             kept.add(made)
 
     planned = decoding_batches(texts, options.batch_size or FIXED, collator.reads_padding)
-    # of a batch that did not fit into memory a part may be done
-    left = [[number for number in batch if number not in done] for batch in planned]
-    batches = [batch for batch in left if batch][distributed.rank :: distributed.size]
+    batches = (
+        planned[distributed.rank :: distributed.size] if kept is None else kept.left(planned, distributed)
+    )
     bar = tqdm(
         total=len(texts),
-        initial=len(done),
+        initial=len(kept.done) if kept else 0,
         desc="decoding",
         unit="ex",
         disable=not distributed.is_main,

@@ -1,5 +1,6 @@
 """Decodings that go on where they stopped: what their rows rest on, and where they lie until all are there."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def row_settings(
         **keys,
         **{key: value for key, value in decoding.items() if key != "valid"},
         "trained": _fingerprint(run),
+        "lm": file_stats(Path(lm)) if (lm := config.model.base_lm) and os.path.isdir(lm) else None,
         "device": distributed.device.type,
         **library_versions(),
     }

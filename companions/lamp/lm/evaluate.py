@@ -29,7 +29,15 @@ from utils.runs import library_versions
 
 RESULTS, PREDICTIONS = "results_output.json", "predictions.json"
 ROWS = "predictions.part"  # folder of the predictions until all are there
-_KEYS = ("id", "output", "gold", "loss", "target_tokens", "cut", "without_profile")  # of a row
+_KEYS = {
+    "id": str,
+    "output": str,
+    "gold": (str, type(None)),
+    "loss": (float, int),
+    "target_tokens": int,
+    "cut": bool,
+    "without_profile": bool,
+}  # of a row
 
 Ask = Callable[[Iterator[Question]], Iterator[Answered]]
 """gives the answers to all of some questions batch by batch, by the question's place among them"""

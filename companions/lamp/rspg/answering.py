@@ -25,7 +25,7 @@ from utils.files import file_sha256, file_stats, to_json, write_whole
 from utils.liveness import together
 
 ROWS = "final_preds.part"  # folder of the predictions until all are there
-_KEYS = ("id", "output", "index", "cut", "without_profile")  # of a row
+_KEYS = {"id": str, "output": str, "index": int, "cut": bool, "without_profile": bool}  # of a row
 
 
 @dataclass(frozen=True)
