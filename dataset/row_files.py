@@ -5,7 +5,6 @@ it locked. A line that a crash has cut is removed. `RowFolder` is the folder of 
 rows and leaves nothing behind when the result that they make up is written.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from dataset.strict_json import fields_of, parsed_line
 from utils.distributed import DistributedContext
 from utils.errors import Terminated, UserError, first_line, shown
-from utils.files import json_line, remove_folder, to_json, write_errors, write_whole
+from utils.files import json_line, remove_folder, take_lock, to_json, write_errors, write_whole
 from utils.liveness import together
 
 _LOCK = "lock"
@@ -292,17 +291,6 @@ def rows_of(path: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: expected an object")
             yield row
-
-
-def take_lock(descriptor: int) -> bool:
-    """Whether this process has the file for itself now."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems lock nothing
-        return True
-    return True
 
 
 def _remove_cut_line(path: Path) -> None:
