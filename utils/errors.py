@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import reprlib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,7 +37,10 @@ def _one_line(text: str) -> str:
 
 
 class Terminated(BaseException):
-    """The system asked this process to end (SIGTERM). The message says what was kept, and how to go on."""
+    """The system asked this process to end (SIGTERM). The message, if any, says what was kept, and how to go on.
+
+    `run_main` has the signal raise it, so that what is open is closed as on Ctrl-C.
+    """
 
 
 class _Short(reprlib.Repr):
@@ -93,21 +97,42 @@ def existing_file(path: str | Path, what: str) -> Path:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and end the process with an honest exit status.
 
-    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141. SIGTERM, where
-    something was kept: one line and status 143.
-    Anything else is a defect of the project and keeps its traceback.
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. SIGTERM: status 143. A closed output pipe: status
+    141. Anything else is a defect of the project and keeps its traceback. Whoever lets a KeyboardInterrupt or a
+    Terminated pass may give it an argument, which the line ends with: what is kept, and how to resume.
     """
+    before = signal.signal(signal.SIGTERM, _terminates(os.getpid()))
     try:
         sys.exit(main() or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as error:
+        print(_ended("interrupted", error), file=sys.stderr, flush=True)
         sys.exit(130)
-    except Terminated as stop:
-        print(f"terminated: {stop}", file=sys.stderr, flush=True)
+    except Terminated as error:
+        print(_ended("terminated", error), file=sys.stderr, flush=True)
         sys.exit(143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _terminates(process: int) -> Callable[[int, object], None]:
+    """What SIGTERM does in a process; those that it forks are ended by it as ever."""
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(number, signal.SIG_IGN)  # a second one must not end what the first one cleans up
+        raise Terminated
+
+    return handle
+
+
+def _ended(how: str, error: BaseException) -> str:
+    return f"{how}: {error}" if error.args else how

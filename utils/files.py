@@ -231,6 +231,12 @@ def file_sha256(path: str | Path) -> str | None:
     return digest.hexdigest()
 
 
+def file_stats(folder: Path) -> list[list[Any]]:
+    """Name, size and time (ns) of every file in a folder, which tell a change of files that take long to read."""
+    stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """JSON text.
 
