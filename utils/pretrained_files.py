@@ -54,7 +54,8 @@ def weight_files(source: str | Path, local_files_only: bool) -> list[Path]:
     """The weight files that the library reads, in the order of their names; none where there are none.
 
     Raises:
-        ValueError, UserError: an index names a file outside of the folder or no weight file, or a file cannot be read safely.
+        ValueError, UserError: an index names a file outside of the folder or no weight file, or a file cannot be read
+            safely.
         Exception: as `check_pretrained`.
     """
     for single, ending in (("model.safetensors", ".safetensors"), ("pytorch_model.bin", ".bin")):
@@ -159,7 +160,7 @@ def _check_config(value: Any, key: str = "") -> None:
 def _check_name(name: Any, where: str, ending: str = "") -> str:
     plain = isinstance(name, str) and os.path.basename(name) == name and name.isprintable()
     if not plain or not name.endswith(ending) or "\\" in name:
-        raise ValueError(f"{where} names {shown(name)}, which is no file {ending} of its own folder")
+        raise ValueError(f"{where} names {shown(name)}, which is no {ending or 'file'} of its own folder")
     return name
 
 

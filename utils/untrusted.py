@@ -4,6 +4,10 @@ from pathlib import Path
 
 from utils.errors import UserError, existing_file
 
+LARGEST_TEXT = 1 << 30  # bytes of a file whose lines are all in memory at once
+LARGEST_LINE = (
+    1 << 28
+)  # characters of a line, or of an element of an array, of which one is in memory at a time
 LARGEST_HEADER = 1 << 24  # bytes; a model of 100 billion parameters has less than a tenth of that
 
 
@@ -21,6 +25,17 @@ def check_header(path: str | Path) -> None:
         raise UserError(
             f"{path}: not a readable safetensors file: its header would have {size} bytes, more than {LARGEST_HEADER}"
         )
+
+
+def check_plain(path: Path) -> Path:
+    """`path`, unless it is there and no plain file: opening a pipe waits for ever, and a device may have no end.
+
+    Raises:
+        UserError: it is a folder, a pipe, a device.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no plain file")
+    return path
 
 
 def check_link(path: Path, folder: Path, *others: Path) -> Path:

@@ -6,6 +6,7 @@ Each process has a file of its own, which it holds locked. A line that a crash h
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from dataset.strict_json import parsed_line
 from utils.errors import UserError
 from utils.files import json_line, write_errors
+from utils.untrusted import LARGEST_LINE, check_plain
 
 _CHUNK = 1 << 16
 
@@ -56,7 +58,7 @@ def repair(paths: Iterable[Path]) -> None:
         UserError: a file cannot be changed.
     """
     for path in paths:
-        with write_errors(path), path.open("ab") as file:
+        with write_errors(path), check_plain(path).open("ab") as file:
             if take_lock(file.fileno()):
                 _remove_cut_line(path)
 
@@ -67,9 +69,12 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         UserError: a line is no JSON object, by its number.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with check_plain(path).open("rb") as file:
+        for number in count(1):
+            line = file.readline(LARGEST_LINE)
             if not line.endswith(b"\n"):
+                if len(line) == LARGEST_LINE:
+                    raise UserError(f"{path}:{number}: the line has more than {LARGEST_LINE} bytes")
                 return
             row = parsed_line(line, f"{path}:{number}")
             if not isinstance(row, dict):
