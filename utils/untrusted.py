@@ -8,6 +8,7 @@ LARGEST_TEXT = 1 << 30  # bytes of a file whose lines are all in memory at once
 LARGEST_LINE = (
     1 << 28
 )  # characters of a line, or of an element of an array, of which one is in memory at a time
+_MOST_PAIRS = 400_000_000  # characters times characters; a table of 1.2 GB where every word is one letter
 LARGEST_HEADER = 1 << 24  # bytes; a model of 100 billion parameters has less than a tenth of that
 
 
@@ -24,6 +25,18 @@ def check_header(path: str | Path) -> None:
     if size > LARGEST_HEADER:
         raise UserError(
             f"{path}: not a readable safetensors file: its header would have {size} bytes, more than {LARGEST_HEADER}"
+        )
+
+
+def check_comparable(prediction: str, target: str) -> None:
+    """Refuse two texts of which ROUGE-L would make a table of gigabytes: its cells are words times words.
+
+    Raises:
+        ValueError: they are too long.
+    """
+    if len(prediction) * len(target) > _MOST_PAIRS:
+        raise ValueError(
+            f"texts of {len(prediction)} and {len(target)} characters are too long to be compared"
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from utils.errors import UserError, existing_file, first_line, printable, shown
 from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
-from utils.untrusted import LARGEST_TEXT
+from utils.untrusted import LARGEST_TEXT, check_comparable
 
 RESULT_STEM = "evaluation_result"
 COUNT = "examples"  # always the last column, so it may be asked for, but it is no metric
@@ -148,6 +148,10 @@ def _parse_line(line: bytes) -> dict[str, Any]:
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
         if isinstance(value, int | float):
             _check_number(key, value, words)
+    try:
+        check_comparable(example["prediction"], example["target"])
+    except ValueError as error:
+        raise UserError(f"'prediction' and 'target': {error}") from None
     return example
 
 
