@@ -9,11 +9,34 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LONGEST = 2000  # characters of a message
+# ends of lines, commands to the terminal, marks that turn the text around, and half characters
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
-    """A mistake that the user can fix. The message names the file, line or key and what to do."""
+    """A mistake that the user can fix. The message names the file, line or key and what to do.
+
+    It may quote what a file or the command line holds: whatever that is, it stays on its line, of a length that one
+    can read, and does nothing to a terminal.
+
+    Args:
+        message: one line.
+        more: further lines, such as the errors that this one sums up.
+    """
+
+    def __init__(self, message: str, *more: str) -> None:
+        super().__init__("\n  ".join(map(_one_line, (message, *more))))
+
+
+def _one_line(text: str) -> str:
+    """The text with what no line holds written as in Python, and its middle left out where it is too long."""
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[10 - _LONGEST // 2 :]}"
+
+
+class Terminated(BaseException):
+    """The system asked this process to end (SIGTERM). The message says what was kept, and how to go on."""
 
 
 class _Short(reprlib.Repr):
@@ -39,7 +62,7 @@ def printable(text: str) -> str:
 
     Escape sequences can hide lines, write others in their place, or fill the clipboard.
     """
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
@@ -87,17 +110,21 @@ def existing_file(path: str | Path, what: str, largest: int | None = None) -> Pa
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and end the process with an honest exit status.
 
-    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141.
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141. SIGTERM, where
+    something was kept: one line and status 143.
     Anything else is a defect of the project and keeps its traceback.
     """
     try:
         sys.exit(main() or 0)
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
+    except Terminated as stop:
+        print(f"terminated: {stop}", file=sys.stderr, flush=True)
+        sys.exit(143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
