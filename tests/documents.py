@@ -13,6 +13,7 @@ from tests.helpers import launch
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "companions").glob("*/*.md")),
 )
