@@ -163,7 +163,7 @@ class RunLog:
         self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
         if distributed.is_main:
-            for path in _log_files(folder):  # of a resumed run, which may be somebody else's
+            for path in _log_files(folder) if lengths is not None else ():  # the run may be somebody else's
                 check_link(check_plain(path), folder)
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")

@@ -5,9 +5,7 @@ from pathlib import Path
 from utils.errors import UserError, existing_file
 
 LARGEST_TEXT = 1 << 30  # bytes of a file whose lines are all in memory at once
-LARGEST_LINE = (
-    1 << 28
-)  # characters of a line, or of an element of an array, of which one is in memory at a time
+LARGEST_LINE = 1 << 26  # characters of a line or an element, of which one is in memory at a time
 _MOST_PAIRS = 400_000_000  # characters times characters; a table of 1.2 GB where every word is one letter
 LARGEST_HEADER = 1 << 24  # bytes; a model of 100 billion parameters has less than a tenth of that
 
