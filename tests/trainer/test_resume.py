@@ -32,7 +32,7 @@ def ds_file(folder: Path, stage: int, accumulation: int = 1) -> str:
 
 @pytest.fixture
 def runs(make_config, distributed, tmp_path, monkeypatch):
-    """runs(kill_at, stage, ...): the run folder of a training that is killed after so many steps and resumed each time."""
+    """runs(kill_at, stage, ...): the folder of a training that is killed after so many steps, and resumed each time."""
 
     def make(*kill_at, stage=0, accumulation=1, resume_stage=None, **sections):
         wanted = {
