@@ -48,8 +48,8 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
     source = trained_file(run)
     if source is not None:
         check_link(source, run)
-        check_header(source)
         try:
+            check_header(source)
             state = load_file(source)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None

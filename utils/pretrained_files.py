@@ -21,7 +21,7 @@ MOST_LAYERS = 4096  # layers, experts or labels
 SLACK = 1 << 28  # numbers that a model may have beyond those that its files can hold, such as masks
 _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken")
 _WEIGHTS = (".safetensors", ".bin")
-_TEMPLATES = "additional_chat_templates"
+_TEMPLATES = "_templates"  # how a folder ends from which the library reads further texts
 # integers under such keys become as many objects
 _COUNTED = ("layer", "expert", "label", "block", "attention_types")
 
@@ -107,9 +107,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.iterdir())
-    if (folder / _TEMPLATES).is_dir():
-        yield from sorted((folder / _TEMPLATES).iterdir())
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.name.endswith(_TEMPLATES) and path.is_dir():
+            yield from sorted(path.iterdir())
 
 
 def _found(source: str | Path, name: str, local_files_only: bool) -> Path | None:

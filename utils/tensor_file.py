@@ -63,8 +63,8 @@ class TensorFile(Mapping[str, Tensor]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_header(path)
         try:
+            check_header(path)
             self._file = safe_open(path, framework="pt")
             self.metadata: dict[str, str] = self._file.metadata() or {}
             self._names = list(self._file.keys())

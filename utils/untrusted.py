@@ -1,8 +1,9 @@
 """Bounds on files that came from somebody else: how large, of which kind, and where they lie."""
 
+import os
 from pathlib import Path
 
-from utils.errors import UserError, existing_file
+from utils.errors import UserError
 
 LARGEST_TEXT = 1 << 30  # bytes of a file whose lines are all in memory at once
 LARGEST_LINE = 1 << 26  # characters of a line or an element, of which one is in memory at a time
@@ -16,9 +17,10 @@ def check_header(path: str | Path) -> None:
     What else is wrong with the file, the library says.
 
     Raises:
-        UserError: the header is too large, or `path` is no file.
+        UserError: the header is too large, or `path` is no plain file.
+        OSError: it cannot be read.
     """
-    with existing_file(path, "safetensors file").open("rb") as file:
+    with check_plain(Path(path)).open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > LARGEST_HEADER:
         raise UserError(
@@ -44,7 +46,7 @@ def check_plain(path: Path) -> Path:
     Raises:
         UserError: it is a folder, a pipe, a device.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is no plain file")
     return path
 
@@ -60,7 +62,7 @@ def check_link(path: Path, folder: Path, *others: Path) -> Path:
     Raises:
         UserError: it leads elsewhere, or in a circle.
     """
-    if path.is_symlink():
+    if os.path.islink(path):  # Path's own raises for a name that is too long
         try:
             target = path.resolve()
         except (OSError, RuntimeError):
