@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from utils.errors import Terminated, UserError, first_line, shown
 from utils.appending import take_lock
 from utils.files import json_line, remove_folder, to_json, write_errors, write_whole
 from utils.liveness import together
+from utils.untrusted import LARGEST_LINE, check_plain
 
 _LOCK = "lock"
 _CHUNK = 1 << 16
@@ -88,7 +90,7 @@ class RowFolder:
         if not self.record.is_file():
             return None
         try:
-            with self.record.open("rb") as file:
+            with check_plain(self.record).open("rb") as file:
                 text = file.read(_LONGEST_RECORD)
         except OSError as error:
             raise UserError(f"cannot read {self.record}: {error.strerror or first_line(error)}") from None
@@ -119,7 +121,7 @@ class RowFolder:
     def repair(self) -> None:
         """Remove the last line of each file where it was cut; a file that is being written to is left alone."""
         for path in sorted(self.folder.glob(self.pattern)):
-            with write_errors(path), path.open("ab") as file:
+            with write_errors(path), check_plain(path).open("ab") as file:
                 if take_lock(file.fileno()):
                     _remove_cut_line(path)
 
@@ -284,9 +286,12 @@ def rows_of(path: Path) -> Iterator[Row]:
     Raises:
         UserError: a line is no JSON object, by its number.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with check_plain(path).open("rb") as file:
+        for number in count(1):
+            line = file.readline(LARGEST_LINE)
             if not line.endswith(b"\n"):
+                if len(line) == LARGEST_LINE:
+                    raise UserError(f"{path}:{number}: the line has more than {LARGEST_LINE} bytes")
                 return
             row = parsed_line(line, f"{path}:{number}")
             if not isinstance(row, dict):

@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "companions").glob("*/*.md")),
 )

@@ -18,6 +18,7 @@ from utils.distributed import DistributedContext
 from utils.errors import UserError
 from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
+from utils.untrusted import check_link, check_plain
 
 _NONE: Mapping[str, int] = {}
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
@@ -165,6 +166,8 @@ class RunLog:
         self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
         if distributed.is_main:
+            for path in _log_files(folder) if lengths is not None else ():  # the run may be somebody else's
+                check_link(check_plain(path), folder)
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")
             if not take_lock(self.file.fileno()):

@@ -61,6 +61,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+def printable(text: str) -> str:
+    """`text` without what makes a terminal do something else than show it; line ends and tabs stay.
+
+    Escape sequences can hide lines, write others in their place, or fill the clipboard.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt `word`: "; did you mean 'x'?", or the valid choices when none is near."""
     word = word[:100]  # comparing takes long for long words
@@ -76,21 +84,30 @@ def first_line(error: BaseException) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def existing_file(path: str | Path, what: str) -> Path:
+def existing_file(path: str | Path, what: str, largest: int | None = None) -> Path:
     """`path` as a Path when it is a readable, non-empty file.
 
+    Args:
+        path: the file.
+        what: it in words, for messages.
+        largest: bytes that it may have; None: any number.
+
     Raises:
-        UserError: the file is missing, is a folder, or is empty.
+        UserError: the file is missing, is empty, is too large, or is no file: a folder, a pipe, a device.
     """
     path = Path(path)
     if not os.path.exists(path):  # Path's own raises for a name that is too long
         raise UserError(f"{what} not found: {str(path)[:300]}")
     if path.is_dir():
         raise UserError(f"{what} is a folder, a file is needed: {path}")
+    if not path.is_file():  # opening a pipe would wait for ever, and a device may have no end
+        raise UserError(f"{what} is no plain file: {path}")
     if not os.access(path, os.R_OK):
         raise UserError(f"{what} may not be read: {path}")
     if path.stat().st_size == 0:
         raise UserError(f"{what} is empty: {path}")
+    if largest is not None and path.stat().st_size > largest:
+        raise UserError(f"{what} has more than {largest >> 20} MiB: {path}")
     return path
 
 
