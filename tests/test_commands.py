@@ -61,7 +61,7 @@ def test_train_under_the_launcher_and_alone(trained):
     assert sorted(log_dir.iterdir()) == sorted([run, alone])
     for folder in (run, alone):
         assert (folder / "trained.safetensors").is_file()
-        assert (folder / "ds_ckpt/best/mp_rank_00_model_states.pt").is_file()
+        assert (folder / "ds_ckpt/best").is_file()
     assert len(json_rows(alone / "evaluation_result.jsonl")) == 28  # --do_test
     assert "42 batches of 2 examples per rank and epoch, 42 steps in all, rows: example" in _fine(launched)
 

@@ -2,15 +2,41 @@
 
 import difflib
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+_LONGEST = 2000  # characters of a message
+# ends of lines, commands to the terminal, marks that turn the text around, and half characters
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class UserError(Exception):
-    """A mistake that the user can fix. The message names the file, line or key and what to do."""
+    """A mistake that the user can fix. The message names the file, line or key and what to do.
+
+    It may quote what a file or the command line holds: whatever that is, it stays on its line, of a length that one
+    can read, and does nothing to a terminal.
+
+    Args:
+        message: one line.
+        more: further lines, such as the errors that this one sums up.
+    """
+
+    def __init__(self, message: str, *more: str) -> None:
+        super().__init__("\n  ".join(map(_one_line, (message, *more))))
+
+
+def _one_line(text: str) -> str:
+    """The text with what no line holds written as in Python, and its middle left out where it is too long."""
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[10 - _LONGEST // 2 :]}"
+
+
+class Terminated(BaseException):
+    """The system asked this process to end (SIGTERM). The message says what was kept, and how to go on."""
 
 
 class _Short(reprlib.Repr):
@@ -67,7 +93,8 @@ def existing_file(path: str | Path, what: str) -> Path:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and end the process with an honest exit status.
 
-    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141.
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141. SIGTERM, where
+    something was kept: one line and status 143.
     Anything else is a defect of the project and keeps its traceback.
     """
     try:
@@ -78,6 +105,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
+    except Terminated as stop:
+        print(f"terminated: {stop}", file=sys.stderr, flush=True)
+        sys.exit(143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
