@@ -54,6 +54,9 @@ class Estimate:
         if not self.batches[True]:
             yield Finding("warn", "estimate", "none without a training file that can be encoded")
             return
+        if self.checkup.model is not None and not self.trained:
+            yield Finding("ok", "steps", "none: nothing is trained, and the run folder is there at once")
+            return
         settings = self.checkup.config.training
         steps = total_steps(len(self.batches[True]), settings.num_epochs, self.ds_config)
         text = f"{steps:,} on one rank: {len(self.batches[True]):,} batches of up to {settings.batch_size}"
@@ -103,7 +106,7 @@ class Estimate:
         )
         named = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value >= 2**20)
         text = f"about {size(needed)} of {size(there)}: {named} ({rows})"
-        fix = "; take a smaller --batch, --bf16=yes, model.gradient_checkpointing or model.prompts_per_pass"
+        fix = "; a smaller --batch, --bf16=yes or model.gradient_checkpointing takes less (docs/speed.md)"
         if needed > there:
             yield Finding("FAIL", "memory", f"{text}: too little{fix}")
         else:
@@ -155,9 +158,9 @@ class Estimate:
             each = _BYTES_KEPT * self.trained
             value = checkup.sizes.bytes_per_value if self.trained > self.frozen else 4
             kept = _CHECKPOINTS * each + 2 * value * self.trained
-            text = (
-                f"{size(each)} each, `last` and `best`, after each of {config.training.num_epochs} epoch(s)"
-            )
+            every = config.training.save_steps
+            when = f"every {every:,} steps and " if every else ""
+            text = f"{size(each)} each, `last` and `best`; {when}after each of {config.training.num_epochs} epoch(s)"
             yield Finding("ok", "checkpoints", f"{text}; and the trained part, {size(value * self.trained)}")
         yield disk_finding("log_dir", config.training.log_dir, kept, "give another folder with --log_dir")
         if config.dataset.cache_dir is not None:
