@@ -105,7 +105,7 @@ class Estimate:
             f" x {step.copies}" if step.copies > 1 else ""
         )
         named = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value >= 2**20)
-        text = f"about {size(needed)} of {size(there)}: {named} ({rows})"
+        text = f"at least {size(needed)} of {size(there)}: {named} ({rows})"
         fix = "; a smaller --batch, --bf16=yes or model.gradient_checkpointing takes less (docs/speed.md)"
         if needed > there:
             yield Finding("FAIL", "memory", f"{text}: too little{fix}")
