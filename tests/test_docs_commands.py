@@ -126,6 +126,7 @@ class StandIns:
 
 KNOWN = {
     "train.py": "train",
+    "utils.doctor": "train",
     "test.py": "decode",
     "interactive_test.py": "of_run",
     "evaluate_runs_results.py": "of_runs",
