@@ -37,17 +37,28 @@ BROKEN = (
 any_text = st.text(st.characters(codec=None), max_size=30)
 """any characters, halves of them included"""
 texts = st.lists(
-    st.one_of(st.sampled_from(STRANGE), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), st.just(" ")),
+    st.one_of(
+        st.sampled_from(STRANGE), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), st.just(" ")
+    ),
     max_size=4,
 ).map("".join)
 """what people and programs call text"""
 spoken = texts.filter(lambda text: text.strip() and not set(text) & set("\n\t"))
 """what an utterance may be"""
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-3, 30), st.just(10**400), st.floats(), texts, any_text
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-3, 30),
+    st.just(10**400),
+    st.floats(),
+    texts,
+    any_text,
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=8,
 )
 """any value that JSON and YAML can hold, and some that they cannot"""
 
@@ -73,7 +84,14 @@ def _damage(content: bytes, damages: Sequence[tuple[str, float, int, bytes]]) ->
         before, part, after = content[:at], content[at : at + length], content[at + length :]
         if kind == "flip":
             part = bytes(byte ^ (1 << length % 8) for byte in part[:1]) + part[1:]
-        middle = {"insert": piece + part, "replace": piece, "cut": b"", "double": part + part, "end": part, "flip": part}
+        middle = {
+            "insert": piece + part,
+            "replace": piece,
+            "cut": b"",
+            "double": part + part,
+            "end": part,
+            "flip": part,
+        }
         content = before + middle[kind] + (b"" if kind == "end" else after)
     return content
 
@@ -93,33 +111,38 @@ def with_a_part_replaced(good: Any, value: Any, random: Random) -> Any:
     return copy
 
 
-def judged(read: Callable[[], Any], *named: object) -> Any:
-    """What `read` gives; None where it refuses with a UserError of one line that one can read and that names things.
+def refusal(read: Callable[[], Any], *named: object) -> str | None:
+    """The message of the UserError with which `read` refuses, None where it does not.
 
-    Any other exception goes on: it is the defect that is hunted.
+    The message is one line that one can read, and names things. Any other exception goes on: it is what is hunted.
     """
     try:
-        return read()
+        read()
     except UserError as error:
         message = str(error)
+    else:
+        return None
     assert not _UNSEEN.search(message), ascii(message)
     assert 0 < len(message) <= LONGEST_MESSAGE, message[:100]
     for name in named:
         assert str(name) in message, message
-    return None
+    return message
+
+
+def judged(read: Callable[[], Any], *named: object) -> Any:
+    """What `read` gives; None where it refuses as it should, see `refusal`."""
+    found = []
+    refusal(lambda: found.append(read()), *named)
+    return found[0] if found else None
 
 
 def judged_file(read: Callable[[Path], Any], path: Path, content: bytes, by_line: bool = True) -> Any:
     """`judged` of a file with this content; a refusal names the file, and where it has lines the line."""
     path.write_bytes(content)
-    try:
-        found = read(path)
-    except UserError as error:
-        message = str(error)
-        judged(lambda: read(path), path)
-        if by_line and content.strip(b"\xef\xbb\xbf\r\n\t \x0b\x0c"):
-            assert re.search(rf"{re.escape(str(path))}(:|, line )\d+", message), message
-            number = int(re.search(rf"{re.escape(str(path))}(?::|, line )(\d+)", message)[1])
-            assert 1 <= number <= content.count(b"\n") + 1, message
-        return None
-    return found
+    found = []
+    message = refusal(lambda: found.append(read(path)), path)
+    if message and by_line and content.decode("utf-8-sig", "replace").strip():
+        line = re.search(rf"{re.escape(str(path))}(?::|, line )(\d+)", message)
+        assert line, message
+        assert 1 <= int(line[1]) <= content.count(b"\n") + 1, message
+    return found[0] if found else None

@@ -60,7 +60,11 @@ def test_json_lines(tmp_path, survived, content):
 @given(value=values)
 def test_json_lines_of_any_value(tmp_path, survived, value):
     """Valid JSON of another form passed the parser, and failed where a list was taken for a text."""
-    for row in (value, {"utterances": value}, {"utterances": [{"speaker": "self", "text": value}], "personas": value}):
+    for row in (
+        value,
+        {"utterances": value},
+        {"utterances": [{"speaker": "self", "text": value}], "personas": value},
+    ):
         line = json.dumps(row).encode()
         judged_file(read_json_lines, tmp_path / "a.jsonl", line)
         survived("bad inputs")
@@ -89,6 +93,10 @@ def test_what_is_written_is_read(tmp_path, exchanges, persona):
     assert [utterance.text for utterance in dialogue.utterances] == texts
     for side in (SELF, PARTNER):
         assert list(dialogue.personas[side]) == [text.strip() for owner, text in persona if owner == side]
-    rows = [{"speaker": side, "text": text} for pair in exchanges for side, text in zip((PARTNER, SELF), pair, strict=True)]
+    rows = [
+        {"speaker": side, "text": text}
+        for pair in exchanges
+        for side, text in zip((PARTNER, SELF), pair, strict=True)
+    ]
     path.write_text(json.dumps({"utterances": rows}, ensure_ascii=False), encoding="utf-8")
     assert [utterance.text for utterance in read_json_lines(path)[0].utterances] == texts

@@ -119,4 +119,6 @@ def test_a_message_is_one_line_whatever_it_quotes(quoted, message):
 
 def test_further_lines_stand_below():
     """A summary of several failed runs has a line for each, and none of them can fake another."""
-    assert str(UserError("2 of 3 runs failed:", "a: x\ny", "b: z")) == "2 of 3 runs failed:\n  a: x\\ny\n  b: z"
+    assert (
+        str(UserError("2 of 3 runs failed:", "a: x\ny", "b: z")) == "2 of 3 runs failed:\n  a: x\\ny\n  b: z"
+    )

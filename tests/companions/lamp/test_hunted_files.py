@@ -20,13 +20,26 @@ from utils.files import unique_keys
 
 TASK = task_of("LaMP-2")
 ITEM = {"id": "10", "description": "a ship", "tag": "comedy", "date": "2012-05-17"}
-QUESTION = {"id": "1", "input": "Which tag? description: a \U0001f600 ship", "profile": [ITEM, {**ITEM, "id": "11"}]}
+QUESTION = {
+    "id": "1",
+    "input": "Which tag? description: a \U0001f600 ship",
+    "profile": [ITEM, {**ITEM, "id": "11"}],
+}
 QUESTIONS = json.dumps([QUESTION, {**QUESTION, "id": "2", "user_id": 7, "output": "comedy"}], indent=1)
-OUTPUTS = json.dumps({"task": "LaMP_2", "golds": [{"id": "1", "output": "comedy"}, {"id": "2", "output": 3}]}, indent=0)
+OUTPUTS = json.dumps(
+    {"task": "LaMP_2", "golds": [{"id": "1", "output": "comedy"}, {"id": "2", "output": 3}]}, indent=0
+)
 RANKING = '{"1": ["10", "11"],\n"2": []\n}'
 FEEDBACK = '{"1-10": {"accuracy": 1.0},\n"1-11": {"accuracy": 0.0}}'
 FEEDBACK_ROWS = '{"question": "1", "item": "10", "metrics": {"accuracy": 1.0}}\n' * 2
-ROW = {"id": "1", "gold": "4", "inputs": ["a", "b"], "outputs": ["1", "2"], "labels": [1.0, 0], "strategies": ["x", "y"]}
+ROW = {
+    "id": "1",
+    "gold": "4",
+    "inputs": ["a", "b"],
+    "outputs": ["1", "2"],
+    "labels": [1.0, 0],
+    "strategies": ["x", "y"],
+}
 RSPG = json.dumps([ROW, {**ROW, "id": "2"}], indent=0)
 
 READERS = {
@@ -64,7 +77,9 @@ def test_a_label_that_no_float_holds(tmp_path, label):
     """JSON has integers of any length: one as a label was an OverflowError in the arithmetic of utilities."""
     (tmp_path / "a.json").write_text(json.dumps([{**ROW, "labels": [label, 0]}]), encoding="utf-8")
     for task in ("LaMP-2", "LaMP-3"):
-        judged(lambda task=task: list(read_rows(str(tmp_path / "a.json"), task_of(task))), "a.json: question '1'")
+        judged(
+            lambda task=task: list(read_rows(str(tmp_path / "a.json"), task_of(task))), "a.json: question '1'"
+        )
 
 
 @pytest.mark.parametrize("read", [rows_of, read_feedback])
