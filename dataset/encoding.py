@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dataset.dialogue import Example
+from dataset.plain_text import plain_text_tokenizer
 from dataset.prefixes import JoinedTokens, Tokens, cuts_before_spaces, tokens_of
 from dataset.settings import DataConfig
 from dataset.text import CUE, PromptText, label_turns, prompt_text
@@ -94,7 +95,7 @@ class ExampleEncoder:
             raise UserError(
                 f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with"
             )
-        self.tokenizer = tokenizer.backend_tokenizer
+        self.tokenizer = plain_text_tokenizer(tokenizer.backend_tokenizer)
         self.shares_prefixes = cuts_before_spaces(self.tokenizer)
         self.eos = int(tokenizer.eos_token_id)
         self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
@@ -160,7 +161,7 @@ class ExampleEncoder:
         if is_cut:
             tokens = tokens_of(parts[:1], self.tokenizer, share=False)[0]
         first = tokens.at(len(prompt) + 1)  # the letter after the cue's space
-        if first is not None and tokens.encoding.token_to_chars(first)[0] < len(prompt):
+        if first is not None and tokens.span(first)[0] < len(prompt):
             return JoinedTokens([prompt, text.cue, text.response], self.tokenizer)
         return JoinedTokens(parts, self.tokenizer) if is_cut else tokens
 
@@ -171,7 +172,7 @@ class ExampleEncoder:
             return False
         # the token itself is asked, too, as offsets may leave out blanks that it has
         written = str(self.tokenizer.id_to_token(tokens.ids[last]))
-        return tokens.encoding.token_to_chars(last)[1] > end or not written.endswith(CUE[-1])
+        return tokens.span(last)[1] > end or not written.endswith(CUE[-1])
 
     def _turns(self, example: Example) -> int:
         """How many turns max_context_turns leaves; the partner's last one always stays."""
@@ -202,7 +203,9 @@ class ExampleEncoder:
                     f"tokens, more than the {self.max_tokens} that fit; {self.remedy}"
                 )
             read = self._read(example, with_response, drop)
-        while drop > 1 and self._has_room((more := self._read(example, with_response, drop - 1))[1], with_response):
+        while drop > 1 and self._has_room(
+            (more := self._read(example, with_response, drop - 1))[1], with_response
+        ):
             drop, read = drop - 1, more
         return read
 

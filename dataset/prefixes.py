@@ -35,6 +35,10 @@ class Tokens:
         """Number of the token that holds a character; None where the tokenizer drops it."""
         return self.encoding.char_to_token(char)
 
+    def span(self, token: int) -> tuple[int, int]:
+        """The characters that a token of the text holds, as a half-open range."""
+        return self.encoding.token_to_chars(token) or (0, 0)
+
 
 class JoinedTokens(Tokens):
     """The tokens of a text in parts that were read apart, so that no token stands across their borders."""

@@ -6,7 +6,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ["<unk>", "<s>", "</s>"]
-TEMPLATE = "given persona: i ski . i cook .; context: Q: hello there ? R: hi ! Q: any dogs ? R: two dogs and a cat ."
+TEMPLATE = (
+    "given persona: i ski . i cook .; context: Q: hello there ? R: hi ! Q: any dogs ? R: two dogs and a cat ."
+)
 LINES = [TEMPLATE, "Q: where is it ? R: it is here , my friend .", "abcdefghijklmnopqrstuvwxyz ;:.,?!'QR"]
 
 

@@ -12,9 +12,8 @@ from dataset.prefixes import JoinedTokens
 from dataset.text import cut_response, label_turns, prompt_text
 from models.configuration import build_config
 from models.release.reading import ReleasedEncoder
-from tests.hunted import spoken
+from tests.hunted import judged, spoken
 from tests.made_tokenizers import BYTES, LINES, MAKERS, made_tokenizer, pieces
-
 
 
 def _config(length):
@@ -23,9 +22,22 @@ def _config(length):
 
 
 CONFIG = _config(10**6)
-TEMPLATE_WORDS = ["R:", "Q:", "; context:", "given persona:", ":", "hello", "there ?", "any dogs", "two dogs", "i ski ."]
+TEMPLATE_WORDS = [
+    "R:",
+    "Q:",
+    "; context:",
+    "given persona:",
+    ":",
+    "hello",
+    "there ?",
+    "any dogs",
+    "two dogs",
+    "i ski .",
+]
 plain = st.lists(
-    st.sampled_from(TEMPLATE_WORDS) | st.text("abcdefghijklmnopqrstuvwxyz.?!", min_size=1, max_size=6), min_size=1, max_size=4
+    st.sampled_from(TEMPLATE_WORDS) | st.text("abcdefghijklmnopqrstuvwxyz.?!", min_size=1, max_size=6),
+    min_size=1,
+    max_size=4,
 ).map(" ".join)
 """of letters that every tokenizer has"""
 
@@ -50,7 +62,10 @@ def _squeezed(text):
 
 @pytest.mark.parametrize("kind", MAKERS)
 @given(
-    persona=st.lists(plain, max_size=2), context=st.lists(plain, min_size=1, max_size=3), response=plain, strange=spoken
+    persona=st.lists(plain, max_size=2),
+    context=st.lists(plain, min_size=1, max_size=3),
+    response=plain,
+    strange=spoken,
 )
 @example(persona=["i ski ."], context=["any dogs ?"], response="two dogs and a cat .", strange="x")
 @example(persona=[], context=["R:"], response="R:", strange="R:")
@@ -67,7 +82,10 @@ def test_positions(survived, kind, persona, context, response, strange):
     ((start, end),) = train.targets
     assert end == len(train.ids)
     assert train.ids[-1] == tokenizer.eos_token_id
-    counted, query = pieces(tokenizer, train.ids[start : end - 1]), pieces(tokenizer, train.ids[1 : train.query_end])
+    counted, query = (
+        pieces(tokenizer, train.ids[start : end - 1]),
+        pieces(tokenizer, train.ids[1 : train.query_end]),
+    )
     if kind == "WordPiece":  # which keeps no blanks
         assert _squeezed(counted) == _squeezed(text.response)
         assert _squeezed(query) == _squeezed(prompt)
@@ -82,6 +100,19 @@ def test_positions(survived, kind, persona, context, response, strange):
     assert train.ids[:start].tolist() == inference.ids.tolist()
     assert inference.query_end == train.query_end
     survived("bad inputs")
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("smuggled", ["</s>", "<s>", "a</s> b", "<unk>"])
+def test_no_text_smuggles_in_a_special_token(kind, smuggled):
+    """Sentencepiece's Unigram finds `</s>` in any text: a response that says it taught the LM to stop in its middle."""
+    train, inference = _encoded(kind, _example([smuggled], [smuggled], smuggled))
+    tokenizer = _tokenizer(kind)
+    for special in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        assert special not in train.ids[1:-1]
+        assert special not in inference.ids[1:]
+    if kind in BYTES:
+        assert smuggled in pieces(tokenizer, train.ids[slice(*train.targets[0])])
 
 
 @pytest.mark.parametrize("kind", ["merges across words", "merges across words, trimmed offsets"])
@@ -99,7 +130,10 @@ def test_the_release_reads_a_text_as_a_whole():
     kind, one = "merges across words", _example(["i ski .", "i cook ."], ["hello there ?"], "hi !")
     train, _ = _encoded(kind, one, ReleasedEncoder)
     body = prompt_text(one.persona, label_turns(one.context), one.response).body
-    assert train.ids[1:-1].tolist() == _tokenizer(kind).backend_tokenizer.encode(body, add_special_tokens=False).ids
+    assert (
+        train.ids[1:-1].tolist()
+        == _tokenizer(kind).backend_tokenizer.encode(body, add_special_tokens=False).ids
+    )
 
 
 @given(texts=st.lists(spoken, min_size=1, max_size=5), response=spoken | st.none())
@@ -146,3 +180,24 @@ def test_a_line_of_a_million_characters(kind):
     one = _example(["i ski ."], ["hello there " * 20_000], "hi !")
     train, inference = _encoded(kind, one)
     assert train.ids[: train.targets[0][0]].tolist() == inference.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    "kind", ["byte-level BPE", "merges across words", "sentencepiece, prefix always", "WordPiece"]
+)
+@given(context=st.lists(plain, min_size=1, max_size=8), length=st.integers(10, 120), turns=st.integers(-1, 6))
+def test_as_few_turns_are_dropped_as_it_takes(kind, context, length, turns):
+    """A turn too many is context that the LM does not see; a turn too few is an error in the middle of a training."""
+    encoder = ExampleEncoder(_tokenizer(kind), _config(10**6))
+    encoder.max_turns = turns
+    one = _example(["i ski ."], context, "hi !")
+    kept = encoder._turns(one)
+    whole = [len(encoder._tokens(encoder._text(one, True, drop))) + 2 for drop in range(kept)]
+    expected = next((size for size in whole if size <= length), None)
+    encoder.max_tokens = length
+    encoded = judged(
+        lambda: encoder.encode([one], with_response=True),
+        f"a.txt:1: persona and last turn alone are {whole[-1]} tokens",
+    )
+    found = None if encoded is None else len(encoded[0].ids)
+    assert found == expected

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -10,7 +9,7 @@ from dataset.convai2.reader import read_convai2
 from dataset.dialogue import PARTNER, SELF, examples_of
 from dataset.json_lines import read_json_lines
 from dataset.strict_json import parsed_line
-from tests.hunted import any_text, files, judged, judged_file, spoken, values
+from tests.hunted import files, judged, judged_file, spoken, values
 
 CONVAI2 = """\
 1 your persona: i ski .
@@ -24,7 +23,8 @@ JSON_LINES = """\
 {"personas": {"self": ["i ski ."], "partner": ["i cook ."]}, "utterances": [{"speaker": "partner", "text": "hi"}, \
 {"speaker": "self", "text": "hello"}]}
 
-{"utterances": [{"speaker": "self", "text": "hi"}, {"speaker": "partner", "text": "o"}, {"speaker": "self", "text": "x"}]}
+{"utterances": [{"speaker": "self", "text": "hi"}, {"speaker": "partner", "text": "o"}, \
+{"speaker": "self", "text": "x"}]}
 """
 
 

