@@ -13,10 +13,18 @@ from models.task import BatchLoader
 from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
 from trainer.logs import RunLog, Tally
+from trainer.moments import updates
+from trainer.progress import Progress
+from trainer.resume import Resumed, loss_scale
+from trainer.stopping import StopRequest
 from trainer.validation import validate
 from utils.background import Later
 from utils.distributed import DistributedContext
-from utils.errors import UserError
+from utils.errors import Terminated, UserError
+
+
+class _Stopped(Exception):
+    """All ranks are to stop here."""
 
 
 class Trainer:
@@ -30,6 +38,8 @@ class Trainer:
         train: training batches.
         valid: validation batches; each example once over all ranks.
         metadata: what stands beside the trained part; asked for when that is written.
+        total_steps: optimiser steps of the whole training.
+        resumed: the checkpoint that the engine has been given, to go on from it.
     """
 
     def __init__(
@@ -41,13 +51,21 @@ class Trainer:
         train: BatchLoader,
         valid: BatchLoader,
         metadata: Later[dict[str, Any]],
+        total_steps: int = 0,
+        resumed: Resumed | None = None,
     ) -> None:
         self.engine, self.settings, self.distributed, self.folder = engine, settings, distributed, folder
         self.module: Trainable = engine.module
         self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
-        self.log = RunLog(folder, distributed)
-        self.steps = 0
-        self.best: float | None = None
+        self.total_steps, self.resumed = total_steps, resumed
+        progress = resumed.progress if resumed else Progress()
+        self.steps, self.best, self.kept = progress.steps, progress.best, progress.steps if resumed else None
+        self.epoch, self.done = progress.epoch, progress.done
+        self.whole, self.recent = Tally(self.module.reducers), Tally(self.module.reducers)
+        self.whole.go_on(progress.epoch_sums, distributed)
+        self.recent.go_on(progress.recent_sums, distributed)
+        self.log = RunLog(folder, distributed, progress.logs if resumed else None)
+        self.stop = StopRequest(distributed)
 
     def fit(self) -> float:
         """Train all epochs.
@@ -57,31 +75,41 @@ class Trainer:
 
         Raises:
             UserError: a loss is not a number.
+            Terminated: by SIGTERM; what was done is kept.
         """
         try:
-            for epoch in range(self.settings.num_epochs):
-                self._epoch(epoch)
-                row = self._validate(epoch)
-                value = self.module.best.value(row)
-                is_best = self.module.best.is_better(value, self.best)
-                if self.settings.save_model:
-                    self._keep(row, value, is_best)
-                self.best = value if is_best else self.best
+            with self.stop:
+                while self.epoch < self.settings.num_epochs:
+                    self._train_epoch()
+                    self._end_epoch(self._validate(self.epoch))
+        except _Stopped:
+            self._save()
+            raise Terminated(self._kept_words()) from None
+        except KeyboardInterrupt:
+            self.distributed.say(f"\n{self._kept_words()}")
+            raise
         finally:
             self.log.close()
         if self.best is None:
             raise ValueError("no epoch was trained: training.num_epochs must be at least 1")
         return self.best
 
-    def _epoch(self, epoch: int) -> None:
+    def _train_epoch(self) -> None:
+        """The batches of the epoch that are left; none where it was stopped in its validation."""
         self.engine.train()
-        self.train_loader.batch_sampler.set_epoch(epoch)
-        batches, accumulation = len(self.train_loader), self.engine.gradient_accumulation_steps()
-        whole, recent = Tally(self.module.reducers), Tally(self.module.reducers)
+        self.train_loader.batch_sampler.set_epoch(self.epoch, self.done)
+        before, begun = self.done, sum(count for _, count in self.done)
+        batches, accumulation = begun + len(self.train_loader), self.engine.gradient_accumulation_steps()
+        if begun == batches:
+            return
+        iterator = iter(self.train_loader)
+        if self.resumed:  # what draws random numbers on the way to the first step has drawn them before
+            self.resumed.restore_random_state(self.distributed)
+            self.resumed = None
         started = time.perf_counter()
-        with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
-            for number, batch in enumerate(self.train_loader):
-                progress = (epoch + number / batches) / self.settings.num_epochs
+        with self._bar(self.train_loader, f"epoch {self.epoch + 1}/{self.settings.num_epochs}") as bar:
+            for number, batch in enumerate(iterator, start=begun):
+                progress = (self.epoch + number / batches) / self.settings.num_epochs
                 # the batches of this optimiser step; the epoch's last step may have fewer
                 first = number - number % accumulation
                 in_step = min(accumulation, batches - first)
@@ -92,17 +120,28 @@ class Trainer:
                 rates = self._learning_rates()
                 self.engine.step()
                 self.steps = self.engine.global_steps
-                whole.add(output, batch.num_examples)
-                recent.add(output, batch.num_examples)
+                self.whole.add(output, batch.num_examples)
+                self.recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
                 if is_update and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
-                    started = self._report(recent, bar, started, epoch, rates)
-                    recent = Tally(self.module.reducers)
+                    started = self._report(bar, started, rates)
+                if is_update and number + 1 < batches:
+                    self.done = (*before, (self.distributed.size, number + 1 - begun))
+                    self._save_if_due()
         self._stop_without_updates()
-        row = whole.read(self.distributed, self.module.total_loss)
-        self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
-        self._say_epoch("train", epoch, row)
+        row = self.whole.read(self.distributed, self.module.total_loss)
+        self.log.write("train", self.steps, {"epoch": self.epoch, **row}, whole_epoch=True)
+        self._say_epoch("train", self.epoch, row)
+        self.done = (*before, (self.distributed.size, batches - begun))
+        self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        """After an optimiser step."""
+        if self.stop.agreed():
+            raise _Stopped
+        if self.settings.save_steps and self.steps % self.settings.save_steps == 0:
+            self._save()
 
     def _learning_rates(self) -> float | list[float]:
         """What the next update is made with; a list where there are several groups of parameters."""
@@ -111,41 +150,80 @@ class Trainer:
 
     def _report(
         self,
-        tally: Tally,
         bar: "tqdm[Any]",
         started: float,
-        epoch: int,
         rates: float | list[float],
     ) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
-        row = tally.read(self.distributed, self.module.total_loss)
+        row = self.recent.read(self.distributed, self.module.total_loss)
+        self.recent = Tally(self.module.reducers)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
         self._stop_at_nan(row)
-        self.log.write("train", self.steps, {"epoch": epoch, **row})
+        self.log.write("train", self.steps, {"epoch": self.epoch, **row})
         return now
 
     def _validate(self, epoch: int) -> dict[str, Any]:
         with self._bar(self.valid_loader, "validation") as bar:
-            row = validate(self.engine, self.valid_loader, self.distributed, bar.update)
+
+            def advance(examples: int) -> None:
+                bar.update(examples)
+                if self.stop.agreed():
+                    raise _Stopped
+
+            row = validate(self.engine, self.valid_loader, self.distributed, advance)
         self._stop_at_nan(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
         return row
 
-    def _keep(self, row: dict[str, Any], value: float, is_best: bool) -> None:
-        best = self.module.best
-        metadata = {**self.metadata.result(), "best_by": best.words, "validation_loss": row["total"]}
-        if best.name != "total":
-            metadata["best_value"] = value
-        metadata["steps"] = self.steps
-        if is_best:
+    def _end_epoch(self, row: dict[str, Any]) -> None:
+        """Keep what the epoch has brought."""
+        figure = self.module.best
+        value = figure.value(row)
+        is_best = figure.is_better(value, self.best)
+        self.best = value if is_best else self.best
+        if is_best and self.settings.save_model:
+            metadata = {**self.metadata.result(), "best_by": figure.words, "validation_loss": row["total"]}
+            if figure.name != "total":
+                metadata["best_value"] = value
             # first what is small and needed most: a disk that fills up leaves it
-            save_trained(self.module, self.folder, self.distributed, metadata)
-            save_checkpoint(self.engine, self.folder, "best", self.distributed)
-        save_checkpoint(self.engine, self.folder, "last", self.distributed)
+            save_trained(self.module, self.folder, self.distributed, {**metadata, "steps": self.steps})
+        self.epoch, self.done, self.whole = self.epoch + 1, (), Tally(self.module.reducers)
+        self._save(is_best)
+
+    def _save(self, is_best: bool = False) -> None:
+        """A checkpoint of this moment, between two steps or after a validation."""
+        if not self.settings.save_model:
+            return
+        known = self.distributed.share(self.metadata.result())
+        progress = Progress(
+            epoch=self.epoch,
+            done=self.done,
+            steps=self.steps,
+            skipped=self.engine.skipped_steps,
+            samples=self.engine.global_samples,
+            micro_steps=self.engine.micro_steps,
+            total_steps=self.total_steps,
+            best=self.best,
+            updates=updates(self.engine),
+            loss_scale=loss_scale(self.engine),
+            epoch_sums=self.whole.saved(self.distributed),
+            recent_sums=self.recent.saved(self.distributed),
+            logs=self.distributed.share(self.log.lengths()),
+            ranks=self.distributed.size,
+            accumulation_steps=self.engine.gradient_accumulation_steps(),
+            files={key: value for key, value in known.items() if key.endswith("_sha256")},
+        )
+        save_checkpoint(self.engine, self.folder, progress, self.distributed, is_best)
+        self.kept = self.steps
+
+    def _kept_words(self) -> str:
+        if self.kept is None:
+            return f"step {self.steps}: nothing was kept yet; {self.folder}"
+        return f"step {self.kept} is kept; go on with --resume={self.folder}"
 
     def _stop_at_nan(self, row: dict[str, Any]) -> None:
         bad = [
