@@ -51,7 +51,7 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
     else:
-        if any((run / CHECKPOINTS).glob("step-*.safetensors")):
+        if os.path.isdir(run / CHECKPOINTS) and any((run / CHECKPOINTS).glob("step-*.safetensors")):
             raise UserError(
                 f"{run}: no trained part yet, as no validation was finished; go on with train.py --resume={run}"
             )
