@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset.strict_json import SURROGATE
 from utils.errors import UserError, existing_file, first_line, printable, shown
 from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
@@ -148,6 +149,8 @@ def _parse_line(line: bytes) -> dict[str, Any]:
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
         if isinstance(value, int | float):
             _check_number(key, value, words)
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise UserError(f"'{key}' holds half of a surrogate pair, which is no character: {shown(value)}")
     try:
         check_comparable(example["prediction"], example["target"])
     except ValueError as error:
