@@ -15,7 +15,7 @@ from models.trainable import Reducer, StepOutput
 from trainer.progress import Sums
 from utils.appending import cut_file, take_lock
 from utils.distributed import DistributedContext
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
 from utils.untrusted import check_link, check_plain
@@ -124,7 +124,12 @@ class Tally:
         make = partial(torch.tensor, dtype=torch.float64, device=distributed.device)
         self.examples, self.counts = sums.examples, Counter(sums.counts)
         self.losses = {name: make(value) for name, value in sums.losses.items()}
-        self.diagnostics = {name: make(value) for name, value in sums.diagnostics.items()}
+        try:
+            self.diagnostics = {name: make(value) for name, value in sums.diagnostics.items()}
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise UserError(
+                f"a checkpoint's sums of diagnostics are no numbers: {first_line(error)}"
+            ) from None
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

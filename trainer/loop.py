@@ -84,9 +84,9 @@ class Trainer:
                     self._end_epoch(self._validate(self.epoch))
         except _Stopped:
             self._save()
-            raise Terminated(self._kept_words()) from None
-        except KeyboardInterrupt:
-            self.distributed.say(f"\n{self._kept_words()}")
+            raise Terminated(*self._kept_words()) from None
+        except KeyboardInterrupt as stop:
+            stop.args = self._kept_words()
             raise
         finally:
             self.log.close()
@@ -220,10 +220,14 @@ class Trainer:
         save_checkpoint(self.engine, self.folder, progress, self.distributed, is_best)
         self.kept = self.steps
 
-    def _kept_words(self) -> str:
-        if self.kept is None:
-            return f"step {self.steps}: nothing was kept yet; {self.folder}"
-        return f"step {self.kept} is kept; go on with --resume={self.folder}"
+    def _kept_words(self) -> tuple[str, ...]:
+        """What is kept, and how to go on; said by the main process."""
+        if not self.distributed.is_main:
+            return ()
+        if not self.settings.save_model:
+            return ("nothing is kept, as training.save_model is off",)
+        kept = "nothing is kept yet" if self.kept is None else f"step {self.kept} is kept"
+        return (f"{kept}; go on with --resume={self.folder}",)
 
     def _stop_at_nan(self, row: dict[str, Any]) -> None:
         bad = [

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import set_seed
 
 from models.trainable import Trainable
+from trainer.ds_config import check_content
 from trainer.moments import MOMENTS, set_moments, trained_parameters
 from trainer.progress import Progress
 from trainer.random_state import set_random_state, shapes
@@ -19,7 +20,7 @@ from utils.config.schema import Section
 from utils.config.strict_yaml import read_yaml
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file, shown
-from utils.files import to_json
+from utils.files import to_json, unique_keys
 from utils.partitioning import whole_shape
 from utils.runs import CONFIG
 from utils.tensor_file import Shape, TensorFile
@@ -56,9 +57,13 @@ def read_start(folder: Path) -> Start:
         check_link(folder / START, folder), "--resume: the record of how the run was started", _LARGEST_START
     )
     try:
-        return Start.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        start = Start.model_validate(
+            json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        )
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not the record of how a run was started") from None
+    check_content(path, start.ds_config)
+    return start
 
 
 def check_same_config(folder: Path, config: Any) -> None:
