@@ -4,7 +4,7 @@ A row is an `EncodedExample`; its targets are flat, start and end of each range 
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from utils.errors import first_line
 
@@ -166,16 +167,28 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 
 class EncodedDataset(Dataset[EncodedExample]):
-    """Encoded examples by number."""
+    """Encoded examples by number.
 
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self.examples = examples
+    Args:
+        examples: the examples of a file, in its order.
+        read: gives them as they were before they were encoded; None: nobody can say where one stands.
+    """
+
+    def __init__(
+        self, examples: Sequence[EncodedExample], read: Callable[[], Sequence[Example]] | None = None
+    ) -> None:
+        self.examples, self.read = examples, read
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, number: int) -> EncodedExample:
         return self.examples[number]
+
+    def locate(self, numbers: Sequence[int]) -> list[str]:
+        """FILE:LINE of some examples, for a message: the file is read again; [] where that is not known."""
+        found = [] if self.read is None else self.read()
+        return [found[number].where for number in numbers] if found else []
 
 
 def lengths_of(examples: Sequence[EncodedExample]) -> np.ndarray:

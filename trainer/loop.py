@@ -1,7 +1,7 @@
 """The training loop: epochs, steps, validation, checkpoints, logs."""
 
-import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from models.settings import OptimisationSettings
 from models.task import BatchLoader
 from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
+from trainer.clock import Clock, as_figures, in_words
+from trainer.faults import Faults
+from trainer.finite import FiniteCheck, check_trained
 from trainer.logs import RunLog, Tally
 from trainer.validation import validate
 from utils.background import Later
@@ -46,6 +49,9 @@ class Trainer:
         self.module: Trainable = engine.module
         self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
         self.log = RunLog(folder, distributed)
+        self.clock = Clock(distributed.device)
+        self.finite = FiniteCheck(engine, distributed, folder, train.dataset)
+        self.faults = Faults(self.module, distributed, self.log)
         self.steps = 0
         self.best: float | None = None
 
@@ -66,6 +72,8 @@ class Trainer:
                 is_best = self.module.best.is_better(value, self.best)
                 if self.settings.save_model:
                     self._keep(row, value, is_best)
+                    self.clock.mark("saving")
+                self._say_seconds(epoch)
                 self.best = value if is_best else self.best
         finally:
             self.log.close()
@@ -78,9 +86,12 @@ class Trainer:
         self.train_loader.batch_sampler.set_epoch(epoch)
         batches, accumulation = len(self.train_loader), self.engine.gradient_accumulation_steps()
         whole, recent = Tally(self.module.reducers), Tally(self.module.reducers)
+        self.faults.begin_epoch(self.steps)
+        self.clock.restart()
         started = time.perf_counter()
         with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
             for number, batch in enumerate(self.train_loader):
+                self.clock.mark("data")
                 progress = (epoch + number / batches) / self.settings.num_epochs
                 # the batches of this optimiser step; the epoch's last step may have fewer
                 first = number - number % accumulation
@@ -88,10 +99,14 @@ class Trainer:
                 is_update = number + 1 == first + in_step
                 self.engine.set_gradient_accumulation_boundary(is_update)
                 output = self.engine(batch.to(self.distributed.device), progress)
+                self.finite.note(self.steps + 1, batch, output)
+                self.clock.mark("forward")
                 self.engine.backward(output.total / in_step, scale_wrt_gas=False)
+                self.clock.mark("backward")
                 rates = self._learning_rates()
-                self.engine.step()
+                self.finite.update(self.steps + 1)
                 self.steps = self.engine.global_steps
+                self.clock.mark("update")
                 whole.add(output, batch.num_examples)
                 recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.distributed.size)
@@ -99,10 +114,13 @@ class Trainer:
                 if is_update and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
                     started = self._report(recent, bar, started, epoch, rates)
                     recent = Tally(self.module.reducers)
+                self.clock.mark("logging")
         self._stop_without_updates()
         row = whole.read(self.distributed, self.module.total_loss)
         self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("train", epoch, row)
+        self.faults.end_epoch(epoch, self.steps)
+        self.clock.mark("logging")
 
     def _learning_rates(self) -> float | list[float]:
         """What the next update is made with; a list where there are several groups of parameters."""
@@ -123,19 +141,26 @@ class Trainer:
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
-        self._stop_at_nan(row)
-        self.log.write("train", self.steps, {"epoch": epoch, **row})
+        self.finite.report(row)
+        self.faults.read_gradients()
+        self.log.write("train", self.steps, {"epoch": epoch, **row, **self.clock.figures()})
         return now
 
     def _validate(self, epoch: int) -> dict[str, Any]:
+        finite = FiniteCheck(
+            self.engine, self.distributed, self.folder, self.valid_loader.dataset, "validation"
+        )
         with self._bar(self.valid_loader, "validation") as bar:
-            row = validate(self.engine, self.valid_loader, self.distributed, bar.update)
-        self._stop_at_nan(row)
+            note = partial(finite.note, self.steps)
+            row = validate(self.engine, self.valid_loader, self.distributed, bar.update, note)
+        finite.report(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
+        self.clock.mark("validation")
         return row
 
     def _keep(self, row: dict[str, Any], value: float, is_best: bool) -> None:
+        check_trained(self.engine, self.folder, self.distributed, self.steps)
         best = self.module.best
         metadata = {**self.metadata.result(), "best_by": best.words, "validation_loss": row["total"]}
         if best.name != "total":
@@ -146,16 +171,6 @@ class Trainer:
             save_trained(self.module, self.folder, self.distributed, metadata)
             save_checkpoint(self.engine, self.folder, "best", self.distributed)
         save_checkpoint(self.engine, self.folder, "last", self.distributed)
-
-    def _stop_at_nan(self, row: dict[str, Any]) -> None:
-        bad = [
-            name for name, value in row.items() if not all(math.isfinite(item) for item in _numbers(value))
-        ]
-        if bad:
-            raise UserError(
-                f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
-                f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or a wider precision"
-            )
 
     def _stop_without_updates(self) -> None:
         """In float16 an update whose gradients are not finite is skipped, and the loss scale halved."""
@@ -174,6 +189,13 @@ class Trainer:
         self.distributed.say(f"{phase} epoch {epoch + 1}: {figures}")
         for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):
             self.distributed.say(warning)
+            self.log.add("warning", self.steps, {"epoch": epoch, "warning": warning})
+
+    def _say_seconds(self, epoch: int) -> None:
+        """Where the time of an epoch went, on the main process."""
+        seconds = self.clock.end_epoch()
+        self.distributed.say(f"epoch {epoch + 1}, {in_words(seconds)}")
+        self.log.add("seconds", self.steps, {"epoch": epoch, **as_figures(seconds)})
 
     def _bar(self, loader: BatchLoader, title: str) -> "tqdm[Any]":
         return tqdm(
