@@ -21,7 +21,8 @@ def main() -> None:
     set_tokenizer_threads(args.tokenizer_parallel)
     name = run_name(args.config, changes_in_name(args, type(config)), args.exp_name)
     with distributed_context(args.local_rank) as distributed:
-        folder = train(dialogue_task(config), distributed, name, args.deepspeed_config, args.ckpt_path)
+        task = dialogue_task(config)
+        folder = train(task, distributed, name, args.deepspeed_config, args.ckpt_path, args.resume)
         if args.do_test:
             decode_runs([folder], distributed)
 

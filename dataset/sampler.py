@@ -51,17 +51,31 @@ class BatchSampler(Sampler[list[int]]):
         self.seed, self.shuffle = seed, shuffle
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int, done: int = 0) -> None:
-        """Choose the order of epoch `epoch`, without the first `done` batches to resume it."""
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
+        """Choose the order of epoch `epoch`, without what is done of it.
+
+        Args:
+            epoch: its number, from 0.
+            done: (ranks, batches of each of them), one after another where the number of ranks changed.
+        """
         generator = np.random.default_rng([self.seed, epoch])
         order = np.arange(len(self.starts))
         if self.shuffle:
             generator.shuffle(order)
-        batches = self._even(self._filled(self._grouped(order)))
-        steps = np.arange(0, len(batches), self.world_size)  # neighbours are similar: ranks wait little
+        ranks = [ranks for ranks, _ in done] + [self.world_size]
+        steps = self._dealt(self._filled(self._grouped(order, ranks[0])), ranks[0])
+        places = np.arange(len(steps))  # neighbours are similar: ranks wait little
         if self.shuffle:
-            generator.shuffle(steps[:-1])  # the last step may be a short one, and stays last
-        self.batches = [batches[step + self.rank] for step in steps][done:]
+            generator.shuffle(places[:-1])  # the last step may be a short one, and stays last
+        steps = [steps[place] for place in places]
+        for (before, count), now in zip(done, ranks[1:], strict=True):
+            steps = steps[count:]
+            if now != before:
+                flat = [batch for step in steps for batch in step]
+                # an example of the last step that came twice, as there were more ranks than examples, comes once
+                once = dict.fromkeys(tuple(batch) for batch in flat)
+                steps = self._dealt([list(batch) for batch in once], now)
+        self.batches = [step[self.rank] for step in steps]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -69,10 +83,10 @@ class BatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         yield from self.batches
 
-    def _grouped(self, order: np.ndarray) -> np.ndarray:
+    def _grouped(self, order: np.ndarray, ranks: int) -> np.ndarray:
         """Sort units by length within pools of about _POOL global batches."""
         per_unit = max(1, len(self.lengths) // len(self.starts))
-        pool = max(1, _POOL * self.batch_size * self.world_size // per_unit)
+        pool = max(1, _POOL * self.batch_size * ranks // per_unit)
         parts = [order[start : start + pool] for start in range(0, len(order), pool)]
         return np.concatenate([part[np.argsort(self.longest[part], kind="stable")] for part in parts])
 
@@ -88,10 +102,13 @@ class BatchSampler(Sampler[list[int]]):
                 batches[-1].extend(piece)
         return batches
 
-    def _even(self, batches: list[list[int]]) -> list[list[int]]:
-        """Deal the examples of the last step evenly, so that every rank has a batch in every step."""
-        tail = len(batches) % self.world_size or self.world_size
+    def _dealt(self, batches: list[list[int]], ranks: int) -> list[list[list[int]]]:
+        """Steps of a batch for each rank; the examples of the last step are dealt evenly, so that all have one."""
+        if not batches:
+            return []
+        tail = len(batches) % ranks or ranks
         numbers = np.concatenate(batches[-tail:])
         self.last_is_repeat = self.rank >= len(numbers)
-        numbers = np.resize(numbers, max(len(numbers), self.world_size))
-        return batches[:-tail] + [part.tolist() for part in np.array_split(numbers, self.world_size)]
+        numbers = np.resize(numbers, max(len(numbers), ranks))
+        batches = batches[:-tail] + [part.tolist() for part in np.array_split(numbers, ranks)]
+        return [batches[start : start + ranks] for start in range(0, len(batches), ranks)]

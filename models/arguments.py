@@ -9,7 +9,16 @@ from models.configuration import build_config, config_layers, type_name
 from models.registry import MODEL_TYPES, model_type
 from models.settings import Config
 from models.spt.settings import SelectiveConfig
-from utils.config.flags import Parser, add_engine_flags, add_section_flags, boolean, flagged_keys, given_flags
+from utils.config.flags import (
+    Parser,
+    add_engine_flags,
+    add_resume_flag,
+    add_section_flags,
+    boolean,
+    flagged_keys,
+    given_flags,
+    with_config_of_run,
+)
 from utils.config.loading import COMMAND_LINE
 from utils.config.schema import Section, nested, section_of
 from utils.errors import UserError
@@ -43,6 +52,7 @@ def train_parser(config: type[Config], hint: Callable[[str], str] = lambda flag:
     )
     parser.add_argument("--exp_name", help="run name instead of the configuration's file stem")
     parser.add_argument("--ckpt_path", metavar="RUN", help="start from the trained part of this run folder")
+    add_resume_flag(parser)
     add_engine_flags(parser, engine_runs=True)
     return parser
 
@@ -56,6 +66,7 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
         UserError: an unknown flag, or what is wrong with the configuration.
     """
     first = Parser("", add_help=False)
+    arguments = with_config_of_run(arguments)
     first.add_argument("--config", metavar="FILE")
     first.add_argument("--set", action="append", default=[], dest="assignments")
     first.add_argument("-h", "--help", action="store_true")

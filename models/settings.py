@@ -68,6 +68,10 @@ class OptimisationSettings(Section):
     """optimiser steps between two rows of metrics.jsonl"""
     save_model: Annotated[bool, Flag("save_model")] = True
     """keep checkpoints"""
+    save_steps: Annotated[int, Field(ge=0, lt=2**31), Flag("save_steps")] = 0
+    """optimiser steps between two checkpoints; 0: at the end of each epoch only, and when it is terminated"""
+    deterministic: Annotated[bool, Flag("deterministic")] = False
+    """the same bits in every run on the same machine, where a device has a faster way without that"""
     grad_clip: Annotated[NonNegative, Flag("grad_clip")] = 0.0
     """largest gradient norm; 0 switches clipping off"""
     warmup_type: Annotated[

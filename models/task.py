@@ -36,8 +36,14 @@ class EpochSampler(Protocol):
     last_is_repeat: bool
     """the last batch holds only examples that another rank has too: validation does not count them"""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0; called before each pass over the training batches."""
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
+        """Choose the order of an epoch, counted from 0; called before each pass over the training batches.
+
+        Args:
+            epoch: its number.
+            done: what a run that goes on has done of it: (ranks, batches of each of them), one after another where
+                the number of ranks changed. Those batches do not come again.
+        """
 
 
 class BatchLoader(Protocol):

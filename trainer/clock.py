@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 
@@ -21,14 +22,17 @@ class Clock:
 
     Args:
         device: where the work is done.
+        so_far: seconds of an epoch that goes on, see the method.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, so_far: Mapping[str, float] | None = None) -> None:
         self._on_cuda = device.type == "cuda"
         self._marks: list[tuple[str, torch.cuda.Event]] = []
         self._free: list[torch.cuda.Event] = []
         self._recent: dict[str, float] = defaultdict(float)
-        self.epoch: dict[str, float] = {}  # what `figures` has given of this epoch
+        self._epoch: dict[str, float] = dict(
+            so_far or {}
+        )  # what `figures` has given of this epoch, and before
         self.restart()
 
     def restart(self) -> None:
@@ -55,15 +59,19 @@ class Clock:
         self._collect()
         recent = dict(self._recent)
         self._recent.clear()
-        for part, value in recent.items():
-            self.epoch[part] = self.epoch.get(part, 0.0) + value
+        self._epoch = _sum(self._epoch, recent)
         return as_figures({part: recent.get(part, 0.0) for part in STEP_PARTS})
 
+    def so_far(self) -> dict[str, float]:
+        """Seconds of each part of this epoch."""
+        self._collect()
+        return _sum(self._epoch, self._recent)
+
     def end_epoch(self) -> dict[str, float]:
-        """Seconds of each part since the last call; the next epoch begins."""
-        self.figures()
-        seconds = {part: self.epoch[part] for part in PARTS if part in self.epoch}
-        self.epoch.clear()
+        """The same; the next epoch begins."""
+        seconds = self.so_far()
+        self._recent.clear()
+        self._epoch.clear()
         return seconds
 
     def _event(self) -> torch.cuda.Event:
@@ -80,6 +88,10 @@ class Clock:
             self._free.append(self._before)
             self._before = event
         self._marks.clear()
+
+
+def _sum(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {part: one.get(part, 0.0) + other.get(part, 0.0) for part in PARTS if part in one or part in other}
 
 
 def as_figures(seconds: dict[str, float]) -> dict[str, float]:

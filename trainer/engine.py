@@ -3,7 +3,7 @@
 import functools
 import gc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ def make_engine(
     training: OptimisationSettings,
     ds_config: dict[str, Any],
     total_steps: int,
-    start: dict[str, torch.Tensor] | None = None,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> deepspeed.DeepSpeedEngine:
     """The module in a DeepSpeed engine with Adam on its groups of trainable parameters.
 

@@ -11,16 +11,15 @@ from typing import Any, NamedTuple, NoReturn
 
 import deepspeed
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.trainable import StepOutput
+from trainer.checkpoints import ADVICE, last_good
 from utils.distributed import DistributedContext
 from utils.errors import UserError
-from utils.runs import CHECKPOINTS
 
 _MOST_STEPS = 1000  # batches that are noted before those with finite losses are dropped
 _SHOWN = 16  # examples of a message
-_ADVICE = "Try a lower --lr, --grad_clip=1, or a wider precision"
 
 
 class _Noted(NamedTuple):
@@ -149,7 +148,7 @@ class FiniteCheck:
 
     def _stop(self, where: str, what: str, numbers: Sequence[int]) -> NoReturn:
         raise UserError(
-            f"{where}: {what} is not a finite number{self._examples(numbers)}; {last_good(self.folder)}. {_ADVICE}"
+            f"{where}: {what} is not a finite number{self._examples(numbers)}; {last_good(self.folder)}. {ADVICE}"
         )
 
     def _examples(self, numbers: Sequence[int]) -> str:
@@ -178,37 +177,6 @@ def _lines(places: Sequence[str]) -> str:
     return f"; lines {', '.join(lines)} of {files[0]}"
 
 
-def check_trained(
-    engine: deepspeed.DeepSpeedEngine, folder: Path, distributed: DistributedContext, step: int
-) -> None:
-    """Before something is saved: what is trained, and the optimiser's states, are finite on every rank.
-
-    Raises:
-        UserError: they are not; nothing may be written over what is good.
-    """
-    named = [
-        (name, _own_values(parameter))
-        for name, parameter in engine.module.named_parameters()
-        if parameter.requires_grad
-    ]
-    base = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    for state in base.state.values():
-        named += [(f"Adam's {name}", value) for name, value in state.items() if isinstance(value, Tensor)]
-    named = [(name, value) for name, value in named if value.is_floating_point() and value.numel()]
-    mine: list[str] = []
-    if named:
-        # the largest and the smallest show it, and unlike a mask take no memory; states may lie on the host
-        ends = torch.stack([torch.stack(value.detach().aminmax()).float().cpu() for _, value in named])
-        finite = ends.isfinite().all(dim=1).tolist()
-        mine = [name for (name, _), good in zip(named, finite, strict=True) if not good]
-    bad = list(dict.fromkeys(name for names in distributed.gather(mine) for name in names))
-    if bad:
-        raise UserError(
-            f"step {step}: {bad[0]} holds values that are not finite, so nothing is saved; {last_good(folder)}. "
-            f"{_ADVICE}"
-        )
-
-
 def not_finite(row: Mapping[str, Any]) -> list[str]:
     """The names of figures that are not finite numbers, or lists with one that is not."""
     return [
@@ -216,21 +184,6 @@ def not_finite(row: Mapping[str, Any]) -> list[str]:
         for name, value in row.items()
         if not all(math.isfinite(item) for item in (value if isinstance(value, list) else [value]))
     ]
-
-
-def last_good(folder: Path) -> str:
-    """Words on the checkpoint that a run folder has."""
-    try:
-        path = folder / CHECKPOINTS / (folder / CHECKPOINTS / "latest").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return f"no checkpoint was kept before it in {folder}"
-    return f"the last good checkpoint is {path}"
-
-
-def _own_values(parameter: nn.Parameter) -> Tensor:
-    """The values of a parameter, or of one that is partitioned this rank's share."""
-    values: Tensor = getattr(parameter, "ds_tensor", parameter)
-    return values
 
 
 def _is_norm(value: float) -> bool:

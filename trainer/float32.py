@@ -4,6 +4,8 @@ A model in half precision rounds what it learns: after a short training at a low
 entries are still where they began.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -33,6 +35,11 @@ def set_float32(parameter: nn.Parameter, value: Tensor) -> None:
         safe_set_full_fp32_param(parameter, value)
         return
     # stage 3: DeepSpeed's own way to set a whole value fails where the ranks do not share it evenly
+    safe_set_local_fp32_param(parameter, local_part(parameter, value))
+
+
+def local_part(parameter: Any, value: Tensor) -> Tensor:
+    """This rank's share of a whole value of a parameter that ZeRO stage 3 has partitioned, padded."""
     size, rank = parameter.ds_tensor.numel(), dist.get_rank(parameter.ds_process_group)
     part = value.flatten()[rank * size : (rank + 1) * size]
-    safe_set_local_fp32_param(parameter, F.pad(part, (0, size - part.numel())))
+    return F.pad(part, (0, size - part.numel()))

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ from torch.utils.tensorboard import SummaryWriter
 
 from models.trainable import Reducer, StepOutput
 from trainer.clock import STEP_PARTS
+from trainer.progress import Sums
 from utils.distributed import DistributedContext
-from utils.files import json_line, write_errors
+from utils.errors import UserError
+from utils.files import cut_file, flush_to_disk, json_line, take_lock, write_errors
 from utils.runs import METRICS
 
 # what else stands in a row
-_RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second", *(f"seconds_{part}" for part in STEP_PARTS)}
+_RESERVED = {
+    "phase",
+    "step",
+    "epoch",
+    "lr",
+    "examples_per_second",
+    *(f"seconds_{part}" for part in STEP_PARTS),
+}
 
 
 @dataclass
@@ -99,6 +109,30 @@ class Tally:
             row |= figures
         return row
 
+    def saved(self, distributed: DistributedContext) -> Sums:
+        """The sums of all ranks together; every rank must call it."""
+        device = next((value.device for value in self.losses.values()), distributed.device)
+        losses, diagnostics = _complete((self.losses, self.diagnostics), distributed, device)
+        counts = [self.examples, *(self.counts[name] for name in losses)]
+        examples, *counts = distributed.sum(torch.tensor(counts, dtype=torch.int64, device=device)).tolist()
+        return Sums(
+            examples=examples,
+            losses={name: distributed.sum(value.clone()).item() for name, value in losses.items()},
+            counts=dict(zip(losses, counts, strict=True)),
+            diagnostics={
+                name: distributed.sum(value.clone()).tolist() for name, value in diagnostics.items()
+            },
+        )
+
+    def go_on(self, sums: Sums, distributed: DistributedContext) -> None:
+        """Take over `saved` sums; the main process has them for all."""
+        if not distributed.is_main:
+            return
+        make = partial(torch.tensor, dtype=torch.float64, device=distributed.device)
+        self.examples, self.counts = sums.examples, Counter(sums.counts)
+        self.losses = {name: make(value) for name, value in sums.losses.items()}
+        self.diagnostics = {name: make(value) for name, value in sums.diagnostics.items()}
+
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
@@ -123,17 +157,42 @@ def _complete(
 class RunLog:
     """metrics.jsonl and TensorBoard of one run; writes on the main process only.
 
+    Args:
+        folder: the run folder.
+        distributed: the processes.
+        lengths: of `lengths`, when the run was saved: what was written later is cut off, as it comes again.
+
     Raises:
-        UserError: from every method, when one of the files cannot be written.
+        UserError: from every method, when one of the files cannot be written; another process writes to them.
     """
 
-    def __init__(self, folder: Path, distributed: DistributedContext) -> None:
-        self.distributed, self.path = distributed, folder / METRICS
+    def __init__(
+        self, folder: Path, distributed: DistributedContext, lengths: Mapping[str, int] | None = None
+    ) -> None:
+        self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
         if distributed.is_main:
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")
+            if not take_lock(self.file.fileno()):
+                self.file.close()
+                raise UserError(f"{folder}: another process is training here")
+            if lengths is not None:
+                _cut_to(folder, lengths)
+            with write_errors(self.path):
                 self.board = SummaryWriter(str(folder))
+
+    def lengths(self) -> dict[str, int]:
+        """Bytes of each file so far, all of them on the disk; on the main process."""
+        if self.file is None or self.board is None:
+            return {}
+        with write_errors(self.path):
+            self.file.flush()
+            self.board.flush()
+            paths = _log_files(self.folder)
+            for path in paths:
+                flush_to_disk(path)
+            return {path.name: path.stat().st_size for path in paths}
 
     def write(self, phase: str, step: int, row: dict[str, Any], whole_epoch: bool = False) -> None:
         """One row.
@@ -183,3 +242,17 @@ class RunLog:
             with write_errors(self.path):
                 self.file.close()
                 self.board.close()
+
+
+def _log_files(folder: Path) -> list[Path]:
+    return [folder / METRICS, *sorted(folder.glob("events.out.tfevents.*"))]
+
+
+def _cut_to(folder: Path, lengths: Mapping[str, int]) -> None:
+    """Cut each file that is appended to, and remove those that were begun later."""
+    for path in _log_files(folder):
+        with write_errors(path):
+            if path.name in lengths or path.name == METRICS:
+                cut_file(path, lengths.get(path.name, 0))
+            else:
+                path.unlink()

@@ -14,12 +14,20 @@ from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
 from trainer.clock import Clock, as_figures, in_words
 from trainer.faults import Faults
-from trainer.finite import FiniteCheck, check_trained
+from trainer.finite import FiniteCheck
 from trainer.logs import RunLog, Tally
+from trainer.moments import updates
+from trainer.progress import Progress
+from trainer.resume import Resumed, loss_scale
+from trainer.stopping import StopRequest
 from trainer.validation import validate
 from utils.background import Later
 from utils.distributed import DistributedContext
-from utils.errors import UserError
+from utils.errors import Terminated, UserError
+
+
+class _Stopped(Exception):
+    """All ranks are to stop here."""
 
 
 class Trainer:
@@ -33,6 +41,8 @@ class Trainer:
         train: training batches.
         valid: validation batches; each example once over all ranks.
         metadata: what stands beside the trained part; asked for when that is written.
+        total_steps: optimiser steps of the whole training.
+        resumed: the checkpoint that the engine has been given, to go on from it.
     """
 
     def __init__(
@@ -44,16 +54,24 @@ class Trainer:
         train: BatchLoader,
         valid: BatchLoader,
         metadata: Later[dict[str, Any]],
+        total_steps: int = 0,
+        resumed: Resumed | None = None,
     ) -> None:
         self.engine, self.settings, self.distributed, self.folder = engine, settings, distributed, folder
         self.module: Trainable = engine.module
         self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
-        self.log = RunLog(folder, distributed)
-        self.clock = Clock(distributed.device)
+        self.total_steps, self.resumed = total_steps, resumed
+        progress = resumed.progress if resumed else Progress()
+        self.steps, self.best, self.kept = progress.steps, progress.best, progress.steps if resumed else None
+        self.epoch, self.done = progress.epoch, progress.done
+        self.whole, self.recent = Tally(self.module.reducers), Tally(self.module.reducers)
+        self.whole.go_on(progress.epoch_sums, distributed)
+        self.recent.go_on(progress.recent_sums, distributed)
+        self.log = RunLog(folder, distributed, progress.logs if resumed else None)
+        self.stop = StopRequest(distributed)
+        self.clock = Clock(distributed.device, progress.seconds)
         self.finite = FiniteCheck(engine, distributed, folder, train.dataset)
         self.faults = Faults(self.module, distributed, self.log)
-        self.steps = 0
-        self.best: float | None = None
 
     def fit(self) -> float:
         """Train all epochs.
@@ -63,36 +81,45 @@ class Trainer:
 
         Raises:
             UserError: a loss is not a number.
+            Terminated: by SIGTERM; what was done is kept.
         """
         try:
-            for epoch in range(self.settings.num_epochs):
-                self._epoch(epoch)
-                row = self._validate(epoch)
-                value = self.module.best.value(row)
-                is_best = self.module.best.is_better(value, self.best)
-                if self.settings.save_model:
-                    self._keep(row, value, is_best)
-                    self.clock.mark("saving")
-                self._say_seconds(epoch)
-                self.best = value if is_best else self.best
+            with self.stop:
+                while self.epoch < self.settings.num_epochs:
+                    self._train_epoch()
+                    self._end_epoch(self._validate(self.epoch))
+            self.distributed.say(f"after the last epoch, {in_words(self.clock.end_epoch())}")
+        except _Stopped:
+            self._save()
+            raise Terminated(self._kept_words()) from None
+        except KeyboardInterrupt:
+            self.distributed.say(f"\n{self._kept_words()}")
+            raise
         finally:
             self.log.close()
         if self.best is None:
             raise ValueError("no epoch was trained: training.num_epochs must be at least 1")
         return self.best
 
-    def _epoch(self, epoch: int) -> None:
+    def _train_epoch(self) -> None:
+        """The batches of the epoch that are left; none where it was stopped in its validation."""
         self.engine.train()
-        self.train_loader.batch_sampler.set_epoch(epoch)
-        batches, accumulation = len(self.train_loader), self.engine.gradient_accumulation_steps()
-        whole, recent = Tally(self.module.reducers), Tally(self.module.reducers)
-        self.faults.begin_epoch(self.steps)
         self.clock.restart()
+        self.train_loader.batch_sampler.set_epoch(self.epoch, self.done)
+        before, begun = self.done, sum(count for _, count in self.done)
+        batches, accumulation = begun + len(self.train_loader), self.engine.gradient_accumulation_steps()
+        if begun == batches:
+            return
+        iterator = iter(self.train_loader)
+        if self.resumed:  # what draws random numbers on the way to the first step has drawn them before
+            self.resumed.restore_random_state(self.distributed)
+            self.resumed = None
+        self.faults.begin_epoch(self.steps)
         started = time.perf_counter()
-        with self._bar(self.train_loader, f"epoch {epoch + 1}/{self.settings.num_epochs}") as bar:
-            for number, batch in enumerate(self.train_loader):
+        with self._bar(self.train_loader, f"epoch {self.epoch + 1}/{self.settings.num_epochs}") as bar:
+            for number, batch in enumerate(iterator, start=begun):
                 self.clock.mark("data")
-                progress = (epoch + number / batches) / self.settings.num_epochs
+                progress = (self.epoch + number / batches) / self.settings.num_epochs
                 # the batches of this optimiser step; the epoch's last step may have fewer
                 first = number - number % accumulation
                 in_step = min(accumulation, batches - first)
@@ -107,20 +134,31 @@ class Trainer:
                 self.finite.update(self.steps + 1)
                 self.steps = self.engine.global_steps
                 self.clock.mark("update")
-                whole.add(output, batch.num_examples)
-                recent.add(output, batch.num_examples)
+                self.whole.add(output, batch.num_examples)
+                self.recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
                 if is_update and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
-                    started = self._report(recent, bar, started, epoch, rates)
-                    recent = Tally(self.module.reducers)
+                    started = self._report(bar, started, rates)
                 self.clock.mark("logging")
+                if is_update and number + 1 < batches:
+                    self.done = (*before, (self.distributed.size, number + 1 - begun))
+                    self._save_if_due()
         self._stop_without_updates()
-        row = whole.read(self.distributed, self.module.total_loss)
-        self.log.write("train", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
-        self._say_epoch("train", epoch, row)
-        self.faults.end_epoch(epoch, self.steps)
+        row = self.whole.read(self.distributed, self.module.total_loss)
+        self.log.write("train", self.steps, {"epoch": self.epoch, **row}, whole_epoch=True)
+        self._say_epoch("train", self.epoch, row)
+        self.faults.end_epoch(self.epoch, self.steps)
         self.clock.mark("logging")
+        self.done = (*before, (self.distributed.size, batches - begun))
+        self._save_if_due()
+
+    def _save_if_due(self) -> None:
+        """After an optimiser step."""
+        if self.stop.agreed():
+            raise _Stopped
+        if self.settings.save_steps and self.steps % self.settings.save_steps == 0:
+            self._save()
 
     def _learning_rates(self) -> float | list[float]:
         """What the next update is made with; a list where there are several groups of parameters."""
@@ -129,48 +167,93 @@ class Trainer:
 
     def _report(
         self,
-        tally: Tally,
         bar: "tqdm[Any]",
         started: float,
-        epoch: int,
         rates: float | list[float],
     ) -> float:
         """Read what was summed up since the last report; returns the new start of the clock."""
-        row = tally.read(self.distributed, self.module.total_loss)
+        row = self.recent.read(self.distributed, self.module.total_loss)
+        self.recent = Tally(self.module.reducers)
         now = time.perf_counter()
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
         self.finite.report(row)
         self.faults.read_gradients()
-        self.log.write("train", self.steps, {"epoch": epoch, **row, **self.clock.figures()})
+        self.log.write("train", self.steps, {"epoch": self.epoch, **row, **self.clock.figures()})
         return now
 
     def _validate(self, epoch: int) -> dict[str, Any]:
-        finite = FiniteCheck(
-            self.engine, self.distributed, self.folder, self.valid_loader.dataset, "validation"
-        )
+        dataset = self.valid_loader.dataset
+        finite = FiniteCheck(self.engine, self.distributed, self.folder, dataset, "validation")
         with self._bar(self.valid_loader, "validation") as bar:
+
+            def advance(examples: int) -> None:
+                bar.update(examples)
+                if self.stop.agreed():
+                    raise _Stopped
+
             note = partial(finite.note, self.steps)
-            row = validate(self.engine, self.valid_loader, self.distributed, bar.update, note)
+            row = validate(self.engine, self.valid_loader, self.distributed, advance, note)
         finite.report(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
         self.clock.mark("validation")
         return row
 
-    def _keep(self, row: dict[str, Any], value: float, is_best: bool) -> None:
-        check_trained(self.engine, self.folder, self.distributed, self.steps)
-        best = self.module.best
-        metadata = {**self.metadata.result(), "best_by": best.words, "validation_loss": row["total"]}
-        if best.name != "total":
-            metadata["best_value"] = value
-        metadata["steps"] = self.steps
-        if is_best:
+    def _end_epoch(self, row: dict[str, Any]) -> None:
+        """Keep what the epoch has brought."""
+        figure = self.module.best
+        value = figure.value(row)
+        is_best = figure.is_better(value, self.best)
+        self.best = value if is_best else self.best
+        if is_best and self.settings.save_model:
+            metadata = {**self.metadata.result(), "best_by": figure.words, "validation_loss": row["total"]}
+            if figure.name != "total":
+                metadata["best_value"] = value
             # first what is small and needed most: a disk that fills up leaves it
-            save_trained(self.module, self.folder, self.distributed, metadata)
-            save_checkpoint(self.engine, self.folder, "best", self.distributed)
-        save_checkpoint(self.engine, self.folder, "last", self.distributed)
+            save_trained(self.module, self.folder, self.distributed, {**metadata, "steps": self.steps})
+            self.clock.mark("saving")
+        # before the checkpoint, which goes on with the logs as they are then: its time is the next epoch's
+        seconds = self.clock.end_epoch()
+        self.distributed.say(f"epoch {self.epoch + 1}, {in_words(seconds)}")
+        self.log.add("seconds", self.steps, {"epoch": self.epoch, **as_figures(seconds)})
+        self.epoch, self.done, self.whole = self.epoch + 1, (), Tally(self.module.reducers)
+        self._save(is_best)
+
+    def _save(self, is_best: bool = False) -> None:
+        """A checkpoint of this moment, between two steps or after a validation."""
+        if not self.settings.save_model:
+            return
+        self.finite.report()
+        known = self.distributed.share(self.metadata.result())
+        progress = Progress(
+            epoch=self.epoch,
+            done=self.done,
+            steps=self.steps,
+            skipped=self.engine.skipped_steps,
+            samples=self.engine.global_samples,
+            micro_steps=self.engine.micro_steps,
+            total_steps=self.total_steps,
+            best=self.best,
+            updates=updates(self.engine),
+            loss_scale=loss_scale(self.engine),
+            epoch_sums=self.whole.saved(self.distributed),
+            recent_sums=self.recent.saved(self.distributed),
+            seconds=self.clock.so_far(),
+            logs=self.distributed.share(self.log.lengths()),
+            ranks=self.distributed.size,
+            accumulation_steps=self.engine.gradient_accumulation_steps(),
+            files={key: value for key, value in known.items() if key.endswith("_sha256")},
+        )
+        save_checkpoint(self.engine, self.folder, progress, self.distributed, is_best)
+        self.kept = self.steps
+        self.clock.mark("saving")
+
+    def _kept_words(self) -> str:
+        if self.kept is None:
+            return f"step {self.steps}: nothing was kept yet; {self.folder}"
+        return f"step {self.kept} is kept; go on with --resume={self.folder}"
 
     def _stop_without_updates(self) -> None:
         """In float16 an update whose gradients are not finite is skipped, and the loss scale halved."""
@@ -190,12 +273,6 @@ class Trainer:
         for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):
             self.distributed.say(warning)
             self.log.add("warning", self.steps, {"epoch": epoch, "warning": warning})
-
-    def _say_seconds(self, epoch: int) -> None:
-        """Where the time of an epoch went, on the main process."""
-        seconds = self.clock.end_epoch()
-        self.distributed.say(f"epoch {epoch + 1}, {in_words(seconds)}")
-        self.log.add("seconds", self.steps, {"epoch": epoch, **as_figures(seconds)})
 
     def _bar(self, loader: BatchLoader, title: str) -> "tqdm[Any]":
         return tqdm(

@@ -13,6 +13,10 @@ class UserError(Exception):
     """A mistake that the user can fix. The message names the file, line or key and what to do."""
 
 
+class Terminated(BaseException):
+    """The system asked this process to end (SIGTERM). The message says what was kept, and how to go on."""
+
+
 class _Short(reprlib.Repr):
     """Python's own short `repr`, for values that may be huge, or nested so that their full text would be."""
 
@@ -67,7 +71,8 @@ def existing_file(path: str | Path, what: str) -> Path:
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and end the process with an honest exit status.
 
-    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141.
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141. SIGTERM, where
+    something was kept: one line and status 143.
     Anything else is a defect of the project and keeps its traceback.
     """
     try:
@@ -78,6 +83,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
+    except Terminated as stop:
+        print(f"terminated: {stop}", file=sys.stderr, flush=True)
+        sys.exit(143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

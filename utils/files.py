@@ -143,7 +143,7 @@ def write_folder(
             fill(part)
             for path in part.rglob("*"):
                 if path.is_file():
-                    _flush(path)
+                    flush_to_disk(path)
             with _locked(folder.parent) as descriptor:
                 if unless is not None and unless():
                     return
@@ -182,7 +182,7 @@ def put_in_place(part: Path, path: Path) -> None:
         UserError: that cannot be done; `part` stays.
     """
     with write_errors(path):
-        _flush(part)
+        flush_to_disk(part)
         with _locked(path.parent) as descriptor:
             os.replace(part, path)
             _sync_folder(descriptor)
@@ -196,6 +196,33 @@ def check_writable(folder: Path) -> None:
     """
     with write_errors(folder):
         _new_part(folder).unlink()
+
+
+def cut_file(path: Path, length: int) -> None:
+    """Cut a file that is appended to, where it is longer; a link is not followed.
+
+    Raises:
+        UserError: it cannot be cut.
+    """
+    with write_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            if os.fstat(descriptor).st_size > length:
+                os.ftruncate(descriptor, length)
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def take_lock(descriptor: int) -> bool:
+    """Whether this process has the open file for itself from now on, until it is closed."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems lock nothing
+        return True
+    return True
 
 
 def file_sha256(path: str | Path) -> str | None:
@@ -289,10 +316,10 @@ def _fill(part: Path, content: Content) -> None:
         os.chmod(part, mode)  # safetensors puts a file of its own there, which only its owner may read
     else:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    _flush(part)
+    flush_to_disk(part)
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Wait until a file is on the disk: a full one may say so only now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

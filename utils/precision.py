@@ -1,8 +1,10 @@
 """The precisions that a module can have, and which of them a device has."""
 
+import os
 from typing import Literal
 
 import torch
+import torch.utils.deterministic
 
 from utils.errors import UserError
 
@@ -38,6 +40,18 @@ def set_tf32(allowed: bool) -> None:
     A statement for the whole process; other devices know no TF32, and bf16 and float16 are not concerned.
     """
     torch.set_float32_matmul_precision("high" if allowed and torch.cuda.is_available() else "highest")
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Whether the same work gives the same bits on the same machine; where torch has no such way, it raises.
+
+    A statement for the whole process.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # filling new tensors costs time, and changes no result
+        setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (mypy knows it not)
+    torch.use_deterministic_algorithms(wanted)
 
 
 def describe_precision(precision: Precision, device: torch.device) -> str:

@@ -3,7 +3,6 @@
 Each process has a file of its own, which it holds locked. A line that a crash has cut is removed.
 """
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from dataset.strict_json import parsed_line
 from utils.errors import UserError
-from utils.files import json_line, write_errors
+from utils.files import json_line, take_lock, write_errors
 
 _CHUNK = 1 << 16
 
@@ -75,17 +74,6 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: expected an object")
             yield row
-
-
-def take_lock(descriptor: int) -> bool:
-    """Whether this process has the file for itself now."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems lock nothing
-        return True
-    return True
 
 
 def _remove_cut_line(path: Path) -> None:

@@ -43,12 +43,13 @@ class WholeUpdates(Sampler[list[int]]):
         self.whole, self.size, self.order = num_examples - num_examples % size, size, order
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
+        """Choose the order of an epoch, counted from 0, without the batches that are done."""
         order = list(self.order(epoch))
         self.batches = [order[start : start + self.size] for start in range(0, self.whole, self.size)]
         if epoch:
             self.batches[0] = [*list(self.order(epoch - 1))[self.whole :], *self.batches[0]]
+        self.batches = self.batches[sum(batches for _, batches in done) :]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -112,10 +112,15 @@ class StreamSampler(Sampler[list[int]]):
         self.old, self.num_old, self.new_order = old, num_old, new_order
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, counted from 0."""
-        self.old.set_epoch(epoch)
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
+        """Choose the order of an epoch, counted from 0, without what is done of it; see `BatchSampler`."""
         new = self.new_order(epoch)
+        for turn, (_, batches) in enumerate(done):
+            self.old.set_epoch(epoch, done[:turn])
+            for batch in self.old.batches[:batches]:
+                for _ in batch:
+                    next(new)
+        self.old.set_epoch(epoch, done)
         self.batches = [[*batch, *(self.num_old + next(new) for _ in batch)] for batch in self.old]
 
     def __len__(self) -> int:

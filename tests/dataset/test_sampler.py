@@ -160,6 +160,6 @@ def test_fewer_examples_than_ranks_is_an_error(make_config):
 def test_an_epoch_goes_on_where_it_stopped(whole):
     """A resumed epoch would see some examples twice and others not at all."""
     samplers, (batches, _) = _epoch(100, ranks=2, epoch=3, whole_dialogues=whole)
-    samplers[0].set_epoch(3, done=5)
+    samplers[0].set_epoch(3, done=[(2, 5)])
     assert list(samplers[0]) == batches[5:]
     assert len(samplers[0]) == len(batches) - 5

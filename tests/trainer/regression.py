@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,8 @@ class Settings(BaseModel):
     seed: int = 1
     log_every: int = 2
     save_model: bool = True
+    save_steps: int = 0
+    deterministic: bool = False
     grad_clip: float = 0.0
     warmup_type: str | None = None
 
@@ -114,16 +116,18 @@ class Order(Sampler[list[int]]):
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
+        self.done = 0
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
         """Every epoch has the same order."""
         self.epochs.append(epoch)
+        self.done = sum(batches for _, batches in done)
 
     def __len__(self) -> int:
-        return math.ceil(NUM_EXAMPLES / 4)
+        return math.ceil(NUM_EXAMPLES / 4) - self.done
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, NUM_EXAMPLES, 4):
+        for start in range(4 * self.done, NUM_EXAMPLES, 4):
             yield list(range(start, min(start + 4, NUM_EXAMPLES)))
 
 

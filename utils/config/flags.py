@@ -2,13 +2,16 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
 from utils.config.schema import Flag, Section, flag_of, keys_of, plain_types, words_of
-from utils.errors import UserError, nearest
+from utils.errors import UserError, existing_file, nearest
+from utils.runs import CONFIG
 
 _YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
 
@@ -92,6 +95,35 @@ def add_engine_flags(parser: argparse.ArgumentParser, engine_runs: bool = False)
     )
 
 
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    """`--resume RUN`; see `with_config_of_run`."""
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with this run folder's training, with its own configuration"
+    )
+
+
+def with_config_of_run(arguments: Sequence[str] | None = None) -> list[str]:
+    """A command line in which `--resume RUN` brings `--config RUN/config.yml` along.
+
+    Args:
+        arguments: the command line; this process's by default.
+
+    Raises:
+        UserError: a configuration is named as well, or the folder has none.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser("", add_help=False)
+    parser.add_argument("--resume")
+    parser.add_argument("--config")
+    known, _ = parser.parse_known_args(given)
+    if known.resume is None:
+        return given
+    if known.config is not None:
+        raise UserError("--resume goes on with the configuration of its run; leave --config out")
+    path = existing_file(Path(known.resume) / CONFIG, f"--resume {known.resume}: the run's configuration")
+    return [f"--config={path}", *given]
+
+
 class FlaggedKey(NamedTuple):
     """A key of a section that has a flag."""
 
@@ -119,11 +151,13 @@ def add_section_flags(parser: argparse.ArgumentParser, section: type[Section], p
     """
     for key, field, flag in flagged_keys(section, prefix):
         kind = _kind(field)
+        bare: dict[str, Any] = {"nargs": "?", "const": True} if kind is boolean else {}
         parser.add_argument(
             *flag.short,
             f"--{flag.name}",
             dest=key,
             type=kind,
+            **bare,
             metavar="yes|no" if kind is boolean else flag.name.upper(),
             help=f"{field.description or ''} ({_shown(field)})".replace("%", "%%"),
         )

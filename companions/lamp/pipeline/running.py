@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from companions.lamp.json_lines import take_lock
 from companions.lamp.lm.evaluate import made_folder
 from companions.lamp.loading import check_is_model
 from companions.lamp.pipeline.commands import run_command
@@ -14,7 +13,7 @@ from companions.lamp.pipeline.steps import RECORD, run_steps
 from companions.lamp.pipeline.table import TEXT
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import write_errors
+from utils.files import take_lock, write_errors
 from utils.liveness import together
 
 _LOCK = "lock"

@@ -103,18 +103,20 @@ class Rounds(Sampler[list[int]]):
     def __init__(self, passes: BatchSampler, batches: int | None, num_examples: int) -> None:
         self.passes, self.num_examples = passes, num_examples
         self.batches = len(passes) if batches is None else batches
-        self.first = 0
+        self.first = self.end = 0
+        self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the round, counted from 0."""
-        self.first = epoch * self.batches
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
+        """Choose the round, counted from 0, without the batches that are done."""
+        self.first = epoch * self.batches + sum(batches for _, batches in done)
+        self.end = (epoch + 1) * self.batches
 
     def __len__(self) -> int:
-        return self.batches
+        return self.end - self.first
 
     def __iter__(self) -> Iterator[list[int]]:
         current = None
-        for number in range(self.first, self.first + self.batches):
+        for number in range(self.first, self.end):
             current_pass, place = divmod(number, len(self.passes))
             if current_pass != current:
                 self.passes.set_epoch(current_pass)

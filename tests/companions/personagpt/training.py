@@ -60,9 +60,9 @@ class FixedOrder(Sampler[list[int]]):
         self.epochs = epochs
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
         """The batches of this epoch."""
-        self.batches = self.epochs[epoch]
+        self.batches = self.epochs[epoch][sum(batches for _, batches in done) :]
 
     def __len__(self) -> int:
         return len(self.batches)
