@@ -4,7 +4,8 @@ A row is an `EncodedExample`; its targets are flat, start and end of each range 
 """
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -196,6 +197,15 @@ def lengths_of(examples: Sequence[EncodedExample]) -> np.ndarray:
     if isinstance(examples, EncodedTable):
         return examples.lengths()
     return np.array([len(example.ids) for example in examples])
+
+
+def ids_of(examples: Sequence[EncodedExample]) -> Iterator[np.ndarray]:
+    """Token ids of each example [n], read without the rest of it where that is possible."""
+    if isinstance(examples, EncodedTable):
+        for batch in examples.batches:
+            yield from (batch.ids[first:stop] for first, stop in pairwise(batch.starts.tolist()))
+    else:
+        yield from (example.ids for example in examples)
 
 
 def dialogues_of(examples: Sequence[EncodedExample]) -> np.ndarray:
