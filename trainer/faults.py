@@ -74,7 +74,7 @@ class Faults:
         self._said = {row.get("fault") for row in log.rows("warning")}
         self._gradients = GradientsSeen(module.learning_parts())
         self._frozen = FrozenWeights(module.named_parameters())
-        self._begun: int | None = None
+        self._begun = 0  # steps of the run before those of this epoch that are looked at
 
     def begin_epoch(self, steps: int) -> None:
         """The training of an epoch begins, or goes on, after `steps` steps of the run."""
@@ -87,7 +87,7 @@ class Faults:
 
     def end_epoch(self, epoch: int, steps: int) -> None:
         """Look for all faults, after `steps` steps of the run; the epoch is counted from 0."""
-        for name, sentence in self._found(epoch, steps - (steps if self._begun is None else self._begun)):
+        for name, sentence in self._found(epoch, steps):
             self.say(name, sentence, epoch, steps)
 
     def say(self, name: str, sentence: str, epoch: int, step: int) -> None:
@@ -99,13 +99,13 @@ class Faults:
         self.log.add("warning", step, {"epoch": epoch, "fault": name, "warning": sentence})
 
     def _found(self, epoch: int, steps: int) -> Iterator[tuple[str, str]]:
-        """Name and sentence of each fault; `steps` were made of this epoch since the program began."""
-        if steps:
+        """Name and sentence of each fault."""
+        if steps > self._begun:
             for part in self._gradients.missing(self.distributed):
                 yield (
                     f"no gradient: {part}",
-                    f"the gradient of {part} was zero in all {steps} steps of epoch {epoch + 1}: it learns nothing; "
-                    "no loss that is on depends on it, or those that do are constant",
+                    f"the gradient of {part} was zero in all steps from {self._begun + 1} to {steps} (epoch "
+                    f"{epoch + 1}): it learns nothing; no loss that is on depends on it, or those that do are constant",
                 )
         changed = [name for names in self.distributed.gather(self._frozen.changed()) for name in names]
         if changed := list(dict.fromkeys(changed)):
