@@ -46,4 +46,4 @@ bench: $(STAMP) ## speed and memory of training and decoding, a baseline beside 
 	$(BIN)/python -m tests.benchmark.scaling
 
 clean: ## remove .venv and caches; run folders stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -51,6 +51,10 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
     else:
+        if any((run / CHECKPOINTS).glob("step-*.safetensors")):
+            raise UserError(
+                f"{run}: no trained part yet, as no validation was finished; go on with train.py --resume={run}"
+            )
         source = run / CHECKPOINTS / _tag(run) / "mp_rank_00_model_states.pt"
         if not os.path.isfile(source):
             raise UserError(f"{run}: no checkpoint ({TRAINED} or {source.relative_to(run)}); train it first")

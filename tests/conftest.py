@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import AutoModelForCausalLM
 
 from dataset.dialogue import Example, examples_of
@@ -22,6 +23,8 @@ from utils.config.schema import keys_of, nested
 if TYPE_CHECKING:
     from utils.distributed import DistributedContext
 
+pytest_plugins = ["tests.report"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data_file" / "sample"
 SHARED = ROOT.parent / "shared"
@@ -31,6 +34,18 @@ FAMILIES = ("opt", "llama", "gpt2")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# what is tried is the same on every machine and at every time, and no test is judged by the clock; a fixture serves
+# all inputs of a test, which therefore must not depend on what the inputs before it left there
+settings.register_profile(
+    "quick",
+    max_examples=50,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("long", settings.get_profile("quick"), max_examples=5000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # tests are run side by side, and threads of several that wait for each other take most of the time
 torch.set_num_threads(1)
 

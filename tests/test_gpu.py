@@ -150,7 +150,7 @@ def test_a_run_is_kept_loaded_and_decoded(device, name, job):
     """A checkpoint that cannot be read on the device that wrote it, or a loss that the replies' table has wrong."""
     _, runs = job(device)
     _, wanted = job("cpu")
-    assert (runs[name] / "ds_ckpt" / "best").is_dir()
+    assert (runs[name] / "ds_ckpt" / "best").is_file()
     assert (runs[name] / "trained.safetensors").is_file()
     rows, others = (json_rows(run / "evaluation_result.jsonl") for run in (runs[name], wanted[FIRST]))
     assert [row["target"] for row in rows] == [row["target"] for row in others]

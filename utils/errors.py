@@ -2,15 +2,37 @@
 
 import difflib
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+_LONGEST = 2000  # characters of a message
+# ends of lines, commands to the terminal, marks that turn the text around, and half characters
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class UserError(Exception):
-    """A mistake that the user can fix. The message names the file, line or key and what to do."""
+    """A mistake that the user can fix. The message names the file, line or key and what to do.
+
+    It may quote what a file or the command line holds: whatever that is, it stays on its line, of a length that one
+    can read, and does nothing to a terminal.
+
+    Args:
+        message: one line.
+        more: further lines, such as the errors that this one sums up.
+    """
+
+    def __init__(self, message: str, *more: str) -> None:
+        super().__init__("\n  ".join(map(_one_line, (message, *more))))
+
+
+def _one_line(text: str) -> str:
+    """The text with what no line holds written as in Python, and its middle left out where it is too long."""
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[10 - _LONGEST // 2 :]}"
 
 
 class Terminated(BaseException):

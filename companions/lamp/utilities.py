@@ -4,10 +4,12 @@ Most tasks use their metric as it is. The ratings of LaMP-3 use (w - MAE) / w, w
 rating allows: 1 for an exact prediction, 0 for the worst one (Salemi et al., 2024, arXiv 2404.05970).
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from companions.lamp.tasks import HIGHEST, LOWEST, Task
+from utils.errors import shown
 
 
 def utility(task: Task, metrics: Mapping[str, Any], gold: str) -> float:
@@ -23,8 +25,8 @@ def utility(task: Task, metrics: Mapping[str, Any], gold: str) -> float:
     """
     name = task.scoring.best
     value = metrics.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        found = f"is {value!r}" if name in metrics else "is missing"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        found = f"is {shown(value)}" if name in metrics else "is missing"
         raise ValueError(f"metric '{name}' {found}; a finite number is needed")
     if task.scoring.kind != "rating":
         return float(value)
@@ -39,6 +41,6 @@ def largest_error(gold: str) -> int:
         ValueError: the gold is no whole number on the scale.
     """
     if gold.strip() not in {str(rating) for rating in range(LOWEST, HIGHEST + 1)}:
-        raise ValueError(f"output {gold!r} is no rating from {LOWEST} to {HIGHEST}")
+        raise ValueError(f"output {shown(gold)} is no rating from {LOWEST} to {HIGHEST}")
     rating = int(gold)
     return max(rating - LOWEST, HIGHEST - rating)

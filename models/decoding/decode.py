@@ -92,7 +92,7 @@ def decode_runs(
             failures.append(f"{run}: {reason_of(error)}")
             distributed.say(f"failed: {failures[-1]}")
     if failures:
-        raise UserError(f"{len(failures)} of {len(runs)} runs failed:\n  " + "\n  ".join(failures))
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed:", *failures)
 
 
 def decode_run(run: Path, distributed: DistributedContext, options: DecodeOptions) -> None:

@@ -242,7 +242,12 @@ class Untrained(Regression):
 def test_a_module_without_trainable_parameters_has_a_run_folder(run_regression, capsys):
     """A baseline that needs no training would otherwise end in an error, and be scored by other means."""
     run = run_regression(Untrained)
-    assert {path.name for path in run.iterdir()} == {"config.yml", "trained.safetensors", "trained.json"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.yml",
+        "start.json",
+        "trained.safetensors",
+        "trained.json",
+    }
     assert load_file(run / "trained.safetensors") == {}
     assert capsys.readouterr().out.splitlines()[:2] == ["a regression on 3 inputs", "nothing to train"]
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models.trained_part import read_trained
 from tests.helpers import logged, train
 from trainer.schedule import make_scheduler
 
@@ -181,16 +180,3 @@ def test_a_linear_schedule_goes_on_from_its_state(tmp_path):
         optimizers[1].step()
         second.step()
     assert used == pytest.approx(rates[2:], rel=1e-6)
-
-
-def test_a_checkpoint_of_a_linear_schedule_is_data(make_config, distributed):
-    """States with code in them are refused by the reader of checkpoints, and the run cannot be decoded without it."""
-    training = RUN | {"warmup_type": "Linear", "save_model": True, "num_epochs": 1}
-    run = train(make_config(training=training), distributed, "linear")
-    path = run / "ds_ckpt" / "last" / "mp_rank_00_model_states.pt"
-    saved = torch.load(path, weights_only=False)["lr_scheduler"]
-    assert (saved["last_epoch"], saved["_last_lr"]) == (4, [0.0])
-    (run / "trained.safetensors").unlink()
-    state, source = read_trained(run)
-    assert source.name == path.name
-    assert state

@@ -109,10 +109,12 @@ def test_the_best_validation_loss_decides_what_is_kept(make_config, distributed,
         tags.append("trained part")
 
     monkeypatch.setattr(loop, "save_trained", save_trained)
-    monkeypatch.setattr(loop, "save_checkpoint", lambda engine, folder, tag, distributed: tags.append(tag))
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda *_: tags.append("best and latest" if _[-1] else "latest")
+    )
     train(make_config(training={"training_ratio": 0.1, "num_epochs": 4}), distributed, "best")
-    better = ["trained part", "best", "last"]  # what is needed most first, should the disk fill up
-    assert tags == [*better, *better, "last", "last"]
+    better = ["trained part", "best and latest"]  # what is needed most first, should the disk fill up
+    assert tags == [*better, *better, "latest", "latest"]
     assert [(metadata["validation_loss"], metadata["steps"]) for metadata in kept] == [(3.0, 2), (2.0, 4)]
     assert {metadata["best_by"] for metadata in kept} == {"total validation loss"}
 

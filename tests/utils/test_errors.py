@@ -98,3 +98,27 @@ def test_a_closed_pipe_is_no_traceback():
     command = f'"{sys.executable}" -c "$SCRIPT" | head -n 1; exit ${{PIPESTATUS[0]}}'
     done = launch("bash", "-c", command, variables={"SCRIPT": script})
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("quoted", "message"),
+    [
+        ("a\nerror: all is well", "a\\nerror: all is well"),
+        ("\x1b[2Jgone\r", "\\x1b[2Jgone\\r"),
+        ("\u202egnihton", "\\u202egnihton"),
+        ("one\u2028two\x85", "one\\u2028two\\x85"),
+        ("\udcff", "\\udcff"),
+        ("\U0001f468\u200d\U0001f469 שלום é", "\U0001f468\u200d\U0001f469 שלום é"),
+        ("x" * 10**6, f"{'x' * 1000} ... {'x' * 990}"),
+    ],
+)
+def test_a_message_is_one_line_whatever_it_quotes(quoted, message):
+    """An id with a line break, or with commands to a terminal, would write what it likes below the message."""
+    assert str(UserError(quoted)) == message
+
+
+def test_further_lines_stand_below():
+    """A summary of several failed runs has a line for each, and none of them can fake another."""
+    assert (
+        str(UserError("2 of 3 runs failed:", "a: x\ny", "b: z")) == "2 of 3 runs failed:\n  a: x\\ny\n  b: z"
+    )

@@ -138,7 +138,7 @@ def test_the_help_is_the_keys_meaning():
     for words in (
         "--count COUNT how many (default 2)",
         "--lr LR how fast (default null)",
-        "--loud yes|no whether it is heard (default true)",
+        "--loud [yes|no] whether it is heard (default true)",
         "--kind KIND one of two (default null)",
         "--depth DEPTH 100 % of the depth (default 1)",
     ):
