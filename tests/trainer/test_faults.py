@@ -91,11 +91,13 @@ def test_a_frozen_weight_that_changed_is_told(run_regression, capsys, stage):
 def test_sums_of_bits():
     """A sum that rounds, or that takes -0.0 for 0.0, passes over a change."""
     for kind in (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8):
-        values = torch.arange(7).to(kind)
-        changed = values.clone()
-        changed[3] = -changed[3]
-        assert bit_sum(values) != bit_sum(changed)
-        assert bit_sum(values) == bit_sum(values.flip(0))
+        values = torch.arange(1, 14).to(kind)
+        for place in range(13):
+            changed = values.clone()
+            changed[place] = -changed[place]
+            assert bit_sum(values) != bit_sum(changed)
+            assert bit_sum(values[1:]) == bit_sum(changed[1:]) or place  # a part that begins anywhere
+        assert bit_sum(values) == bit_sum(values.clone()) == bit_sum(values.view(13, 1).T)
     assert bit_sum(torch.tensor([0.0])) != bit_sum(torch.tensor([-0.0]))
     assert bit_sum(torch.zeros(0)) == 0
 
