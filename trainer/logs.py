@@ -20,15 +20,9 @@ from utils.errors import UserError
 from utils.files import cut_file, flush_to_disk, json_line, take_lock, write_errors
 from utils.runs import METRICS
 
-# what else stands in a row
-_RESERVED = {
-    "phase",
-    "step",
-    "epoch",
-    "lr",
-    "examples_per_second",
-    *(f"seconds_{part}" for part in STEP_PARTS),
-}
+_NONE: Mapping[str, int] = {}
+_RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
+_RESERVED |= {f"seconds_{part}" for part in STEP_PARTS}
 
 
 @dataclass
@@ -160,14 +154,15 @@ class RunLog:
     Args:
         folder: the run folder.
         distributed: the processes.
-        lengths: of `lengths`, when the run was saved: what was written later is cut off, as it comes again.
+        lengths: of `lengths`, when the run was saved; empty: it never was. What was written later is cut off, as it
+            comes again.
 
     Raises:
         UserError: from every method, when one of the files cannot be written; another process writes to them.
     """
 
     def __init__(
-        self, folder: Path, distributed: DistributedContext, lengths: Mapping[str, int] | None = None
+        self, folder: Path, distributed: DistributedContext, lengths: Mapping[str, int] = _NONE
     ) -> None:
         self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
@@ -177,8 +172,7 @@ class RunLog:
             if not take_lock(self.file.fileno()):
                 self.file.close()
                 raise UserError(f"{folder}: another process is training here")
-            if lengths is not None:
-                _cut_to(folder, lengths)
+            _cut_to(folder, lengths)
             with write_errors(self.path):
                 self.board = SummaryWriter(str(folder))
 

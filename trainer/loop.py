@@ -67,7 +67,7 @@ class Trainer:
         self.whole, self.recent = Tally(self.module.reducers), Tally(self.module.reducers)
         self.whole.go_on(progress.epoch_sums, distributed)
         self.recent.go_on(progress.recent_sums, distributed)
-        self.log = RunLog(folder, distributed, progress.logs if resumed else None)
+        self.log = RunLog(folder, distributed, progress.logs)
         self.stop = StopRequest(distributed)
         self.clock = Clock(distributed.device, progress.seconds)
         self.finite = FiniteCheck(engine, distributed, folder, train.dataset)

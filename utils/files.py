@@ -205,11 +205,12 @@ def cut_file(path: Path, length: int) -> None:
         UserError: it cannot be cut.
     """
     with write_errors(path):
+        if path.stat().st_size <= length:
+            return
         descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
         try:
-            if os.fstat(descriptor).st_size > length:
-                os.ftruncate(descriptor, length)
-                os.fsync(descriptor)
+            os.ftruncate(descriptor, length)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

@@ -1,19 +1,24 @@
 """Run folders: their names, what lies in them, and where they are."""
 
+import errno
 import os
+import secrets
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, shown
+from utils.files import write_together
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 CHECKPOINTS = "ds_ckpt"
 WHOLE_MODEL = "model"  # folder of a run whose trained part is a model of its own
 TRAINED, METADATA = "trained.safetensors", "trained.json"
 _OLDER_TRAINED = "soft_prompts.safetensors"  # of folders from before the name was true for every model type
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
@@ -34,22 +39,42 @@ def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_na
     return "_".join(parts + [f"{label}={value}" for label, value in changed if value is not None])
 
 
-def create_run_folder(log_dir: str | Path, name: str, now: time.struct_time | None = None) -> Path:
-    """Make `{log_dir}/{name}_{YYYY-mm-dd-HHMM}`; a second run of the same minute gets `-2`, and so on.
+def create_run_folder(
+    log_dir: str | Path, name: str, contents: Mapping[str, str], now: time.struct_time | None = None
+) -> Path:
+    """Make `{log_dir}/{name}_{YYYY-mm-dd-HHMM}` with its first files; a second run of the minute gets `-2`, and so on.
+
+    Folder and files are there at once, or not at all.
+
+    Args:
+        log_dir: is made if need be.
+        name: of the run.
+        contents: texts by file name, at least one.
+        now: the time; by default it is now.
 
     Raises:
         UserError: the folder cannot be made.
     """
     stamped = Path(log_dir) / f"{name}_{time.strftime('%Y-%m-%d-%H%M', now or time.localtime())}"
-    for attempt in range(1, 1000):
-        folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
+    part = stamped.with_name(f".part-{secrets.token_hex(8)}")
+    try:
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
+            part.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
-        return folder
+            raise UserError(f"cannot make the run folder {stamped}: {error.strerror}") from None
+        write_together(part, contents)
+        for attempt in range(1, 1000):
+            folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
+            if not os.path.lexists(folder):
+                try:
+                    os.rename(part, folder)  # another run's folder of this name is not empty, and refuses it
+                except OSError as error:
+                    if error.errno not in _TAKEN:
+                        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
+                    continue
+                return folder
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     raise UserError(f"{stamped} and 999 more exist already; choose another --log_dir or --exp_name")
 
 
