@@ -17,13 +17,10 @@ def bit_sum(weight: Tensor) -> Tensor:
     values = getattr(weight, "ds_tensor", weight).detach()
     size = values.element_size()
     flat = values.reshape(-1)  # without a copy, but for a transposed one
-    aligned = flat.storage_offset() * size % 8 == 0
-    words = len(flat) * size // 8 if aligned else 0
-    whole, rest = flat.split([words * 8 // size, len(flat) - words * 8 // size])
-    total = whole.view(torch.int64).sum()
-    if len(rest):
-        total = total + rest.view(_BITS[size]).sum(dtype=torch.int64)
-    return total
+    is_aligned = flat.storage_offset() * size % 8 == 0
+    in_words = len(flat) * size // 8 * 8 // size if is_aligned else 0
+    total = flat[in_words:].view(_BITS[size]).sum(dtype=torch.int64)
+    return total + flat[:in_words].view(torch.int64).sum() if in_words else total
 
 
 class FrozenWeights:

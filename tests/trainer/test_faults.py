@@ -136,7 +136,8 @@ def test_a_resumed_run_does_not_say_it_again(run_regression, distributed, capsys
     run = run_regression(Detached)
     capsys.readouterr()
     before = json_rows(run / "metrics.jsonl")
-    log = RunLog(run, distributed)
+    lengths = {path.name: path.stat().st_size for path in run.iterdir() if path.is_file()}
+    log = RunLog(run, distributed, lengths)
     faults = Faults(Detached(), distributed, log)
     for name in ("no gradient: the weights", "another", "another"):
         faults.say(name, f"{name}, once more", 2, 9)
