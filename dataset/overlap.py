@@ -47,8 +47,8 @@ class Overlap:
 
 
 Row = tuple[int, Hashable, int]
-"""dialogue, persona, and a number that equal texts share. It has 64 bits: that two of a million different texts share
-one happens once in 30 million files."""
+"""dialogue, persona, and a number that equal texts share; it has 64 bits, so that any two of a million different texts
+share one in one of 30 million files"""
 
 
 def overlap_of(train: Sequence[Example], valid: Sequence[Example]) -> Overlap:

@@ -27,6 +27,7 @@ from utils.files import file_sha256, write_errors, write_whole
 from utils.partitioning import whole_shape
 from utils.runs import CHECKPOINTS, library_versions
 from utils.tensor_file import Shape, TensorFile, write_tensors
+from utils.untrusted import check_link
 
 LATEST, BEST = "latest", "best"
 ADVICE = "Try a lower --lr, --grad_clip=1, or a wider precision"
@@ -144,7 +145,7 @@ def open_checkpoint(folder: Path) -> tuple[TensorFile, Progress] | None:
     tag = read_mark(place / LATEST)
     if tag is None:
         return None
-    path = place / f"{tag}.safetensors"
+    path = check_link(place / f"{tag}.safetensors", folder)
     if not os.path.isfile(path):
         raise UserError(f"{place / LATEST} names {path.name}, which is not there")
     file = TensorFile(path)

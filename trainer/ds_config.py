@@ -24,6 +24,7 @@ _DECIDED_ELSEWHERE = {
     "scheduler": "--warmup_type",
     "seed": "--seed",
 }
+_LARGEST = 1 << 20  # bytes of a file
 _PRECISION_SWITCHES = (
     ("torch_autocast", "enabled"),
     ("bf16", "bf16_master_weights_and_grads"),
@@ -38,7 +39,7 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: not JSON (with its line), a key given twice, or an unknown key with the nearest valid one.
     """
-    path = existing_file(path, "DeepSpeed configuration")
+    path = existing_file(path, "DeepSpeed configuration", _LARGEST)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:

@@ -15,10 +15,12 @@ from torch.utils.tensorboard import SummaryWriter
 from models.trainable import Reducer, StepOutput
 from trainer.clock import STEP_PARTS
 from trainer.progress import Sums
+from utils.appending import cut_file, take_lock
 from utils.distributed import DistributedContext
 from utils.errors import UserError
-from utils.files import cut_file, flush_to_disk, json_line, take_lock, write_errors
+from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
+from utils.untrusted import check_link, check_plain
 
 _NONE: Mapping[str, int] = {}
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
@@ -167,6 +169,8 @@ class RunLog:
         self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
         if distributed.is_main:
+            for path in _log_files(folder) if lengths is not None else ():  # the run may be somebody else's
+                check_link(check_plain(path), folder)
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")
             if not take_lock(self.file.fileno()):

@@ -23,8 +23,10 @@ from utils.files import to_json
 from utils.partitioning import whole_shape
 from utils.runs import CONFIG
 from utils.tensor_file import Shape, TensorFile
+from utils.untrusted import check_link
 
 START = "start.json"
+_LARGEST_START = 1 << 20  # bytes
 _SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -50,7 +52,9 @@ def read_start(folder: Path) -> Start:
     """
     if not folder.is_dir():
         raise UserError(f"--resume {folder}: no such folder")
-    path = existing_file(folder / START, "--resume: the record of how the run was started")
+    path = existing_file(
+        check_link(folder / START, folder), "--resume: the record of how the run was started", _LARGEST_START
+    )
     try:
         return Start.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError):

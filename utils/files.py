@@ -27,6 +27,7 @@ Content = str | bytes | Callable[[Path], object]
 
 _PART = ".part-"
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -105,20 +106,6 @@ def write_new(path: Path, content: Content) -> bool:
     return True
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line, with its end, to a file that is made where it is not there; on return it is on the disk.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    with write_errors(path), path.open("a+b") as stream:
-        # in one write, and on a line of its own, even after one that a crash cut off
-        unfinished = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-        stream.write((b"\n" if unfinished else b"") + line.encode("utf-8"))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def write_folder(
     folder: Path, fill: Callable[[Path], object], unless: Callable[[], bool] | None = None
 ) -> None:
@@ -165,6 +152,34 @@ def write_folder(
                 shutil.rmtree(old, ignore_errors=True)
 
 
+def new_folder(folder: Path, contents: Mapping[str, Content]) -> bool:
+    """Make a folder with its first files, all of it at once; False, and nothing made, when its name is taken.
+
+    Args:
+        folder: its parent is made if need be.
+        contents: by file name, at least one.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    part = folder.with_name(_PART + secrets.token_hex(8))
+    try:
+        with write_errors(folder):
+            part.mkdir(parents=True)
+            write_together(part, contents)
+            if os.path.lexists(folder):
+                return False
+            try:
+                os.rename(part, folder)
+            except OSError as error:  # another one of that name, made just now, is not empty, and refuses
+                if error.errno in _TAKEN:
+                    return False
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return True
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder of the project's own with all that is in it.
 
@@ -198,34 +213,6 @@ def check_writable(folder: Path) -> None:
         _new_part(folder).unlink()
 
 
-def cut_file(path: Path, length: int) -> None:
-    """Cut a file that is appended to, where it is longer; a link is not followed.
-
-    Raises:
-        UserError: it cannot be cut.
-    """
-    with write_errors(path):
-        if path.stat().st_size <= length:
-            return
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-        try:
-            os.ftruncate(descriptor, length)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def take_lock(descriptor: int) -> bool:
-    """Whether this process has the open file for itself from now on, until it is closed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems lock nothing
-        return True
-    return True
-
-
 def file_sha256(path: str | Path) -> str | None:
     """Hex digest of a file's content; None when it is not there.
 
@@ -242,6 +229,12 @@ def file_sha256(path: str | Path) -> str | None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
     return digest.hexdigest()
+
+
+def file_stats(folder: Path) -> list[list[Any]]:
+    """Name, size and time (ns) of every file in a folder, which tell a change of files that take long to read."""
+    stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

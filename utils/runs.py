@@ -1,9 +1,6 @@
 """Run folders: their names, what lies in them, and where they are."""
 
-import errno
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -11,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, shown
-from utils.files import write_together
+from utils.files import new_folder
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 CHECKPOINTS = "ds_ckpt"
 WHOLE_MODEL = "model"  # folder of a run whose trained part is a model of its own
 TRAINED, METADATA = "trained.safetensors", "trained.json"
 _OLDER_TRAINED = "soft_prompts.safetensors"  # of folders from before the name was true for every model type
-_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "safetensors")
 
 
@@ -56,25 +52,10 @@ def create_run_folder(
         UserError: the folder cannot be made.
     """
     stamped = Path(log_dir) / f"{name}_{time.strftime('%Y-%m-%d-%H%M', now or time.localtime())}"
-    part = stamped.with_name(f".part-{secrets.token_hex(8)}")
-    try:
-        try:
-            part.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"cannot make the run folder {stamped}: {error.strerror}") from None
-        write_together(part, contents)
-        for attempt in range(1, 1000):
-            folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
-            if not os.path.lexists(folder):
-                try:
-                    os.rename(part, folder)  # another run's folder of this name is not empty, and refuses it
-                except OSError as error:
-                    if error.errno not in _TAKEN:
-                        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
-                    continue
-                return folder
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    for attempt in range(1, 1000):
+        folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
+        if new_folder(folder, contents):
+            return folder
     raise UserError(f"{stamped} and 999 more exist already; choose another --log_dir or --exp_name")
 
 

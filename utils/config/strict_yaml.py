@@ -47,9 +47,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: missing or empty file, invalid YAML (with its line), or not a mapping.
     """
-    path = existing_file(path, "configuration")
-    if path.stat().st_size > _LARGEST:
-        raise UserError(f"{path}: more than {_LARGEST >> 20} MiB; is it a configuration?")
+    path = existing_file(path, "configuration", _LARGEST)
     try:
         content = load_yaml(path.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
@@ -91,6 +89,8 @@ def _length(node: yaml.Node, known: dict[int, int]) -> int:
         return known[id(node)]
     known[id(node)] = _MOST_SETTINGS + 1  # while its parts are counted: an alias of a node inside that node
     if isinstance(node, yaml.ScalarNode):
+        if "\0" in node.value:  # as "\0" in quotes; the system's functions fail in many ways on such a path
+            raise yaml.YAMLError("a text holds a null character")
         length = 1 + len(node.value)
     elif isinstance(node, yaml.MappingNode):
         length = 1 + sum(_length(part, known) for pair in node.value for part in pair)
