@@ -5,7 +5,8 @@ A row is an `EncodedExample`; its targets are flat, start and end of each range 
 
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from utils.errors import first_line
 
@@ -191,10 +193,17 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 
 class EncodedDataset(Dataset[EncodedExample]):
-    """Encoded examples by number."""
+    """Encoded examples by number.
 
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self.examples = examples
+    Args:
+        examples: the examples of a file, in its order.
+        read: gives them as they were before they were encoded; None: nobody can say where one stands.
+    """
+
+    def __init__(
+        self, examples: Sequence[EncodedExample], read: Callable[[], Sequence[Example]] | None = None
+    ) -> None:
+        self.examples, self.read = examples, read
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -202,12 +211,26 @@ class EncodedDataset(Dataset[EncodedExample]):
     def __getitem__(self, number: int) -> EncodedExample:
         return self.examples[number]
 
+    def locate(self, numbers: Sequence[int]) -> list[str]:
+        """FILE:LINE of some examples, for a message: the file is read again; [] where that is not known."""
+        found = [] if self.read is None else self.read()
+        return [found[number].where for number in numbers] if found else []
+
 
 def lengths_of(examples: Sequence[EncodedExample]) -> np.ndarray:
     """Tokens of each example [n]."""
     if isinstance(examples, EncodedTable):
         return examples.lengths()
     return np.array([len(example.ids) for example in examples])
+
+
+def ids_of(examples: Sequence[EncodedExample]) -> Iterator[np.ndarray]:
+    """Token ids of each example [n], read without the rest of it where that is possible."""
+    if isinstance(examples, EncodedTable):
+        for batch in examples.batches:
+            yield from (batch.ids[first:stop] for first, stop in pairwise(batch.starts.tolist()))
+    else:
+        yield from (example.ids for example in examples)
 
 
 def dialogues_of(examples: Sequence[EncodedExample]) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dataset.dialogue import Example
-from dataset.encoded import dialogues_of, personas_of
+from dataset.encoded import dialogues_of, ids_of, personas_of
 from dataset.encoding import EncodedExample
 
 MANY = 0.01
@@ -88,6 +88,6 @@ def _of_texts(examples: Sequence[Example]) -> Iterator[Row]:
 
 
 def _of_ids(examples: Sequence[EncodedExample]) -> Iterator[Row]:
-    columns = zip(dialogues_of(examples).tolist(), personas_of(examples), examples, strict=True)
-    for dialogue, persona, example in columns:
-        yield dialogue, persona, hash(example.ids.tobytes())
+    columns = zip(dialogues_of(examples).tolist(), personas_of(examples), ids_of(examples), strict=True)
+    for dialogue, persona, ids in columns:
+        yield dialogue, persona, hash(ids.tobytes())

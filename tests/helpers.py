@@ -24,9 +24,12 @@ from models.settings import Config
 from models.trainable import StepOutput
 from tests.progress import run_while_it_moves
 from trainer import training
+from trainer.clock import STEP_PARTS
 from utils.distributed import DistributedContext
 
 SPT = model_type("selective_pt").config_class()
+# what rows of the phase `train` have beside losses and diagnostics
+STEP_FIGURES = {"lr", "examples_per_second", *(f"seconds_{part}" for part in STEP_PARTS)}
 
 
 def model_of(config: Config) -> ConversationModel:

@@ -1,5 +1,6 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from models.trainable import Reducer, StepOutput
+from trainer.clock import STEP_PARTS
 from trainer.progress import Sums
 from utils.appending import cut_file, take_lock
 from utils.distributed import DistributedContext
@@ -22,6 +24,7 @@ from utils.untrusted import check_link, check_plain
 
 _NONE: Mapping[str, int] = {}
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
+_RESERVED |= {f"seconds_{part}" for part in STEP_PARTS}
 
 
 @dataclass
@@ -210,6 +213,21 @@ class RunLog:
             self.file.write(json_line({"phase": kind, "step": step, **row}))
             self.file.flush()
             self._draw(self.board, kind, f"total_{phase}" if whole_epoch else phase, step, row)
+
+    def add(self, phase: str, step: int, row: dict[str, Any]) -> None:
+        """One row that is no curve: for metrics.jsonl alone."""
+        if self.file is not None:
+            with write_errors(self.path):
+                self.file.write(json_line({"phase": phase, "step": step, **row}))
+                self.file.flush()
+
+    def rows(self, phase: str) -> list[dict[str, Any]]:
+        """The rows of a phase that the file has, on the main process; [] on the others."""
+        if self.file is None:
+            return []
+        with self.path.open(encoding="utf-8") as lines:
+            # most rows are of other phases, and need not be parsed
+            return [json.loads(line) for line in lines if line.startswith(f'{{"phase": "{phase}"')]
 
     def _draw(self, board: SummaryWriter, kind: str, released: str, step: int, row: dict[str, Any]) -> None:
         # the release's names for the total loss, so that old and new runs share a plot

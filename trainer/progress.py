@@ -48,6 +48,8 @@ class Progress(Section):
     """of the epoch so far"""
     recent_sums: Sums = Sums()
     """since the last row"""
+    seconds: dict[str, float] = {}
+    """of each part of the epoch so far, see trainer/clock.py"""
     logs: dict[str, Count] = {}
     """bytes of each file that is appended to"""
     ranks: Count = 1

@@ -125,9 +125,12 @@ def _train(
     if resume:
         distributed.say(f"resumed at step {resumed.progress.steps if resumed else 0} of {folder}")
     set_seed(settings.seed + distributed.rank)  # noise differs between ranks
-    best = Trainer(
+    trainer = Trainer(
         engine, settings, distributed, folder, prepared.train, prepared.valid, metadata, steps, resumed
-    ).fit()
+    )
+    for fault, sentence in prepared.warnings.items():
+        trainer.faults.say(fault, sentence, epoch=0, step=0)
+    best = trainer.fit()
     distributed.say(f"best {module.best.words} {best:.4f}")
     distributed.say(f"run folder: {folder}")
     end_engine(engine)
