@@ -24,7 +24,7 @@ from utils.files import to_json, unique_keys
 from utils.partitioning import whole_shape
 from utils.runs import CONFIG
 from utils.tensor_file import Shape, TensorFile
-from utils.untrusted import check_link
+from utils.untrusted import check_links
 
 START = "start.json"
 _LARGEST_START = 1 << 20  # bytes
@@ -53,9 +53,8 @@ def read_start(folder: Path) -> Start:
     """
     if not folder.is_dir():
         raise UserError(f"--resume {folder}: no such folder")
-    path = existing_file(
-        check_link(folder / START, folder), "--resume: the record of how the run was started", _LARGEST_START
-    )
+    check_links(folder)
+    path = existing_file(folder / START, "--resume: the record of how the run was started", _LARGEST_START)
     try:
         start = Start.model_validate(
             json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)

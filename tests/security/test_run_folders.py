@@ -100,6 +100,18 @@ def test_logs_are_appended_to_in_the_run_folder_only(run_copy, refused, tmp_path
     assert outside.read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("name", ["ds_ckpt", "whole_model", "ds_ckpt/best"])
+def test_a_run_that_goes_on_leaves_other_runs_alone(run_copy, refused, tmp_path, name):
+    """With `ds_ckpt` as a link to another run's, checkpoints were written there, and the other run's deleted."""
+    outside = tmp_path / "another run"
+    outside.mkdir()
+    if (run_copy / name).is_dir():
+        shutil.rmtree(run_copy / name)
+    (run_copy / name).unlink(missing_ok=True)
+    (run_copy / name).symlink_to(outside)
+    assert "leads out of its folder" in refused(read_start, run_copy)
+
+
 def test_results_replace_a_link_and_are_not_written_through_it(run_copy, tmp_path):
     """Results that are written through a planted link destroy the file that it points to."""
     from utils.files import write_together
