@@ -180,7 +180,6 @@ def test_contexts_of_a_long_dialogue_take_no_memory():
     context = examples[-1].context
     assert (len(context), context[-1], context[-2:]) == (9999, "9998", ("9997", "9998"))
     assert examples[0].context == ("0",)
-    assert ("0",) == examples[0].context
     assert hash(examples[0].context) == hash(("0",))
     assert examples[0].context != examples[1].context
     assert examples[1].context[::-1] == ("2", "1", "0")

@@ -17,6 +17,7 @@ from companions.lamp.lm.model import AnswerBatch, AnsweringModel
 from companions.lamp.lm.settings import USUAL_BATCH, TrainConfig
 from companions.lamp.questions import read_questions
 from companions.lamp.tasks import task_of
+from dataset.overlap import Overlap
 from dataset.sampler import BatchSampler
 from models.task import Prepared, Task
 from trainer.training import train
@@ -127,7 +128,20 @@ def _prepare(config: TrainConfig, distributed: DistributedContext) -> Prepared:
             valid_examples, config, distributed, generation.batch_size or USUAL_BATCH, shuffle=False
         ),
         notes=notes,
+        warnings=_overlap(config, train_examples, valid_examples),
     )
+
+
+def _overlap(config: TrainConfig, train: Sequence[Example], valid: Sequence[Example]) -> dict[str, str]:
+    known = set(map(_hash, train))
+    equal = sum(_hash(example) in known for example in valid)
+    overlap = Overlap(dialogues=0, num_dialogues=0, examples=equal, num_examples=len(valid), personas=0)
+    sentence = overlap.warning(config.dataset.train or "", config.dataset.valid or "")
+    return {} if sentence is None else {"overlap": sentence}
+
+
+def _hash(example: Example) -> int:
+    return hash(tuple(array("i", ids).tobytes() for ids in (example.source, example.target)))
 
 
 def read_examples(reader: PromptReader, path: str) -> list[Example]:
