@@ -28,6 +28,12 @@ from utils.untrusted import check_links
 
 START = "start.json"
 _LARGEST_START = 1 << 20  # bytes
+_WRITING = (
+    "tensorboard",
+    "wandb",
+    "csv_monitor",
+    "flops_profiler",
+)  # sections that write, or send, elsewhere
 _SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -63,6 +69,26 @@ def read_start(folder: Path) -> Start:
         raise UserError(f"{path}: not the record of how a run was started") from None
     check_content(path, start.ds_config)
     return start
+
+
+def check_places(folder: Path, ds_config: Mapping[str, Any]) -> None:
+    """The DeepSpeed configuration in a run folder, which may be somebody else's, writes nowhere else.
+
+    Raises:
+        UserError: it does, by its key.
+    """
+    zero = ds_config.get("zero_optimization", {})
+    named = [name for name in _WRITING if ds_config.get(name, {}).get("enabled")]
+    named += [
+        f"zero_optimization.{key}.nvme_path"
+        for key in ("offload_param", "offload_optimizer")
+        if (zero.get(key) or {}).get("nvme_path") is not None
+    ]
+    if named:
+        raise UserError(
+            f"{folder / START}: {named[0]} of its DeepSpeed configuration writes outside of the run; where that is "
+            "meant, give the configuration with --deepspeed_config"
+        )
 
 
 def check_same_config(folder: Path, config: Any) -> None:

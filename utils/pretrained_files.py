@@ -154,6 +154,9 @@ def _check_config(value: Any, key: str = "") -> None:
         raise ValueError(f"config.json: {shown(key)} = {shown(value)}, more than {MOST_LAYERS}")
     elif isinstance(value, str) and "_implementation" in key and "/" in value:
         raise ValueError(f"config.json: {shown(key)} = {shown(value)} would run code of the hub")
+    elif key == "quant_method" and value is not None:
+        # for some of them the library fetches kernels from the hub
+        raise ValueError(f"config.json: weights quantised by {shown(value)} are not supported")
     elif key == "transformers_weights" and value is not None:
         raise ValueError(f"config.json: 'transformers_weights' = {shown(value)} is not supported")
 
