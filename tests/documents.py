@@ -1,14 +1,11 @@
 """The project's documents as tests read them: their code blocks, their commands, and what the examples define."""
 
 import importlib
-import json
 import re
 import sys
-from pathlib import Path
 from types import ModuleType
 
 from tests.conftest import ROOT
-from tests.helpers import launch
 
 DOCUMENTS = (
     ROOT / "README.md",
@@ -43,21 +40,6 @@ def commands(text: str) -> list[str]:
     lines += re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
     stripped = [re.sub(r"\s+#.*", "", line).strip() for line in lines]
     return [line for line in stripped if line.startswith(_PROGRAMS)]
-
-
-def run_commands(calls: list[tuple[list[str], str]], folder: Path) -> list[tuple[int, str]]:
-    """Status and output of `python ..` commands, one after the other.
-
-    Args:
-        calls: what comes after `python`, and what is typed.
-        folder: for what they print.
-    """
-    (folder / "commands.json").write_text(json.dumps(calls), encoding="utf-8")
-    ran = launch(sys.executable, "-m", "tests.run_commands", str(folder / "commands.json"), str(folder))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    statuses = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    outputs = [(folder / f"{number}.out").read_text(encoding="utf-8") for number in range(len(calls))]
-    return list(zip(statuses, outputs, strict=True))
 
 
 def example(heading: str) -> str:

@@ -45,6 +45,6 @@ def main(folder: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
+        main(sys.argv[-1])  # in front is --local_rank
     except UserError as error:
         print(f"at the end: {error}", flush=True)

@@ -19,7 +19,7 @@ from utils.liveness import distributed_context
 def main() -> None:
     """Prepare a training task, and note what came of it."""
     quiet_libraries()
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[-1])  # in front is --local_rank
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     encoded_cache.SMALL = 0
     with distributed_context() as distributed:

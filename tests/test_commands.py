@@ -3,12 +3,13 @@
 import shlex
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.documents import run_commands
 from tests.helpers import json_rows, launch
+from tests.run_commands import Command, run_commands
 
 CONFIG = ROOT / "config/convai2/opt-125m-selective-linear-both-prompt-causal-convai2.yml"
 ENGINE = ["--deepspeed", "--deepspeed_config", "ds_config.json"]
@@ -28,15 +29,30 @@ def small(data, lm_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(small):
-    """The two run folders: of the command in the configuration's first line, and of python with --do_test."""
+def done(small, tmp_path_factory):
+    """The folder of the runs, and what came of each command.
+
+    `launched`: that in the configuration's first line; `alone`: train.py without the launcher, with --do_test; the
+    others: what follows on them, and mistakes. Under the launcher are those that are more to it than one more script.
+    """
     log_dir, arguments = small
     shipped = shlex.split(CONFIG.read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
     assert shipped[:3] == ["deepspeed", "--num_nodes=1", "train.py"]
-    launched = launch(*shipped, *arguments)
+    ended = {"launched": launch(*shipped, *arguments)}
+    missing = ["--config=config/sample/spt.yml", *arguments, "--set", "dataset.train=no/such/file.txt"]
     alone = [*shipped[3:], *arguments, "--training_ratio=0.2", "--do_test=yes", "--exp_name=alone"]
-    plain = launch(sys.executable, "train.py", *alone)
-    return log_dir, launched, plain
+    no_run = tmp_path_factory.mktemp("no_run")
+    commands = {
+        "alone": ["train.py", *alone],
+        "decoded": ["test.py", "--local_rank=0", f"--model_path={log_dir}", "--batch_size=16", *ENGINE],
+        "scored": ["evaluate_runs_results.py", f"--main_path={log_dir}"],
+        "no/such/file.txt": ["train.py", *missing],
+        "no checkpoint here": ["test.py", f"--model_path={no_run}"],
+    }
+    printed = run_commands([Command(words) for words in commands.values()], tmp_path_factory.mktemp("out"))
+    for name, each in zip(commands, printed, strict=True):
+        ended[name] = CompletedProcess(commands[name], each.status, each.output, "")
+    return log_dir, ended
 
 
 def _fine(done):
@@ -52,29 +68,40 @@ def _run_folder(done):
 
 
 @pytest.mark.slow
-def test_train_under_the_launcher_and_alone(trained):
+def test_train_under_the_launcher_and_alone(done):
     """The released command line and its folder name; and the same without the launcher."""
-    log_dir, launched, plain = trained
-    run, alone = _run_folder(launched), _run_folder(plain)
+    log_dir, ended = done
+    run, alone = _run_folder(ended["launched"]), _run_folder(ended["alone"])
     assert run.name.startswith(f"{CONFIG.stem}_LR=0.0001_20")
     assert alone.name.startswith("alone_LR=0.0001_PTRAIN=0.2_20")
-    assert sorted(log_dir.iterdir()) == sorted([run, alone])
+    assert sorted(path for path in log_dir.iterdir() if path.is_dir()) == sorted([run, alone])
     for folder in (run, alone):
         assert (folder / "trained.safetensors").is_file()
         assert (folder / "ds_ckpt/best").is_file()
     assert len(json_rows(alone / "evaluation_result.jsonl")) == 28  # --do_test
-    assert "42 batches of 2 examples per rank and epoch, 42 steps in all, rows: example" in _fine(launched)
+    assert "42 batches of 2 examples per rank and epoch, 42 steps in all, rows: example" in _fine(
+        ended["launched"]
+    )
 
 
 @pytest.mark.slow
-def test_decode_chat_and_score(trained):
+def test_decode_and_score(done):
     """Each script reads what the one before it wrote; one that exits 0 without its file breaks the chain."""
-    log_dir, launched, plain = trained
-    run, alone = _run_folder(launched), _run_folder(plain)
-    output = _fine(launch("deepspeed", "test.py", f"--model_path={log_dir}", "--batch_size=16", *ENGINE))
+    log_dir, ended = done
+    run, alone = _run_folder(ended["launched"]), _run_folder(ended["alone"])
     assert len(json_rows(run / "evaluation_result.jsonl")) == 28
-    assert f"{alone / 'evaluation_result.txt'} exists, skipped (--skip_exists=no decodes it again)" in output
+    skipped = f"{alone / 'evaluation_result.txt'} exists, skipped (--skip_exists=no decodes it again)"
+    assert skipped in _fine(ended["decoded"])
+    assert f"written: results.txt and results.csv in {log_dir}" in _fine(ended["scored"])
+    table = (log_dir / "results.csv").read_text(encoding="utf-8")
+    assert run.name in table
+    assert alone.name in table
 
+
+@pytest.mark.slow
+def test_chat_under_the_launcher(done):
+    """A launcher that keeps what is typed to itself leaves a chat that ends at once."""
+    run = _run_folder(done[1]["launched"])
     chat = ["interactive_test.py", f"--model_path={run}", "--batch_size=1", "--seed=1", *ENGINE]
     output = _fine(launch("deepspeed", *chat, stdin="hello , how are you ?\nsave\nexit\n"))
     assert "persona:" in output
@@ -84,26 +111,16 @@ def test_decode_chat_and_score(trained):
     saved = (run / "chat_1.txt").read_text(encoding="utf-8")
     assert "\nQ: hello , how are you ?\nR: " in saved
 
-    output = _fine(launch(sys.executable, "evaluate_runs_results.py", f"--main_path={log_dir}"))
-    assert f"written: results.txt and results.csv in {log_dir}" in output
-    table = (log_dir / "results.csv").read_text(encoding="utf-8")
-    assert run.name in table
-    assert alone.name in table
-
 
 @pytest.mark.slow
-def test_mistakes_end_with_one_line_and_status_1(small, tmp_path):
+def test_mistakes_end_with_one_line_and_status_1(done):
     """A launcher that hides the status, or a traceback before the line, is what scripts stumble over."""
-    _, arguments = small
-    config = "--config=config/sample/spt.yml"
-    train = ["train.py", config, *arguments, "--set", "dataset.train=no/such/file.txt"]
-    python = {"no/such/file.txt": train, "no checkpoint here": ["test.py", f"--model_path={tmp_path}"]}
-    ended = run_commands([(words, "") for words in python.values()], tmp_path)
-    launched = launch("deepspeed", "train.py", config, "--bacth=2")
-    ended.append((launched.returncode, launched.stdout + launched.stderr))
-    messages = [*python, "unknown argument --bacth=2; did you mean '--batch'?"]
-    for message, (status, output) in zip(messages, ended, strict=True):
-        assert status == 1
+    messages = {message: done[1][message] for message in ("no/such/file.txt", "no checkpoint here")}
+    launched = launch("deepspeed", "train.py", "--config=config/sample/spt.yml", "--bacth=2")
+    messages["unknown argument --bacth=2; did you mean '--batch'?"] = launched
+    for message, ended in messages.items():
+        assert ended.returncode == 1
+        output = ended.stdout + ended.stderr
         assert "Traceback" not in output
         errors = [line for line in output.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1

@@ -14,8 +14,9 @@ from deepspeed.launcher.runner import parse_args as launcher_arguments
 
 from models.decoding.runs import read_run_config
 from tests.conftest import ROOT
-from tests.documents import TEXTS, code_blocks, commands, run_commands
+from tests.documents import TEXTS, code_blocks, commands
 from tests.helpers import launch
+from tests.run_commands import Command, Ended, run_commands
 
 COMMANDS = sorted(
     {
@@ -143,14 +144,14 @@ def stand_ins(tmp_path_factory, lm_folder, data, trained_run) -> StandIns:
 
 
 @pytest.fixture(scope="module")
-def done(stand_ins, tmp_path_factory) -> dict[str, tuple[int, str]]:
+def done(stand_ins, tmp_path_factory) -> dict[str, Ended]:
     """Status and output of every `python` and `deepspeed` command of the documents."""
     folder = tmp_path_factory.mktemp("commands")
     wanted = [command for command in COMMANDS if command not in NOT_RUN and not command.startswith("make ")]
     wanted.sort(key=lambda command: any(script in command for script in LAST))
     arguments = {command: stand_ins.arguments(command) for command in wanted}
     wanted = [command for command in wanted if arguments[command]]
-    calls = [(arguments[command], TYPED) for command in wanted]
+    calls = [Command(arguments[command], TYPED) for command in wanted]
     return dict(zip(wanted, run_commands(calls, folder), strict=True))
 
 
@@ -167,9 +168,8 @@ def test_a_command_runs(command, done):
         assert all(find_spec(module) for module in modules), modules
         return
     assert command in done, "no stand-in for this command: name it in KNOWN, or in NOT_RUN with a reason"
-    status, output = done[command]
-    assert status == 0, output
-    assert "Traceback" not in output
+    assert done[command].status == 0, done[command].output
+    assert "Traceback" not in done[command].output
 
 
 def test_what_is_not_run_is_there():
@@ -186,6 +186,6 @@ def test_the_commands_did_their_work(done, stand_ins):
         assert (run / "evaluation_result.jsonl").is_file()
     assert (stand_ins.run / "peft" / "prompt_0" / "adapter_config.json").is_file()
     assert "rougeL" in (stand_ins.runs / "results.txt").read_text(encoding="utf-8")
-    (chat,) = [output for command, (_, output) in done.items() if "interactive_test.py" in command]
+    (chat,) = [ended.output for command, ended in done.items() if "interactive_test.py" in command]
     assert "you> hello , how are you ?\nbot [prompt " in chat
     assert chat.rstrip().endswith("goodbye")

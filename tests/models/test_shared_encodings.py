@@ -13,7 +13,8 @@ from dataset.encoded import EncodedTable
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.reading import make_loader
 from models.registry import build_tokenizer
-from tests.helpers import start_ranks
+from tests.conftest import config_for
+from tests.run_commands import Command, run_commands
 from utils.errors import UserError
 from utils.liveness import main_first
 
@@ -158,24 +159,37 @@ def test_a_rank_that_fails_ends_the_turns_of_all(failing):
     assert [str(error) for error in given.values()] == [f"rank {failing}: no luck"] * 3
 
 
+@pytest.fixture(scope="module")
+def shared(data, lm_folder, tmp_path_factory):
+    """By the rank that fails, or -1: what two ranks that share an encoded file printed, and their folder."""
+    jobs = {failing: tmp_path_factory.mktemp("sharing") for failing in (-1, 0)}
+    for failing, folder in jobs.items():
+        config = config_for(
+            data, lm_folder("opt"), folder / "runs", {"dataset": {"cache_dir": str(folder / "cache")}}
+        )
+        job = {"sections": config.model_dump(mode="json"), "failing": failing}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    calls = [Command(["-m", "tests.sharing_ranks", str(folder)], ranks=2) for folder in jobs.values()]
+    ended = run_commands(calls, tmp_path_factory.mktemp("printed"))
+    return dict(zip(jobs, zip(ended, jobs.values(), strict=True), strict=True))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("failing", [-1, 0])
-def test_two_ranks_share_one_file(make_config, tmp_path, failing):
+def test_two_ranks_share_one_file(shared):
     """Encoding on every rank takes the time, and the memory, as often as there are ranks."""
-    sections = make_config("opt", dataset={"cache_dir": str(tmp_path / "cache")}).model_dump(mode="json")
-    job = {"sections": sections, "failing": failing}
-    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    ranks = start_ranks(tmp_path, "-m", "tests.sharing_ranks", str(tmp_path))
-    codes = [rank.wait(300) for rank in ranks]
-    said = [(tmp_path / f"{rank}.out").read_text(encoding="utf-8") for rank in range(2)]
-    if failing >= 0:
-        assert codes == [1, 1], said
-        assert all("rank 0: no luck in encoding" in text for text in said)
-        return
-    assert codes == [0, 0], said
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    done, folder = shared[-1]
+    assert done.status == 0, done.output
+    first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
     assert (first["made"], second["made"]) == (2, 0)  # a training and a validation file
     seen = sorted(number for batch in first["batches"] + second["batches"] for number in batch)
     assert len(set(seen)) == max(seen) + 1
-    assert "encoding" in said[0]
-    assert "encoding" not in said[1]
+    assert "encoding" in done.outputs[0]
+    assert "encoding" not in done.outputs[1]
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_to_encode_ends_both(shared):
+    """The other would wait for its file for ever."""
+    done, _ = shared[0]
+    assert done.statuses == [1, 1], done.output
+    assert all("rank 0: no luck in encoding" in text for text in done.outputs)

@@ -1,15 +1,11 @@
 """A rank that fails or dies: the others end by themselves, with a line that names it."""
 
-import os
 import signal
-import socket
-import sys
-import time
 
 import pytest
 import torch.distributed
 
-from tests.helpers import launch, start_ranks
+from tests.run_commands import Command, run_commands
 from utils import liveness
 from utils.errors import UserError
 from utils.liveness import PATIENCE, SHORT_PATIENCE, LivenessThread
@@ -99,76 +95,53 @@ def test_nobody_left_to_look_at(threads):
     assert not first._look()
 
 
-@pytest.fixture
-def ranks(tmp_path):
-    """ranks(*command): two ranks; whatever still runs is ended after the test."""
-    started = []
-
-    def start(*command):
-        started.extend(start_ranks(tmp_path, *command))
-        return started
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_rank_killed_in_training_ends_the_other(ranks, data, lm_folder, tmp_path, victim):
-    """Out of memory on one rank: the others kept their GPUs for half an hour, or ended in a traceback."""
+@pytest.fixture(scope="module")
+def jobs(data, lm_folder, tmp_path_factory):
+    """How jobs of two ranks ended, by what became of which rank."""
     settings = {
         "model.model_name": lm_folder("opt"),
         "dataset.train": data["train"],
         "dataset.valid": data["valid"],
         "training.log_every": 1,
     }
-    arguments = [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
-    where = ["--config=config/sample/spt.yml", f"--log_dir={tmp_path / 'runs'}"]
-    processes = ranks("train.py", *where, "--epoch=100000", "--batch=2", "--save_model=no", *arguments)
-    while not any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")):
-        assert all(process.poll() is None for process in processes), (tmp_path / "0.out").read_text()
-        time.sleep(0.1)
-    os.kill(processes[victim].pid, signal.SIGKILL)
-    assert processes[1 - victim].wait() == 1
-    said = (tmp_path / f"{1 - victim}.out").read_text(encoding="utf-8")
+    training = ["--config=config/sample/spt.yml", "--epoch=100000", "--batch=2", "--save_model=no"]
+    training += [text for key, value in settings.items() for text in ("--set", f"{key}={value}")]
+    calls = {("lost", 1): ["-m", "tests.lost_rank"]}
+    for rank in (0, 1):
+        log_dir = f"--log_dir={tmp_path_factory.mktemp('runs')}"
+        calls["killed", rank] = ["-m", "tests.killed_rank", *training, log_dir, str(rank)]
+        calls["alone", rank] = ["-m", "tests.absent_rank", str(rank)]
+    commands = [Command(words, ranks=2) for words in calls.values()]
+    return dict(zip(calls, run_commands(commands, tmp_path_factory.mktemp("jobs")), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_killed_in_training_ends_the_other(jobs, victim):
+    """Out of memory on one rank: the others kept their GPUs for half an hour, or ended in a traceback."""
+    done, other = jobs["killed", victim], 1 - victim
+    assert (done.statuses[victim], done.statuses[other]) == (-signal.SIGKILL, 1), done.output
+    said = done.outputs[other]
     assert f"error: rank {victim} is gone" in said
-    assert said.rstrip().endswith(f"; rank {1 - victim} ends too")
+    assert said.rstrip().endswith(f"; rank {other} ends too")
     assert "Traceback" not in said
     assert "frame #" not in said
 
 
 @pytest.mark.slow
-def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(ranks, tmp_path):
+def test_a_rank_that_leaves_by_an_exception_ends_one_that_waits_for_it(jobs):
     """A rank that hangs after its error, as with work on a GPU, keeps its connections: nothing would break."""
-    processes = ranks("-m", "tests.lost_rank")
-    assert processes[0].wait() == 1
-    assert processes[1].poll() is None
-    said = (tmp_path / "0.out").read_text(encoding="utf-8")
-    assert said.strip() == "error: rank 1 failed: KeyError: 'speed'; rank 0 ends too"
-
-
-ALONE = """
-from datetime import timedelta
-from utils import distributed
-from utils.console import quiet_libraries
-from utils.errors import run_main
-quiet_libraries()
-distributed.JOINING = timedelta(seconds=2)
-run_main(lambda: distributed.start_distributed() and None)
-"""
+    done = jobs["lost", 1]
+    assert done.statuses == [1, 0], done.output
+    assert done.outputs[0].strip() == "error: rank 1 failed: KeyError: 'speed'; rank 0 ends too"
+    assert done.outputs[1].strip() == "rank 1 saw rank 0 end"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_rank_that_never_joins_is_not_waited_for(rank):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_never_joins_is_not_waited_for(jobs, rank):
     """One that fails on its arguments is gone before anybody watches it: the others waited half an hour."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
-    done = launch(sys.executable, "-c", ALONE, variables=variables | {"MASTER_PORT": str(port)})
-    assert done.returncode == 1
-    assert f"error: rank {rank}: not all of 2 ranks joined within" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = jobs["alone", rank]
+    assert done.statuses[rank] == 1, done.output
+    assert f"error: rank {rank}: not all of 2 ranks joined within" in done.outputs[rank]
+    assert "Traceback" not in done.outputs[rank]

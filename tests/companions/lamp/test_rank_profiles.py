@@ -1,4 +1,4 @@
-"""The command as its user types it: under the launcher, with the original's flags, and with mistakes."""
+"""The command as its user types it: on one process and on two, with the original's flags, and with mistakes."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ from companions.lamp.rankings import read_rankings
 from tests.companions.lamp.conftest import ENCODER
 from tests.companions.lamp.golden import GOLDEN, load
 from tests.helpers import launch
+from tests.run_commands import Command, run_commands
 from utils.errors import UserError
 
 QUESTIONS = GOLDEN / "data" / "LaMP-4" / "questions.json"
@@ -46,25 +47,25 @@ def test_importing_the_command_loads_no_torch():
     assert launch(sys.executable, "-c", source).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """What the command printed, and its file, by the number of ranks."""
+    folder = tmp_path_factory.mktemp("ranked")
+    words = f"""-m companions.lamp.rank_profiles --input_data_addr={QUESTIONS} --task=LaMP-4 --ranker=contriever
+    --use_date --contriever_checkpoint={ENCODER}""".split()
+    files = {ranks: folder / f"ranking{ranks}.json" for ranks in (1, 2)}
+    calls = [Command([*words, f"--output_ranking_addr={file}"], ranks=n) for n, file in files.items()]
+    return dict(zip(files, zip(run_commands(calls, folder), files.values(), strict=True), strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_the_command_ranks(tmp_path, ranks):
+def test_the_command_ranks(ranked, ranks):
     """The processes of a launcher would each write the file, or wait for each other for ever."""
-    output = tmp_path / "ranking.json"
-    done = launch(
-        *(["deepspeed", "--num_gpus=2", "--module"] if ranks == 2 else [sys.executable, "-m"]),
-        "companions.lamp.rank_profiles",
-        f"--input_data_addr={QUESTIONS}",
-        f"--output_ranking_addr={output}",
-        "--task=LaMP-4",
-        "--ranker=contriever",
-        "--use_date",
-        f"--contriever_checkpoint={ENCODER}",
-    )
-    assert done.returncode == 0, done.stderr
-    assert (
-        f"{output}: {len(load('data/LaMP-4/questions.json'))} questions ranked by contriever" in done.stdout
-    )
+    done, output = ranked[ranks]
+    assert done.status == 0, done.output
+    count = len(load("data/LaMP-4/questions.json"))
+    assert done.output.count(f"{output}: {count} questions ranked by contriever") == 1
     groups = load("1_ranking/LaMP-4.contriever.date.json")["tie_groups"]
     for question, order in read_rankings(output):
         places = iter(order)

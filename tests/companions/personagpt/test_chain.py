@@ -1,8 +1,9 @@
 """The train command: several configurations are runs that follow on one another; the shipped ones hold its values."""
 
 import json
+import re
 import shlex
-import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from models.configuration import load_config
 from models.decoding.runs import read_run_config
 from tests.companions.personagpt.test_task import FILES
 from tests.conftest import ROOT
-from tests.helpers import json_rows, launch, logged
+from tests.helpers import json_rows, logged
+from tests.run_commands import Command, run_commands
 from utils.errors import UserError
 
 PRETRAIN, CONTROL = (f"config/personagpt/{name}.yml" for name in ("pretrain", "control"))
@@ -120,17 +122,33 @@ def test_files_of_a_later_run_are_looked_at_before_the_first(small, distributed,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
-def test_the_second_run_begins_with_the_first_ones_lm(small):
-    """A second stage on the base LM has action codes, and no persona."""
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    """Of one rank and of two: the runs of the chain, in their order."""
     log_dir, arguments = small
-    done = launch(sys.executable, *COMMAND, *arguments, "--do_test=yes", "--set=decoding.max_new_tokens=4")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    runs = [line.removeprefix("run folder: ") for line in lines if line.startswith("run folder: ")]
-    assert len(runs) == 2
-    first, second = (log_dir / run.rsplit("/", 1)[1] for run in runs)
+    folder = tmp_path_factory.mktemp("trained")
+    # so that DeepSpeed does not keep parameters as small as these whole
+    names = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
+    zero = {"stage": 3} | {f"stage3_{name}": 0 for name in names}
+    (folder / "ds.json").write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
+    one = ["--do_test=yes", "--set=decoding.max_new_tokens=4"]
+    two = ["--training_ratio=0.4", f"--set=dataset.valid={FILES['valid']}"]
+    two.append(f"--set=dataset.valid_actions={FILES['actions']}")
+    two.append(f"--deepspeed_config={folder / 'ds.json'}")
+    calls = [Command([*COMMAND, *arguments, *more], ranks=ranks) for ranks, more in ((1, one), (2, two))]
+    runs = []
+    for done in run_commands(calls, folder):
+        assert done.status == 0, done.output
+        assert "Traceback" not in done.output
+        runs.append([Path(run) for run in re.findall(r"run folder: (.*)", done.output)])
+        assert len(runs[-1]) == 2
+    return runs
+
+
+@pytest.mark.slow
+def test_the_second_run_begins_with_the_first_ones_lm(trained):
+    """A second stage on the base LM has action codes, and no persona."""
+    first, second = trained[0]
     assert read_run_config(second).model.model_name == str(first)
     before, after = logged(first, "valid_epoch")[0], logged(second, "train")[0]
     assert before["pretrain_loss"] > 0
@@ -141,22 +159,9 @@ def test_the_second_run_begins_with_the_first_ones_lm(small):
 
 
 @pytest.mark.slow
-def test_two_ranks_train_both_stages(small, tmp_path):
+def test_two_ranks_train_both_stages(trained):
     """Ranks that disagree on the number of steps, or at stage 3 of forward passes, wait for each other for ever."""
-    log_dir, arguments = small
-    ds_config = tmp_path / "ds.json"
-    # so that DeepSpeed does not keep parameters as small as these whole
-    names = ("param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
-    zero = {"stage": 3} | {f"stage3_{name}": 0 for name in names}
-    ds_config.write_text(json.dumps({"zero_optimization": zero}), encoding="utf-8")
-    launcher = ["deepspeed", "--num_gpus=2", "--module", "companions.personagpt.train"]
-    few = ["--training_ratio=0.4", f"--set=dataset.valid={FILES['valid']}"]
-    few.append(f"--set=dataset.valid_actions={FILES['actions']}")
-    engine = [f"--deepspeed_config={ds_config}", "--exp_name=two"]
-    done = launch(*launcher, *arguments, *few, *engine)
-    assert done.returncode == 0, done.stdout + done.stderr
-    runs = sorted(log_dir.glob("two_*"))
-    assert len(runs) == 2
+    runs = trained[1]
     rows = [logged(run, "train_epoch")[0] for run in runs]
     assert rows[1]["examples"] == 2 * rows[0]["examples"]
     valid = [logged(run, "valid_epoch")[0]["examples"] for run in runs]

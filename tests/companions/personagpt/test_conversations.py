@@ -12,7 +12,7 @@ from companions.personagpt.chain import read_chain
 from companions.personagpt.settings import PersonaChatSettings
 from companions.personagpt.speaking import load_voice, read_speaker
 from tests.companions.personagpt.golden import GOLDEN
-from tests.helpers import json_rows, launch
+from tests.helpers import json_rows
 from utils.errors import UserError
 
 LM = str(GOLDEN / "lm")
@@ -195,31 +195,18 @@ def test_mistakes_of_learn_are_told_before_the_conversation(command, tmp_path, d
 
 
 @pytest.mark.slow
-def test_the_whole_loop_from_the_command_line(tmp_path):
+def test_the_whole_loop(command, tmp_path):
     """Judge, correct, train, and talk to the run: each command reads what the one before it wrote."""
     lines = ["1", "n", "do you have a dog ?", "2", "y", "n", "i am a nurse .", "0", "y", "y", "exit"]
-    done = launch(
-        *[
-            sys.executable,
-            "-m",
-            "companions.personagpt.learn",
-            f"--model_path={LM}",
-            f"--profiles={DIALOGUES}",
-        ],
-        *[f"--out={tmp_path / 'c.jsonl'}", "--train=yes", "--seed=1", "-k", "1", "-turns", "1"],
-        *["--set", f"dataset.valid={DIALOGUES}", "--log_dir", str(tmp_path / "runs")],
-        stdin="".join(f"{line}\n" for line in lines),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    flags = [f"--model_path={LM}", f"--profiles={DIALOGUES}", f"--out={tmp_path / 'c.jsonl'}", "--train=yes"]
+    flags += ["--seed=1", "-k", "1", "-turns", "1"]
+    flags += ["--set", f"dataset.valid={DIALOGUES}", "--log_dir", str(tmp_path / "runs")]
+    printed = command(learn_parser, conversations.learn, flags, lines)
     assert len(json_rows(tmp_path / "c.jsonl")) == 2
     assert len(json_rows(tmp_path / "c.accepted.jsonl")) == 1
-    assert "ctrl_loss" in done.stdout
+    assert "ctrl_loss" in printed
     (run,) = (tmp_path / "runs").iterdir()
-    talked = launch(
-        *[sys.executable, "-m", "companions.personagpt.interact", f"--model_path={run}", "-M", "0"],
-        *["-turns", "1", "-k", "1", *FACTS],
-        stdin="hi there\nsave\n",
-    )
-    assert talked.returncode == 0, talked.stdout + talked.stderr
-    assert ">> User: hi there\nBot: " in talked.stdout
+    flags = [f"--model_path={run}", "-M", "0", "-turns", "1", "-k", "1", *FACTS]
+    printed = command(interact_parser, conversations.interact, flags, ["hi there", "save"])
+    assert ">> User: hi there\nBot: " in printed
     assert (run / "chat_1.txt").is_file()

@@ -12,8 +12,9 @@ from companions.personagpt.sample import generate
 from models.configuration import load_config
 from tests.companions.personagpt.golden import GOLDEN
 from tests.conftest import ROOT, head_of
-from tests.documents import TEXTS, commands, run_commands
+from tests.documents import TEXTS, commands
 from tests.helpers import launch
+from tests.run_commands import Command, Ended, run_commands
 
 README = TEXTS["companions/personagpt/README.md"]
 COMMANDS = sorted(set(commands(README)))
@@ -83,11 +84,11 @@ def arguments(command: str, places: dict[str, Path]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def done(places, tmp_path_factory) -> dict[str, tuple[int, str]]:
+def done(places, tmp_path_factory) -> dict[str, Ended]:
     """Status and output of each command."""
     wanted = [command for command in COMMANDS if command not in ELSEWHERE]
     wanted.sort(key=lambda command: [part in command for part in ORDER], reverse=True)
-    calls = [(arguments(command, places), TYPED) for command in wanted]
+    calls = [Command(arguments(command, places), TYPED) for command in wanted]
     return dict(zip(wanted, run_commands(calls, tmp_path_factory.mktemp("outputs")), strict=True))
 
 
@@ -109,9 +110,8 @@ def test_a_command_runs(command, done):
     elif command in ELSEWHERE:
         assert command in commands(TEXTS["README.md"])
     else:
-        status, output = done[command]
-        assert status == 0, output
-        assert "Traceback" not in output
+        assert done[command].status == 0, done[command].output
+        assert "Traceback" not in done[command].output
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from companions.personagpt.weights import folder_to_evaluate
 from models.decoding.runs import read_run_config
 from tests.companions.personagpt.golden import GOLDEN
 from tests.conftest import head_of
-from tests.helpers import json_rows, launch, start_ranks
+from tests.helpers import json_rows
+from tests.run_commands import Command, run_commands
 from utils.errors import UserError
 
 LM = GOLDEN / "lm"
@@ -107,15 +107,14 @@ def test_two_ranks_write_what_one_does(lm_folder, valid, tmp_path):
     """A rank that scores an LM of its own, or a reply that no rank made, changes the figures in silence."""
     base = str(lm_folder("gpt2"))
 
-    def command(out: Path) -> list[str]:
+    def command(out: Path, ranks: int) -> Command:
         flags = [f"--model_path={base}", f"--out={out}", f"--valid_path={valid}", "--openings=3"]
-        return ["-m", "companions.personagpt.evaluate", *flags, "--max_new_tokens=4", "--batch_size=4"]
+        words = ["-m", "companions.personagpt.evaluate", *flags, "--max_new_tokens=4", "--batch_size=4"]
+        return Command(words, ranks=ranks)
 
     one, two = tmp_path / "one", tmp_path / "two"
-    done = launch(sys.executable, *command(one))
-    assert done.returncode == 0, done.stdout + done.stderr
-    ranks = start_ranks(tmp_path, *command(two))
-    assert [rank.wait() for rank in ranks] == [0, 0], (tmp_path / "0.out").read_text()
+    for done in run_commands([command(one, 1), command(two, 2)], tmp_path / "printed"):
+        assert done.status == 0, done.output
     assert json_rows(two / "evaluation_result.jsonl") == json_rows(one / "evaluation_result.jsonl")
     reports = [json.loads((folder / RESULT).read_text()) for folder in (one, two)]
     assert reports[0]["action_codes"] == reports[1]["action_codes"]

@@ -8,7 +8,8 @@ import pytest
 from models.decoding import decode
 from models.decoding.decode import decode_runs
 from models.decoding.results import Share, rows_of
-from tests.helpers import assert_same_results, json_rows, start_ranks
+from tests.helpers import assert_same_results, json_rows
+from tests.run_commands import Command, run_commands
 from utils.errors import UserError
 from utils.liveness import together
 
@@ -29,13 +30,11 @@ def decoded(trained_run, tmp_path_factory):
         config.write_text(
             text.replace("max_context_turns: -1", f"max_context_turns: {1 + 2 * number}"), "utf-8"
         )
-    ranks = start_ranks(out, "-m", "tests.failing_ranks", str(out / "runs"))
-    try:
-        assert [rank.wait() for rank in ranks] == [0, 0], (out / "0.out").read_text(encoding="utf-8")
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return out / "runs", [(out / f"{rank}.out").read_text(encoding="utf-8") for rank in (0, 1)]
+    (done,) = run_commands(
+        [Command(["-m", "tests.failing_ranks", str(out / "runs")], ranks=2)], out / "printed"
+    )
+    assert done.status == 0, done.output
+    return out / "runs", done.outputs
 
 
 @pytest.mark.slow

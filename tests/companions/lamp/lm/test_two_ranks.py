@@ -2,13 +2,13 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.companions.lamp.lm.made_lms import made, prompts
-from tests.helpers import launch, logged
+from tests.helpers import logged
+from tests.run_commands import Command, run_commands
 
 # so that DeepSpeed does not keep parameters as small as these whole
 _SHARDED = {
@@ -28,18 +28,15 @@ def test_outputs_of_other_lengths_do_not_part_the_ranks(tmp_path):
     ]
     (tmp_path / "merged.json").write_text(json.dumps(rows))
     (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 3, **_SHARDED}}))
-    arguments = f"""companions.lamp.train_llm --train_data {tmp_path}/merged.json --task LaMP-3 --num_train_epochs 1
+    words = f"""-m companions.lamp.train_llm --train_data {tmp_path}/merged.json --task LaMP-3 --num_train_epochs 1
     --validation_data {tmp_path}/merged.json --model_name {tmp_path}/start --output_dir {tmp_path} --max_length 32
-    --generation_max_length 24 --generation_batch_size 1 --learning_rate 1e-6 --lr_scheduler_type constant""".split()
-
-    def trained(ranks: int, *command: str) -> Path:
-        done = launch(*command, *arguments, "--per_device_batch_size", str(8 // ranks))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Path(re.search(r"run folder: (.*)", done.stdout)[1])
-
-    arguments.append(f"--deepspeed_config={tmp_path}/ds.json")
-    one = trained(1, sys.executable, "-m")
-    two = trained(2, "deepspeed", "--num_gpus=2", "--module")
+    --generation_max_length 24 --generation_batch_size 1 --learning_rate 1e-6 --lr_scheduler_type constant
+    --deepspeed_config={tmp_path}/ds.json --per_device_batch_size""".split()
+    runs = []
+    for done in run_commands([Command([*words, str(8 // ranks)], ranks=ranks) for ranks in (1, 2)], tmp_path):
+        assert done.status == 0, done.output
+        runs += map(Path, re.findall(r"run folder: (.*)", done.output))
+    one, two = runs
     for mine, other in zip(logged(one, "valid_epoch"), logged(two, "valid_epoch"), strict=True):
         assert mine["examples"] == other["examples"] == 9
         assert mine["llm"] == pytest.approx(other["llm"], rel=1e-3)

@@ -10,31 +10,32 @@ from safetensors.torch import load_file
 
 from tests.companions.lamp.rspg.data import SMALL, write_rows
 from tests.helpers import launch, logged
+from tests.run_commands import Command, run_commands
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """trained(ranks, *launcher): the run folder of a training with predictions, 13 of them."""
+    """The run folders of a training with predictions, 13 of them, on one rank and on two."""
     folder = tmp_path_factory.mktemp("commands")
     files = {name: write_rows(folder, name, count, count) for name, count in (("train", 24), ("valid", 13))}
-
-    def run(ranks, *launcher):
-        arguments = f"""companions.lamp.rspg.rspg --task LaMP-4 --rspg_type Post --do_train --do_validation
+    calls = []
+    for ranks in (1, 2):
+        words = f"""-m companions.lamp.rspg.rspg --task LaMP-4 --rspg_type Post --do_train --do_validation
         --train_data {files["train"]} --val_data {files["valid"]} --model_path {SMALL} --checkpoint_dir {folder}
         --name post{ranks} --per_gpu_batch_size {4 // ranks} --accumulation_steps 2 --epoch 2 --lr 1e-4
         --max_length_input 40""".split()
-        done = launch(*launcher, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Path(re.search(r"run folder: (.*)", done.stdout)[1])
-
-    return run
+        calls.append(Command(words, ranks=ranks))
+    runs = []
+    for done in run_commands(calls, folder / "printed"):
+        assert done.status == 0, done.output
+        runs += map(Path, re.findall(r"run folder: (.*)", done.output))
+    return runs
 
 
 @pytest.mark.slow
 def test_two_ranks_train_and_predict_as_one(trained):
     """Shares of ranks that are put together in another order give each question another one's prediction."""
-    one = trained(1, sys.executable, "-m")
-    two = trained(2, "deepspeed", "--num_gpus=2", "--module")
+    one, two = trained
     for phase in ("train_epoch", "valid_epoch"):
         for mine, other in zip(logged(one, phase), logged(two, phase), strict=True):
             assert mine["examples"] == other["examples"] == {"train_epoch": 24, "valid_epoch": 13}[phase]
