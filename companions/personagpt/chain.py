@@ -45,7 +45,8 @@ def read_chain(arguments: Sequence[str] | None = None) -> list[Link]:
         args, config = read_train_arguments([run, *others])
         if not isinstance(config, PersonaConfig):
             raise UserError(
-                f"{args.config}: model.model_type = {config.model.model_type}: personagpt is needed; train.py trains others"
+                f"{args.config}: model.model_type = {config.model.model_type}: personagpt is needed; train.py trains "
+                "others"
             )
         links.append(Link(args, config))
     for args, config in links:

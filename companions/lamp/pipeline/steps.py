@@ -22,7 +22,8 @@ from companions.lamp.lm.evaluate import made_folder
 from trainer.resume import START
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import file_sha256, remove_folder, to_json, write_errors, write_whole
+from utils.files import file_sha256, to_json, write_errors, write_whole
+from utils.folders import remove_folder
 from utils.liveness import together
 from utils.runs import CONFIG, library_versions
 

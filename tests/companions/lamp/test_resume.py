@@ -90,9 +90,7 @@ def test_a_trained_scorer_and_its_predictions(tmp_path, distributed):
 
     def run(words):
         args, config = read_rspg(["--do_train", "--do_validation", *words])
-        return run_rspg(
-            config, distributed, args.name, args.do_train, args.do_validation, resume=args.resume
-        )
+        return run_rspg(config, distributed, args.name, args.do_train, args.do_validation, resume=args.resume)
 
     runs = whole_and_resumed(
         lambda: run([*words, *FLAGS]), lambda begun: run(["--resume", begun]), 9, tmp_path / "runs"

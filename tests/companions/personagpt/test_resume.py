@@ -34,10 +34,10 @@ def test_a_chain_that_is_killed_in_each_of_its_runs(chain):
     with killed(5, run="pretrain"):
         chain(chain.pretrain, chain.control, *chain.small)
     log_dir = whole[0].parent
-    (first,) = {run for run in log_dir.iterdir()} - set(whole)
+    (first,) = set(log_dir.iterdir()) - set(whole)
     with killed(5, run="control"):
         chain(f"--resume={first}", chain.control, *chain.small)
-    (second,) = {run for run in log_dir.iterdir()} - {*whole, first}
+    (second,) = set(log_dir.iterdir()) - {*whole, first}
     assert chain(f"--resume={second}") == [second]
     for run, resumed in zip(whole, (first, second), strict=True):
         assert_same_runs(run, resumed)

@@ -15,8 +15,8 @@ from companions.lamp.peft.adapters import UserAdapters
 from companions.lamp.peft.settings import AdapterSettings
 from companions.lamp.peft.training import train_users
 from tests.companions.lamp.peft.conftest import T5, record, train_config, write
+from tests.companions.lamp.test_rankings import ALONE
 from tests.kills import Moment, run_job, run_killed
-from utils.distributed import DistributedContext
 from utils.errors import UserError
 
 
@@ -112,7 +112,7 @@ def test_users_who_are_done_are_skipped(train_file, distributed, tmp_path, monke
 )
 def test_a_kill_in_the_middle_of_a_user(train_file, tmp_path, moment, whole, survived):
     """An adapter of which half is there is taken for that of a user who is done."""
-    config, context = train_config(train_file, training={"num_epochs": 1}), DistributedContext(0, 0, 1, torch.device("cpu"))
+    config, context = train_config(train_file, training={"num_epochs": 1}), ALONE
     folders = tmp_path / "killed", tmp_path / "never"
     assert run_killed(partial(train_users, config, folders[0], context), moment).killed
     users = [path for path in (folders[0] / "adaptors").iterdir() if not path.name.startswith(".part-")]

@@ -134,7 +134,7 @@ def test_rounds_go_on_through_the_passes():
 
 @pytest.mark.parametrize("batches", [None, 5])
 def test_a_resumed_round_goes_on_where_it_was(batches):
-    """A round that begins anew trains twice on its first questions, and is too long for the learning rate's schedule."""
+    """A round that begins anew trains twice on its first questions, and outlasts the learning rate's schedule."""
     rounds = Rounds(BatchSampler([1] * 10, range(10), batch_size=4, seed=1), batches, 10)
     for epoch in (0, 2):
         rounds.set_epoch(epoch)
