@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo demo-personagpt demo-lamp test gpu lint docs bench clean
+.PHONY: help install demo demo-personagpt demo-lamp test test-long gpu lint docs bench doctor clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -26,8 +26,14 @@ demo-personagpt: $(STAMP) ## the same for PersonaGPT, with a conversation in bot
 demo-lamp: $(STAMP) ## LaMP, ROPG and RSPG on a sample of their own, to one table of all systems (about a minute)
 	$(BIN)/python -m companions.lamp.pipeline --config config/lamp/sample.yml
 
+doctor: $(STAMP) ## check this installation; ARGS="--config=FILE .." a configuration, its data, memory and time too
+	$(BIN)/python -m utils.doctor $(ARGS)
+
 test: $(STAMP) ## run all tests, offline
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
+test-long: export TESTS = long
+test-long: test ## the same, with the tests that try much of the same, such as many kills
 
 gpu: $(STAMP) ## the tests that need a CUDA device, and the benchmark on it (at most ten minutes); none: says so
 	$(BIN)/python -m tests.gpu_check $(ARGS)

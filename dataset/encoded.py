@@ -4,7 +4,9 @@ A row is an `EncodedExample`; its targets are flat, start and end of each range 
 """
 
 import mmap
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from torch.utils.data import Dataset
 
+from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
 from utils.errors import first_line
 
@@ -50,6 +53,25 @@ def _lists(rows: Sequence[np.ndarray]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, np.concatenate(rows).astype(np.int32, copy=False), type=IDS)
 
 
+def _is_compressed(message: pa.Message) -> bool:
+    """Whether a record batch is, as its flatbuffer says (Arrow's Message.fbs); the library does not tell."""
+    data = memoryview(message.metadata)
+
+    def field(table: int, number: int) -> int:
+        """Where a field of a table lies; 0 where it is absent."""
+        (back,) = struct.unpack_from("<i", data, table)
+        size, _ = struct.unpack_from("<HH", data, table - back)
+        place = 4 + 2 * number
+        (offset,) = struct.unpack_from("<H", data, table - back + place) if place < size else (0,)
+        return table + offset if offset else 0
+
+    (root,) = struct.unpack_from("<I", data, 0)
+    header = field(root, 2)
+    if message.type != "record batch" or not header:
+        return message.type != "schema"
+    return field(header + struct.unpack_from("<I", data, header)[0], 3) != 0
+
+
 class EncodedTable(Sequence[EncodedExample]):
     """The examples of a file that dataset/encoded_cache.py wrote; each is made when it is asked for.
 
@@ -67,11 +89,16 @@ class EncodedTable(Sequence[EncodedExample]):
         try:
             with path.open("rb") as stream:
                 mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            table = pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
-            if not table.schema.equals(SCHEMA):
+            content = pa.py_buffer(mapped)
+            if not pa.ipc.open_stream(content).schema.equals(SCHEMA):
                 raise DamagedError("it has other columns")
+            if any(_is_compressed(message) for message in pa.ipc.MessageReader.open_stream(content)):
+                raise DamagedError(
+                    "it is compressed, which no such file is"
+                )  # a few bytes stand for gigabytes
+            table = pa.ipc.open_stream(content).read_all()
             table.validate(full=True)
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, struct.error, pa.ArrowException) as error:
             raise DamagedError(f"it cannot be read: {first_line(error)}") from None
         self.batches = [_Batch(rows) for rows in table.to_batches() if rows.num_rows]
         self.starts = np.cumsum([0, *(len(batch.index) for batch in self.batches)])
@@ -166,10 +193,17 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 
 class EncodedDataset(Dataset[EncodedExample]):
-    """Encoded examples by number."""
+    """Encoded examples by number.
 
-    def __init__(self, examples: Sequence[EncodedExample]) -> None:
-        self.examples = examples
+    Args:
+        examples: the examples of a file, in its order.
+        read: gives them as they were before they were encoded; None: nobody can say where one stands.
+    """
+
+    def __init__(
+        self, examples: Sequence[EncodedExample], read: Callable[[], Sequence[Example]] | None = None
+    ) -> None:
+        self.examples, self.read = examples, read
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -177,12 +211,26 @@ class EncodedDataset(Dataset[EncodedExample]):
     def __getitem__(self, number: int) -> EncodedExample:
         return self.examples[number]
 
+    def locate(self, numbers: Sequence[int]) -> list[str]:
+        """FILE:LINE of some examples, for a message: the file is read again; [] where that is not known."""
+        found = [] if self.read is None else self.read()
+        return [found[number].where for number in numbers] if found else []
+
 
 def lengths_of(examples: Sequence[EncodedExample]) -> np.ndarray:
     """Tokens of each example [n]."""
     if isinstance(examples, EncodedTable):
         return examples.lengths()
     return np.array([len(example.ids) for example in examples])
+
+
+def ids_of(examples: Sequence[EncodedExample]) -> Iterator[np.ndarray]:
+    """Token ids of each example [n], read without the rest of it where that is possible."""
+    if isinstance(examples, EncodedTable):
+        for batch in examples.batches:
+            yield from (batch.ids[first:stop] for first, stop in pairwise(batch.starts.tolist()))
+    else:
+        yield from (example.ids for example in examples)
 
 
 def dialogues_of(examples: Sequence[EncodedExample]) -> np.ndarray:

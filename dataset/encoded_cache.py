@@ -199,12 +199,14 @@ def _opened(folder: Path, key: dict[str, Any], num_ids: int) -> EncodedTable:
     Raises:
         DamagedError: they are not.
     """
+    if not os.path.isfile(folder / _KEY):  # opening a pipe that somebody put there would wait for ever
+        raise DamagedError(f"{_KEY} is missing")
     try:
         with (folder / _KEY).open("rb") as stream:
             kept = json.loads(stream.read(_LONGEST_KEY), object_pairs_hook=unique_keys)
         digest = file_sha256(folder / _ROWS)
     except (OSError, UserError, ValueError, RecursionError):
-        raise DamagedError(f"{_KEY} is missing, or cannot be read") from None
+        raise DamagedError(f"{_KEY} cannot be read") from None
     if not isinstance(kept, dict) or kept.get("key") != key:
         raise DamagedError(f"{_KEY} is of other examples")
     if digest is None or kept.get("sha256") != digest:

@@ -3,17 +3,20 @@
 Every border comes from the character positions of dataset/text.py, never from searching decoded text.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dataset.dialogue import Example
-from dataset.prefixes import Tokens, cuts_before_spaces, tokens_of
+from dataset.plain_text import plain_text_tokenizer
+from dataset.prefixes import JoinedTokens, Tokens, cuts_before_spaces, tokens_of
 from dataset.settings import DataConfig
-from dataset.text import PromptText, label_turns, prompt_text
+from dataset.text import CUE, PromptText, label_turns, prompt_text
 from utils.errors import UserError
 
 
@@ -74,6 +77,8 @@ class ExampleEncoder:
 
     drops_turns = True
     """whether the oldest turns of a text that is too long are left out"""
+    cuts_at_cue = True
+    """whether no token may stand across the borders of the cue"""
 
     def __init__(
         self,
@@ -90,7 +95,7 @@ class ExampleEncoder:
             raise UserError(
                 f"{tokenizer.name_or_path}: the tokenizer has no eos token to end a response with"
             )
-        self.tokenizer = tokenizer.backend_tokenizer
+        self.tokenizer = plain_text_tokenizer(tokenizer.backend_tokenizer)
         self.shares_prefixes = cuts_before_spaces(self.tokenizer)
         self.eos = int(tokenizer.eos_token_id)
         self.bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
@@ -112,7 +117,7 @@ class ExampleEncoder:
         texts = [self._text(example, with_response) for example in examples]
         tokens = tokens_of([text.body for text in texts], self.tokenizer, self.shares_prefixes)
         return [
-            self._finish(index, example, text, read, with_response)
+            self._finish(index, example, text, self._cut_at_cue(text, read), with_response)
             for index, (example, text, read) in enumerate(zip(examples, texts, tokens, strict=True))
         ]
 
@@ -139,7 +144,35 @@ class ExampleEncoder:
         return prompt_text(example.persona, turns, example.response if with_response else None)
 
     def _tokens(self, text: PromptText) -> Tokens:
-        return tokens_of([text.body], self.tokenizer, share=False)[0]
+        return self._cut_at_cue(text, tokens_of([text.body], self.tokenizer, share=False)[0])
+
+    def _cut_at_cue(self, text: PromptText, tokens: Tokens) -> Tokens:
+        """The tokens of a text, where none stands across the cue's borders; else those of its parts, read apart.
+
+        Of a token across the end, the loss would count words of the prompt or leave out words of the response, and
+        training would show the LM an end of the prompt that decoding never has; of one across the beginning the
+        query would lose the last words.
+        """
+        if self.shares_prefixes or not self.cuts_at_cue:
+            return tokens
+        prompt = text.persona + text.context
+        parts = [prompt + text.cue, text.response]
+        is_cut = self._is_crossed(tokens, len(parts[0]))
+        if is_cut:
+            tokens = tokens_of(parts[:1], self.tokenizer, share=False)[0]
+        first = tokens.at(len(prompt) + 1)  # the letter after the cue's space
+        if first is not None and tokens.span(first)[0] < len(prompt):
+            return JoinedTokens([prompt, text.cue, text.response], self.tokenizer)
+        return JoinedTokens(parts, self.tokenizer) if is_cut else tokens
+
+    def _is_crossed(self, tokens: Tokens, end: int) -> bool:
+        """Whether a token stands across the end of the cue."""
+        last = tokens.at(end - 1)
+        if last is None:
+            return False
+        # the token itself is asked, too, as offsets may leave out blanks that it has
+        written = str(self.tokenizer.id_to_token(tokens.ids[last]))
+        return tokens.span(last)[1] > end or not written.endswith(CUE[-1])
 
     def _turns(self, example: Example) -> int:
         """How many turns max_context_turns leaves; the partner's last one always stays."""
@@ -149,17 +182,49 @@ class ExampleEncoder:
     def _finish(
         self, index: int, example: Example, text: PromptText, tokens: Tokens, with_response: bool
     ) -> EncodedExample:
-        drop = 0
-        while self.drops_turns and self._length(tokens, with_response) > self.max_tokens:
-            drop += 1  # the oldest whole turn goes; the persona stays (docs/departures.md)
-            if drop >= self._turns(example):
+        if self.drops_turns and self._length(tokens, with_response) > self.max_tokens:
+            text, tokens = self._shortened(example, text, tokens, with_response)
+        return self._encoded(index, example, text, tokens, with_response)
+
+    def _shortened(
+        self, example: Example, text: PromptText, tokens: Tokens, with_response: bool
+    ) -> tuple[PromptText, Tokens]:
+        """The text with as many of the oldest whole turns left out as it takes; the persona stays."""
+        turns = self._turns(example)
+        # how many it takes is looked up in the whole text's tokens, and checked: a text that is read anew for each
+        # turn takes minutes where there are a thousand
+        drop = max(1, self._turns_over(example, text, tokens, with_response))
+        read = self._read(example, with_response, drop) if drop < turns else (text, tokens)
+        while not self._has_room(read[1], with_response):
+            drop += 1
+            if drop >= turns:
                 raise UserError(
-                    f"{example.where}: persona and last turn alone are {self._length(tokens, with_response)} "
+                    f"{example.where}: persona and last turn alone are {self._length(read[1], with_response)} "
                     f"tokens, more than the {self.max_tokens} that fit; {self.remedy}"
                 )
-            text = self._text(example, with_response, drop)
-            tokens = self._tokens(text)
-        return self._encoded(index, example, text, tokens, with_response)
+            read = self._read(example, with_response, drop)
+        while drop > 1 and self._has_room(
+            (more := self._read(example, with_response, drop - 1))[1], with_response
+        ):
+            drop, read = drop - 1, more
+        return read
+
+    def _turns_over(self, example: Example, text: PromptText, tokens: Tokens, with_response: bool) -> int:
+        """How many turns have the tokens that a text has too many; the partner's last one is none of them."""
+        turns = label_turns(example.context)[-self._turns(example) :]
+        # where each turn but the first begins in the text
+        first = len(text.persona) + len(text.context) - sum(map(len, turns)) - (len(turns) - 1)
+        begins = list(accumulate((len(turn) + 1 for turn in turns[:-1]), initial=first))
+        needed = _token_at(tokens, first) + self._length(tokens, with_response) - self.max_tokens
+        place = bisect_left(begins, needed, key=lambda char: _token_at(tokens, char))
+        return min(place, len(turns) - 1)
+
+    def _read(self, example: Example, with_response: bool, drop: int) -> tuple[PromptText, Tokens]:
+        text = self._text(example, with_response, drop)
+        return text, self._tokens(text)
+
+    def _has_room(self, tokens: Tokens, with_response: bool) -> bool:
+        return self._length(tokens, with_response) <= self.max_tokens
 
     def _length(self, tokens: Tokens, with_response: bool) -> int:
         return len(self.bos) + len(tokens) + int(with_response)

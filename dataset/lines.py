@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from utils.errors import UserError, existing_file
+from utils.untrusted import LARGEST_TEXT
 
 
 def text_lines(path: str | Path, what: str = "dialogue file") -> list[str]:
@@ -16,9 +17,9 @@ def text_lines(path: str | Path, what: str = "dialogue file") -> list[str]:
         what: what it is, for error messages.
 
     Raises:
-        UserError: the file is missing, empty, holds blank lines only, or is not UTF-8.
+        UserError: the file is missing, empty, larger than 1 GiB, holds blank lines only, or is not UTF-8.
     """
-    path = existing_file(path, what)
+    path = existing_file(path, what, LARGEST_TEXT)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -48,6 +48,7 @@ def make_batches(
     train: bool,
     ranks: Ranks | None = None,
     source: str = "the data",
+    read: Callable[[], Sequence[Example]] | None = None,
 ) -> DataLoader[EncodedExample]:
     """Batches of examples that were encoded with their responses, for training or for the validation loss.
 
@@ -58,12 +59,13 @@ def make_batches(
         train: shuffle, where `shuffle_train` asks for it.
         ranks: this process among all; the default is one process.
         source: what the examples were read from, for error messages.
+        read: reads them again, for the same.
 
     Raises:
         UserError: there is no example, or for training not one for each rank.
     """
     sampler = make_sampler(encoded, training, train, ranks, source)
-    return load_batches(EncodedDataset(encoded), collate, training.num_workers, sampler)
+    return load_batches(EncodedDataset(encoded, read), collate, training.num_workers, sampler)
 
 
 def make_sampler(

@@ -20,7 +20,7 @@ _LLAMA_3 = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tokens:
     """The tokens of a text, which may be the first ones of a longer text."""
 
@@ -34,6 +34,31 @@ class Tokens:
     def at(self, char: int) -> int | None:
         """Number of the token that holds a character; None where the tokenizer drops it."""
         return self.encoding.char_to_token(char)
+
+    def span(self, token: int) -> tuple[int, int]:
+        """The characters that a token of the text holds, as a half-open range."""
+        return self.encoding.token_to_chars(token) or (0, 0)
+
+
+class JoinedTokens(Tokens):
+    """The tokens of a text in parts that were read apart, so that no token stands across their borders."""
+
+    __slots__ = ("lengths", "parts")
+
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer) -> None:
+        parts = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        super().__init__(parts[0], [token for part in parts for token in part.ids])
+        self.parts, self.lengths = parts, [len(text) for text in texts]
+
+    def at(self, char: int) -> int | None:
+        """Number of the token that holds a character; None where the tokenizer drops it."""
+        before = 0
+        for part, length in zip(self.parts, self.lengths, strict=True):
+            if char < length:
+                token = part.char_to_token(char)
+                return None if token is None else before + token
+            char, before = char - length, before + len(part.ids)
+        return None
 
 
 def cuts_before_spaces(tokenizer: Tokenizer) -> bool:

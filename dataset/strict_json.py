@@ -11,7 +11,8 @@ from typing import Any
 from utils.errors import UserError, first_line, nearest, shown
 from utils.files import unique_keys
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""half of a character, which JSON may escape and no tokenizer takes"""
 
 
 def parsed_line(line: str | bytes, where: str) -> Any:
@@ -77,6 +78,6 @@ def text_of(value: Any, where: str) -> str:
         raise UserError(f"{where}: the text is empty")
     if "\n" in text:  # decoding cuts a reply there (dataset/text.py), so that it could never be given
         raise UserError(f"{where}: a line break stands inside {shown(text)}; a text is one line")
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         raise UserError(f"{where}: {shown(text)} holds half of a surrogate pair, which is no character")
     return value

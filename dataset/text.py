@@ -8,6 +8,7 @@ Special tokens are not text: dataset/encoding.py adds them as ids (docs/method.m
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+CUE = " R:"
 PARTNER_MARK, SELF_MARK = "Q: ", "R: "
 CUT_MARKS = ("R:", "Q:", "Summary:", "\n", ":")
 STOP_CHARACTERS = (":", "\n")  # every cut mark holds one of them: nothing after it is ever kept
@@ -55,7 +56,7 @@ def prompt_text(persona: Sequence[str], turns: Sequence[str], response: str | No
     return PromptText(
         persona=f"given persona: {' '.join(persona)}",
         context=f"; context: {' '.join(turns)}",
-        cue=" R:",
+        cue=CUE,
         response="" if response is None else f" {response}",
     )
 

@@ -12,6 +12,7 @@ from utils.config.schema import Section, keys_of
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError, nearest, shown
 from utils.runs import CONFIG
+from utils.untrusted import check_link
 
 # every run up to version 0.1 wrote these keys of `model`, whatever its type
 _KEYS_UP_TO_0_1 = set(
@@ -44,7 +45,7 @@ def config_layers(path: str | Path, assignments: Sequence[str] = ()) -> list[Lay
 
 def run_layer(run: Path) -> Layer:
     """The configuration that a run folder holds; a `base` is no key there, as a run stands alone."""
-    return _own_keys((str(run / CONFIG), read_yaml(run / CONFIG)))
+    return _own_keys((str(run / CONFIG), read_yaml(check_link(run / CONFIG, run))))
 
 
 def _own_keys(layer: Layer) -> Layer:

@@ -7,6 +7,7 @@ from typing import cast
 from transformers.utils import logging as transformers_logging
 
 from dataset.loading import Ranks
+from dataset.overlap import encoded_overlap
 from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from models.settings import Config
@@ -50,13 +51,21 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
         make = partial(make_loader, path, tokenizer, config, train=train, ranks=ranks, max_tokens=limit)
         return cast(BatchLoader, main_first(distributed, make, config.dataset.cache_dir is not None))
 
+    train, valid = loader(config.dataset.train, True), loader(config.dataset.valid, False)
     return Prepared(
         module=model,
-        train=loader(config.dataset.train, True),
-        valid=loader(config.dataset.valid, False),
+        train=train,
+        valid=valid,
         notes=notes,
         batching=f"rows: {config.training.rows}",
+        warnings=_overlap(config, train, valid) if distributed.is_main else {},
     )
+
+
+def _overlap(config: Config, train: BatchLoader, valid: BatchLoader) -> dict[str, str]:
+    found = encoded_overlap(train.dataset.examples, valid.dataset.examples)
+    sentence = found.warning(config.dataset.train, config.dataset.valid)
+    return {} if sentence is None else {"overlap": sentence}
 
 
 def set_tokenizer_threads(parallel: bool) -> None:

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.onednn import linear
 
-_CHUNK_BYTES = 64 * 2**20  # of float32 logits: large enough for full-speed products
+CHUNK_BYTES = 64 * 2**20  # of float32 logits: large enough for full-speed products
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     Returns:
         [M] float32, nats; differentiable in `hidden`, and in `weight` where it asks for it.
     """
-    size = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+    size = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
     if not (weight.requires_grad and torch.is_grad_enabled()):
         return _FrozenHead.apply(hidden, weight, targets, size)
     chunks = zip(hidden.split(size), targets.split(size), strict=True)

@@ -108,4 +108,4 @@ def make_loader(
     is_main = ranks is None or ranks.rank == 0
     encoded = encoded_file(source, encoder, tokenizer, True, config.dataset.cache_dir, is_main)
     collator = make_collator(encoder, config, label_pairs=train)
-    return make_batches(encoded, collator.train, training, train, ranks, source=path)
+    return make_batches(encoded, collator.train, training, train, ranks, source=path, read=source.read)

@@ -1,6 +1,6 @@
 """The configuration that every model type has: which LM, how it learns, which data, how it replies.
 
-A model type adds its own keys in a subclass of `Config`, see docs/architecture.md.
+A model type adds its own keys in a subclass of `Config`, see docs/extending.md.
 """
 
 from typing import Annotated, ClassVar, Literal

@@ -21,7 +21,10 @@ class TrainingBatch(Protocol):
 
     @property
     def indices(self) -> Tensor:
-        """[B] int64 places of the examples in their data set; asked for with `StepOutput.per_example` only."""
+        """[B] int64 places of the examples in their data set; asked for with `StepOutput.per_example`.
+
+        A batch without them is not named when its loss is not finite.
+        """
 
     def to(self, device: torch.device) -> Any:
         """The same batch on another device."""
@@ -47,7 +50,8 @@ class BatchLoader(Protocol):
     """The batches of this rank, pass by pass. A `torch.utils.data.DataLoader` is one if its sampler is."""
 
     dataset: Any
-    """all examples of all ranks, by number: `len` and `[number]`"""
+    """all examples of all ranks, by number: `len` and `[number]`; `locate(numbers)`, where it has it, gives the words
+    that say where examples stand in their file"""
     batch_sampler: Any
     """an `EpochSampler`"""
 
@@ -69,6 +73,8 @@ class Prepared:
     """automatic choices that were made on the way, to be printed"""
     batching: str = ""
     """what is to be said of the batches beside their number"""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """what is wrong with the data: sentences by the name of the fault, as `Trainable.faults` has them"""
 
 
 @dataclass(frozen=True)

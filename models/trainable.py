@@ -124,6 +124,17 @@ class Trainable(nn.Module, ABC):
         """
         return []
 
+    def learning_parts(self) -> dict[str, Sequence[nn.Parameter]]:
+        """What must have a gradient in every epoch, by the words that a warning has for it: "the retriever"."""
+        return {"what is trained": list(self.parameters())}
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong with the trained values as they are: a sentence for each fault, by its name.
+
+        Asked at the end of every epoch, on all ranks; a fault of one name is said once in a run.
+        """
+        return {}
+
     def describe(self) -> list[str]:
         """The first lines of a run: what is trained."""
         return [type(self).__name__]

@@ -19,6 +19,7 @@ from models.release.names import from_released, is_released_name
 from utils.errors import UserError, first_line, shown
 from utils.files import to_json, write_together
 from utils.runs import CHECKPOINTS, METADATA, TRAINED, trained_file
+from utils.untrusted import check_header, check_link
 
 _LONGEST_TAG = 200
 
@@ -46,12 +47,15 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
     """
     source = trained_file(run)
     if source is not None:
+        check_link(source, run)
         try:
+            check_header(source)
             state = load_file(source)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{source}: not a readable safetensors file: {first_line(error)}") from None
     else:
-        if any((run / CHECKPOINTS).glob("step-*.safetensors")):
+        place = run / CHECKPOINTS
+        if os.path.isdir(place) and any(place.glob("step-*.safetensors")):
             raise UserError(
                 f"{run}: no trained part yet, as no validation was finished; go on with train.py --resume={run}"
             )

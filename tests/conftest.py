@@ -51,9 +51,15 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` need a CUDA device. Modules with slow tests begin, so that none is left for one worker."""
+    """Tests marked `gpu` need a CUDA device, those marked `long` TESTS=long.
+
+    Modules with slow tests begin, so that none is left for one worker.
+    """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+    for item in items:
+        if item.get_closest_marker("long") and os.environ.get("TESTS") != "long":
+            item.add_marker(pytest.mark.skip(reason="takes long: TESTS=long (make test-long)"))
     if torch.cuda.is_available():
         return
     for item in items:

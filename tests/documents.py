@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "companions").glob("*/*.md")),
 )
@@ -43,14 +44,14 @@ def commands(text: str) -> list[str]:
 
 
 def example(heading: str) -> str:
-    """The code of an example in docs/architecture.md."""
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    """The code of an example in docs/extending.md."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (code,) = code_blocks(section(text, heading), "python")
     return code
 
 
 def imported_example(heading: str, name: str, folder, monkeypatch) -> ModuleType:
-    """The code of an example in docs/architecture.md as a module outside the project, forgotten after the test."""
+    """The code of an example in docs/extending.md as a module outside the project, forgotten after the test."""
     (folder / f"{name}.py").write_text(example(heading), encoding="utf-8")
     monkeypatch.syspath_prepend(folder)
     importlib.invalidate_caches()

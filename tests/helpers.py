@@ -24,9 +24,12 @@ from models.settings import Config
 from models.trainable import StepOutput
 from tests.progress import run_while_it_moves
 from trainer import training
+from trainer.clock import STEP_PARTS
 from utils.distributed import DistributedContext
 
 SPT = model_type("selective_pt").config_class()
+# what rows of the phase `train` have beside losses and diagnostics
+STEP_FIGURES = {"lr", "examples_per_second", *(f"seconds_{part}" for part in STEP_PARTS)}
 
 
 def model_of(config: Config) -> ConversationModel:
@@ -113,7 +116,7 @@ class BareEngine:
 
 
 def as_tab_separated(path: Path) -> str:
-    """A ConvAI2 file in the format of the reader in docs/architecture.md."""
+    """A ConvAI2 file in the format of the reader in docs/extending.md."""
     blocks = []
     for dialogue in read_dialogues(path, "convai2"):
         rows = [f"persona\t{line}" for line in dialogue.persona]
@@ -138,28 +141,6 @@ def assert_same_results(ours: list[dict], theirs: list[dict]) -> None:
         for key in other:
             close = key in ("scores", "nll")
             assert mine[key] == (pytest.approx(other[key], rel=1e-4) if close else other[key]), key
-
-
-def start_ranks(folder: Path, *command: str, size: int = 2) -> list[subprocess.Popen]:
-    """Start `python COMMAND` as ranks of one job, without a launcher that would end them all when one dies.
-
-    What they print goes to `folder/0.out`, `folder/1.out`, ..
-    """
-    root = Path(__file__).resolve().parent.parent
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(size)}
-    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    started = []
-    for rank in range(size):
-        ours = env | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        with (folder / f"{rank}.out").open("w") as out:
-            arguments = [sys.executable, *command]
-            started.append(
-                subprocess.Popen(arguments, cwd=root, env=ours, stdout=out, stderr=subprocess.STDOUT)
-            )
-    return started
 
 
 def launch(

@@ -19,19 +19,113 @@ _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udff
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # one emoji of three, with joiners
 STRANGE = (
-    FAMILY, "\U0001f1e9\U0001f1ea", "e\u0301", "\u0301", "שלום", "\u202eabc\u202c", "\u200f", "\u2028", "\u2029", "\x85",
-    "\ufeff", "\x00", "\x0b", "\x0c", "\x1c", "\x1b[31m", "\ufffd", "\ufffe", "\u00a0", "\u3000", "ǅ", "ß", "İ", "Ǆ", "\U0010ffff",
-    "\U00020000", "١٢٣", "½", "a" * 3000, " " * 50, "</s>", "<|endoftext|>", "R:", "Q:", " R: ", "; context:", "{x}", "%s",
-)  # fmt: skip
+    FAMILY,
+    "\U0001f1e9\U0001f1ea",
+    "e\u0301",
+    "\u0301",
+    "שלום",
+    "\u202eabc\u202c",
+    "\u200f",
+    "\u2028",
+    "\u2029",
+    "\x85",
+    "\ufeff",
+    "\x00",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1b[31m",
+    "\ufffd",
+    "\ufffe",
+    "\u00a0",
+    "\u3000",
+    "ǅ",
+    "ß",
+    "İ",
+    "Ǆ",
+    "\U0010ffff",
+    "\U00020000",
+    "١٢٣",
+    "½",
+    "a" * 3000,
+    " " * 50,
+    "</s>",
+    "<|endoftext|>",
+    "R:",
+    "Q:",
+    " R: ",
+    "; context:",
+    "{x}",
+    "%s",
+)
 """texts that are text: all but half characters"""
 BROKEN = (
-    b"\xff", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xe2\x80", b"\xef\xbb\xbf", b"\xff\xfe", b"\x00", b"\r",
-    b"\r\n", b"\n", b"\n\n", b"\t", b'"', b"'", b"\\", b"\\u", b"\\ud800", b"\\ud83d\\ude00", b"\\u0000", b"{", b"}", b"[", b"]", b",",
-    b":", b": ", b"- ", b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0", b"0.5", b"9" * 5000, b"1" * 30, b'"a":1,',
-    b"[" * 2000, b'{"a":' * 2000, b"&a ", b"*a", b"<<: ", b"!!python/object/apply:os.system ", b"!!bool ", b"!!int ", b"!", b"%", b"#", b"|",
-    b">", b"? ", b"---\n", b"...\n", b"1 ", b"2 ", b"0 ", b"your persona: ", b"partner's persona: ", b"<|", b"|>", b"<|sep|>", b"<|p1|>",
-    b"<|endoftext|>", *(text.encode() for text in STRANGE),
-)  # fmt: skip
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xc0\x80",
+    b"\xe2\x80",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\x00",
+    b"\r",
+    b"\r\n",
+    b"\n",
+    b"\n\n",
+    b"\t",
+    b'"',
+    b"'",
+    b"\\",
+    b"\\u",
+    b"\\ud800",
+    b"\\ud83d\\ude00",
+    b"\\u0000",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b": ",
+    b"- ",
+    b"null",
+    b"true",
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"-0",
+    b"0.5",
+    b"9" * 5000,
+    b"1" * 30,
+    b'"a":1,',
+    b"[" * 2000,
+    b'{"a":' * 2000,
+    b"&a ",
+    b"*a",
+    b"<<: ",
+    b"!!python/object/apply:os.system ",
+    b"!!bool ",
+    b"!!int ",
+    b"!",
+    b"%",
+    b"#",
+    b"|",
+    b">",
+    b"? ",
+    b"---\n",
+    b"...\n",
+    b"1 ",
+    b"2 ",
+    b"0 ",
+    b"your persona: ",
+    b"partner's persona: ",
+    b"<|",
+    b"|>",
+    b"<|sep|>",
+    b"<|p1|>",
+    b"<|endoftext|>",
+    *(text.encode() for text in STRANGE),
+)
 """what damaged contents get put into them"""
 
 any_text = st.text(st.characters(codec=None), max_size=30)
@@ -111,33 +205,38 @@ def with_a_part_replaced(good: Any, value: Any, random: Random) -> Any:
     return copy
 
 
-def judged(read: Callable[[], Any], *named: object) -> Any:
-    """What `read` gives; None where it refuses with a UserError of one line that one can read and that names things.
+def refusal(read: Callable[[], Any], *named: object) -> str | None:
+    """The message of the UserError with which `read` refuses, None where it does not.
 
-    Any other exception goes on: it is the defect that is hunted.
+    The message is one line that one can read, and names things. Any other exception goes on: it is what is hunted.
     """
     try:
-        return read()
+        read()
     except UserError as error:
         message = str(error)
+    else:
+        return None
     assert not _UNSEEN.search(message), ascii(message)
     assert 0 < len(message) <= LONGEST_MESSAGE, message[:100]
     for name in named:
         assert str(name) in message, message
-    return None
+    return message
+
+
+def judged(read: Callable[[], Any], *named: object) -> Any:
+    """What `read` gives; None where it refuses as it should, see `refusal`."""
+    found = []
+    refusal(lambda: found.append(read()), *named)
+    return found[0] if found else None
 
 
 def judged_file(read: Callable[[Path], Any], path: Path, content: bytes, by_line: bool = True) -> Any:
     """`judged` of a file with this content; a refusal names the file, and where it has lines the line."""
     path.write_bytes(content)
-    try:
-        found = read(path)
-    except UserError as error:
-        message = str(error)
-        judged(lambda: read(path), path)
-        if by_line and content.strip(b"\xef\xbb\xbf\r\n\t \x0b\x0c"):
-            assert re.search(rf"{re.escape(str(path))}(:|, line )\d+", message), message
-            number = int(re.search(rf"{re.escape(str(path))}(?::|, line )(\d+)", message)[1])
-            assert 1 <= number <= content.count(b"\n") + 1, message
-        return None
-    return found
+    found = []
+    message = refusal(lambda: found.append(read(path)), path)
+    if message and by_line and content.decode("utf-8-sig", "replace").strip():
+        line = re.search(rf"{re.escape(str(path))}(?::|, line )(\d+)", message)
+        assert line, message
+        assert 1 <= int(line[1]) <= content.count(b"\n") + 1, message
+    return found[0] if found else None

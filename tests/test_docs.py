@@ -83,7 +83,7 @@ def test_named_files_exist(name):
         "runs_bench/",
         "model/",
     )  # by a download or by a run
-    examples = {"models/baselines/bitfit.py", "models/spt/balance.py"}  # those of docs/architecture.md
+    examples = {"models/baselines/bitfit.py", "models/spt/balance.py"}  # those of docs/extending.md
     examples |= {"utils/metrics/repetition.py", "dataset/tab_separated.py"}
     for target in set(re.findall(r"`([\w./-]+/(?:[\w-]+\.\w+)?)`", TEXTS[name])) - examples:
         assert target.startswith(made) or (ROOT / target).exists(), target

@@ -1,4 +1,4 @@
-"""The promise of docs/architecture.md: a model type, a loss, a metric or a reader is one module and one call.
+"""The promise of docs/extending.md: a model type, a loss, a metric or a reader is one module and one call.
 
 Each test takes the code from the document, puts it into a module outside the project, makes the call, and uses it.
 """
@@ -32,7 +32,7 @@ from utils.metrics import registry as metrics
 from utils.metrics import score
 
 QUICK = {"training_ratio": 0.2}
-HEADINGS = ("### A model type", "### A loss", "### A metric", "### A reader")
+HEADINGS = ("## A model type", "## A loss", "## A metric", "## A reader")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_model_type(from_document, make_config, distributed, lm_folder):
     """A type that only trains, and is then refused or decoded as the bare LM, would take changes in other files."""
     with pytest.raises(UserError, match=r"model\.model_type = 'bitfit'"):
         make_config(model={"model_type": "bitfit"})
-    from_document("### A model type", "bitfit")
+    from_document("## A model type", "bitfit")
     register_model_type("bitfit", "bitfit")
 
     config = make_config(model={"model_type": "bitfit", "train_norms": True}, training={"num_epochs": 2})
@@ -105,7 +105,7 @@ def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_pa
     weighted = {"training": {"balance_weight": 5.0}}
     with pytest.raises(UserError, match=r"unknown key 'training\.balance_weight'"):
         make_config(**weighted)
-    module = from_document("### A loss", "balance")
+    module = from_document("## A loss", "balance")
     register_loss("balance", module.BALANCE)
     with pytest.raises(
         UserError, match="model_type prompt_tuning has no such key; it is one of selective_pt"
@@ -156,7 +156,7 @@ def test_a_loss(from_document, data, lm_folder, make_config, distributed, tmp_pa
 def test_a_metric(from_document, tmp_path, capsys):
     """A metric that is computed and not reported, or whose better direction is lost, misleads who compares runs."""
     names = list(metrics._METRICS)
-    from_document("### A metric", "repetition")
+    from_document("## A metric", "repetition")
     assert list(metrics._METRICS) == [*names, "rep_2"]
     rows = [
         {"prediction": "no no no no", "target": "no"},  # bigrams: one of three is new
@@ -176,7 +176,7 @@ def test_a_metric(from_document, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_reader(from_document, data, make_config, distributed, tmp_path):
     """A reader that training asks and decoding does not would give replies to other examples than were trained on."""
-    module = from_document("### A reader", "tab_separated")
+    module = from_document("## A reader", "tab_separated")
     register_reader("tab_separated", module.read_tab_separated)
     for text, number in (("persona\ti ski\n\npartner\thi\nself\thi\n", 2), ("persona\ti ski\n", 2)):
         (tmp_path / "lost.tsv").write_text(

@@ -28,8 +28,11 @@ from utils.folders import remove_parts
 from utils.partitioning import whole_shape
 from utils.runs import CHECKPOINTS, library_versions
 from utils.tensor_file import Shape, TensorFile, write_tensors
+from utils.untrusted import check_link
 
 LATEST, BEST = "latest", "best"
+ADVICE = "Try a lower --lr, --grad_clip=1, or a wider precision"
+"""what to do about values that are not finite"""
 _TAG = re.compile(r"step-[0-9]{1,15}", re.ASCII)
 _PROGRESS = "progress"
 
@@ -66,7 +69,7 @@ def save_checkpoint(
             shapes[f"random/{rank}/{name}"] = Shape(tensor.dtype, tuple(tensor.shape))
 
     def tensors() -> Iterator[Tensor]:
-        yield from _trained_tensors(engine, progress)
+        yield from _trained_tensors(engine, progress, folder)
         for state in states:
             yield from state.values()
 
@@ -87,17 +90,16 @@ def save_checkpoint(
     distributed.barrier()
 
 
-def _trained_tensors(engine: deepspeed.DeepSpeedEngine, progress: Progress) -> Iterator[Tensor]:
+def _trained_tensors(engine: deepspeed.DeepSpeedEngine, progress: Progress, folder: Path) -> Iterator[Tensor]:
     for name, parameter in trained_parameters(engine):
         found = [get_float32(parameter).float()]
         if progress.updates[name]:
             found += read_moments(engine, parameter)
-        for tensor in found:
-            if not torch.isfinite(tensor).all():
-                raise UserError(
-                    f"step {progress.steps}: {name} or its Adam state is not finite; the earlier checkpoint is kept. "
-                    "Try a lower --lr, --grad_clip=1, or a wider precision"
-                )
+        if not all(torch.isfinite(tensor).all() for tensor in found):
+            raise UserError(
+                f"step {progress.steps}: {name} or its Adam state is not finite, and not saved; {last_good(folder)}. "
+                f"{ADVICE}"
+            )
         yield from found
 
 
@@ -126,6 +128,14 @@ def read_mark(path: Path) -> str | None:
     return tag
 
 
+def last_good(folder: Path) -> str:
+    """Words on the newest checkpoint of a run, for the message that there will be no newer one."""
+    tag = read_mark(folder / CHECKPOINTS / LATEST)
+    if tag is None:
+        return f"no checkpoint was kept in {folder} before"
+    return f"the last good checkpoint is {folder / CHECKPOINTS / tag}.safetensors"
+
+
 def open_checkpoint(folder: Path) -> tuple[TensorFile, Progress] | None:
     """The checkpoint that a run goes on from; None: there is none yet.
 
@@ -136,7 +146,7 @@ def open_checkpoint(folder: Path) -> tuple[TensorFile, Progress] | None:
     tag = read_mark(place / LATEST)
     if tag is None:
         return None
-    path = place / f"{tag}.safetensors"
+    path = check_link(place / f"{tag}.safetensors", folder)
     if not os.path.isfile(path):
         raise UserError(f"{place / LATEST} names {path.name}, which is not there")
     file = TensorFile(path)
@@ -151,21 +161,23 @@ def save_trained(
     Every rank must call it.
 
     Raises:
-        UserError: it cannot be written; an earlier one is as it was.
+        UserError: it cannot be written, or is not finite; an earlier one is as it was.
     """
-    state = _trained_float32(module, distributed)
+    state = _trained_float32(module, folder, distributed)
     if distributed.is_main:
         remove_parts(folder)  # of a save that was killed; a whole LM takes up much room
         module.save_trained(folder, state, metadata)
     distributed.barrier()
 
 
-def _trained_float32(module: Trainable, distributed: DistributedContext) -> dict[str, Tensor]:
+def _trained_float32(module: Trainable, folder: Path, distributed: DistributedContext) -> dict[str, Tensor]:
     """The trained parameters by name, float32 and on the CPU; on the other ranks nothing is kept."""
     state = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             value = get_float32(parameter)
+            if not torch.isfinite(value).all():  # on every rank, as the value is whole
+                raise UserError(f"{name} is not finite, and not saved; {last_good(folder)}. {ADVICE}")
             if distributed.is_main:
                 state[name] = value.float().cpu().contiguous()
     return state

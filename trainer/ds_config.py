@@ -24,6 +24,7 @@ _DECIDED_ELSEWHERE = {
     "scheduler": "--warmup_type",
     "seed": "--seed",
 }
+_LARGEST = 1 << 20  # bytes of a file
 _PRECISION_SWITCHES = (
     ("torch_autocast", "enabled"),
     ("bf16", "bf16_master_weights_and_grads"),
@@ -38,7 +39,7 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: not JSON (with its line), a key given twice, or an unknown key with the nearest valid one.
     """
-    path = existing_file(path, "DeepSpeed configuration")
+    path = existing_file(path, "DeepSpeed configuration", _LARGEST)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
@@ -49,6 +50,20 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: nested too deep for a DeepSpeed configuration") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
+    check_content(path, content)
+    return content
+
+
+def check_content(path: str | Path, content: dict[str, Any]) -> None:
+    """What can be said of a DeepSpeed configuration before anything else is known.
+
+    Args:
+        path: of the file that has it, for messages.
+        content: the JSON object.
+
+    Raises:
+        UserError: an unknown key with the nearest valid one, or a value that none can have.
+    """
     try:
         check_keys(content)
     except UserError as error:
@@ -65,7 +80,6 @@ def read_ds_config(path: str | Path) -> dict[str, Any]:
     stage = zero_stage(content)
     if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         raise UserError(f"{path}: zero_optimization.stage = {stage!r}: 0, 1, 2 or 3 is needed")
-    return content
 
 
 def complete_ds_config(

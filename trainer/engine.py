@@ -19,12 +19,10 @@ from torch import nn
 from models.settings import OptimisationSettings
 from models.trainable import Trainable
 from trainer.float32 import set_float32
+from trainer.frozen import bit_sum
 from trainer.schedule import make_scheduler
 from utils.errors import UserError, first_line
 from utils.partitioning import is_partitioned
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_AT_A_TIME = 2**22  # values that are summed: torch copies them to the sum's own kind, of eight bytes each
 
 
 def check_ds_config(ds_config: dict[str, Any]) -> None:
@@ -110,11 +108,7 @@ def _frozen_not_sent(module: nn.Module) -> Iterator[None]:
             # the same mark
             del weight.ds_optim_param  # type: ignore[attr-defined]
     # after DeepSpeed has put them on the device; a sum of whole numbers is the same in every order
-    total = sum(
-        bits.sum(dtype=torch.int64)
-        for weight in frozen
-        for bits in weight.detach().view(_BITS[weight.element_size()]).flatten().split(_AT_A_TIME)
-    )
+    total = sum(bit_sum(weight) for weight in frozen)
     sums = [0] * dist.get_world_size()
     dist.all_gather_object(sums, int(total))
     if len(set(sums)) > 1:

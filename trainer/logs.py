@@ -1,5 +1,6 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,18 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from models.trainable import Reducer, StepOutput
+from trainer.clock import STEP_PARTS
 from trainer.progress import Sums
+from utils.appending import cut_file, take_lock
 from utils.distributed import DistributedContext
-from utils.errors import UserError
-from utils.files import cut_file, flush_to_disk, json_line, take_lock, write_errors
+from utils.errors import UserError, first_line
+from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
+from utils.untrusted import check_link, check_plain
 
+_NONE: Mapping[str, int] = {}
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
+_RESERVED |= {f"seconds_{part}" for part in STEP_PARTS}
 
 
 @dataclass
@@ -121,7 +127,12 @@ class Tally:
         make = partial(torch.tensor, dtype=torch.float64, device=distributed.device)
         self.examples, self.counts = sums.examples, Counter(sums.counts)
         self.losses = {name: make(value) for name, value in sums.losses.items()}
-        self.diagnostics = {name: make(value) for name, value in sums.diagnostics.items()}
+        try:
+            self.diagnostics = {name: make(value) for name, value in sums.diagnostics.items()}
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise UserError(
+                f"a checkpoint's sums of diagnostics are no numbers: {first_line(error)}"
+            ) from None
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
@@ -150,25 +161,27 @@ class RunLog:
     Args:
         folder: the run folder.
         distributed: the processes.
-        lengths: of `lengths`, when the run was saved: what was written later is cut off, as it comes again.
+        lengths: of `lengths`, when the run was saved; empty: it never was. What was written later is cut off, as it
+            comes again.
 
     Raises:
         UserError: from every method, when one of the files cannot be written; another process writes to them.
     """
 
     def __init__(
-        self, folder: Path, distributed: DistributedContext, lengths: Mapping[str, int] | None = None
+        self, folder: Path, distributed: DistributedContext, lengths: Mapping[str, int] = _NONE
     ) -> None:
         self.distributed, self.folder, self.path = distributed, folder, folder / METRICS
         self.file, self.board = None, None
         if distributed.is_main:
+            for path in _log_files(folder) if lengths is not None else ():  # the run may be somebody else's
+                check_link(check_plain(path), folder)
             with write_errors(self.path):
                 self.file = self.path.open("a", encoding="utf-8")
             if not take_lock(self.file.fileno()):
                 self.file.close()
                 raise UserError(f"{folder}: another process is training here")
-            if lengths is not None:
-                _cut_to(folder, lengths)
+            _cut_to(folder, lengths)
             with write_errors(self.path):
                 self.board = SummaryWriter(str(folder))
 
@@ -200,6 +213,21 @@ class RunLog:
             self.file.write(json_line({"phase": kind, "step": step, **row}))
             self.file.flush()
             self._draw(self.board, kind, f"total_{phase}" if whole_epoch else phase, step, row)
+
+    def add(self, phase: str, step: int, row: dict[str, Any]) -> None:
+        """One row that is no curve: for metrics.jsonl alone."""
+        if self.file is not None:
+            with write_errors(self.path):
+                self.file.write(json_line({"phase": phase, "step": step, **row}))
+                self.file.flush()
+
+    def rows(self, phase: str) -> list[dict[str, Any]]:
+        """The rows of a phase that the file has, on the main process; [] on the others."""
+        if self.file is None:
+            return []
+        with self.path.open(encoding="utf-8") as lines:
+            # most rows are of other phases, and need not be parsed
+            return [json.loads(line) for line in lines if line.startswith(f'{{"phase": "{phase}"')]
 
     def _draw(self, board: SummaryWriter, kind: str, released: str, step: int, row: dict[str, Any]) -> None:
         # the release's names for the total loss, so that old and new runs share a plot

@@ -1,7 +1,7 @@
 """The training loop: epochs, steps, validation, checkpoints, logs."""
 
-import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from models.settings import OptimisationSettings
 from models.task import BatchLoader
 from models.trainable import Trainable
 from trainer.checkpoints import save_checkpoint, save_trained
+from trainer.clock import Clock, as_figures, in_words
+from trainer.faults import Faults
+from trainer.finite import FiniteCheck
 from trainer.logs import RunLog, Tally
 from trainer.moments import updates
 from trainer.progress import Progress
@@ -64,8 +67,11 @@ class Trainer:
         self.whole, self.recent = Tally(self.module.reducers), Tally(self.module.reducers)
         self.whole.go_on(progress.epoch_sums, distributed)
         self.recent.go_on(progress.recent_sums, distributed)
-        self.log = RunLog(folder, distributed, progress.logs if resumed else None)
+        self.log = RunLog(folder, distributed, progress.logs)
         self.stop = StopRequest(distributed)
+        self.clock = Clock(distributed.device, progress.seconds)
+        self.finite = FiniteCheck(engine, distributed, folder, train.dataset)
+        self.faults = Faults(self.module, distributed, self.log)
 
     def fit(self) -> float:
         """Train all epochs.
@@ -82,11 +88,12 @@ class Trainer:
                 while self.epoch < self.settings.num_epochs:
                     self._train_epoch()
                     self._end_epoch(self._validate(self.epoch))
+            self.distributed.say(f"after the last epoch, {in_words(self.clock.end_epoch())}")
         except _Stopped:
             self._save()
-            raise Terminated(self._kept_words()) from None
-        except KeyboardInterrupt:
-            self.distributed.say(f"\n{self._kept_words()}")
+            raise Terminated(*self._kept_words()) from None
+        except KeyboardInterrupt as stop:
+            stop.args = self._kept_words()
             raise
         finally:
             self.log.close()
@@ -97,6 +104,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         """The batches of the epoch that are left; none where it was stopped in its validation."""
         self.engine.train()
+        self.clock.restart()
         self.train_loader.batch_sampler.set_epoch(self.epoch, self.done)
         before, begun = self.done, sum(count for _, count in self.done)
         batches, accumulation = begun + len(self.train_loader), self.engine.gradient_accumulation_steps()
@@ -106,9 +114,11 @@ class Trainer:
         if self.resumed:  # what draws random numbers on the way to the first step has drawn them before
             self.resumed.restore_random_state(self.distributed)
             self.resumed = None
+        self.faults.begin_epoch(self.steps)
         started = time.perf_counter()
         with self._bar(self.train_loader, f"epoch {self.epoch + 1}/{self.settings.num_epochs}") as bar:
             for number, batch in enumerate(iterator, start=begun):
+                self.clock.mark("data")
                 progress = (self.epoch + number / batches) / self.settings.num_epochs
                 # the batches of this optimiser step; the epoch's last step may have fewer
                 first = number - number % accumulation
@@ -116,16 +126,21 @@ class Trainer:
                 is_update = number + 1 == first + in_step
                 self.engine.set_gradient_accumulation_boundary(is_update)
                 output = self.engine(batch.to(self.distributed.device), progress)
+                self.finite.note(self.steps + 1, batch, output)
+                self.clock.mark("forward")
                 self.engine.backward(output.total / in_step, scale_wrt_gas=False)
+                self.clock.mark("backward")
                 rates = self._learning_rates()
-                self.engine.step()
+                self.finite.update(self.steps + 1)
                 self.steps = self.engine.global_steps
+                self.clock.mark("update")
                 self.whole.add(output, batch.num_examples)
                 self.recent.add(output, batch.num_examples)
                 bar.update(batch.num_examples * self.distributed.size)
                 step_of_epoch = number // accumulation + 1
                 if is_update and (step_of_epoch % self.settings.log_every == 0 or number + 1 == batches):
                     started = self._report(bar, started, rates)
+                self.clock.mark("logging")
                 if is_update and number + 1 < batches:
                     self.done = (*before, (self.distributed.size, number + 1 - begun))
                     self._save_if_due()
@@ -133,6 +148,8 @@ class Trainer:
         row = self.whole.read(self.distributed, self.module.total_loss)
         self.log.write("train", self.steps, {"epoch": self.epoch, **row}, whole_epoch=True)
         self._say_epoch("train", self.epoch, row)
+        self.faults.end_epoch(self.epoch, self.steps)
+        self.clock.mark("logging")
         self.done = (*before, (self.distributed.size, batches - begun))
         self._save_if_due()
 
@@ -161,11 +178,14 @@ class Trainer:
         row["examples_per_second"] = row["examples"] / max(now - started, 1e-9)
         row["lr"] = rates
         bar.set_postfix_str(f"loss {row['total']:.4f}")
-        self._stop_at_nan(row)
-        self.log.write("train", self.steps, {"epoch": self.epoch, **row})
+        self.finite.report(row)
+        self.faults.read_gradients()
+        self.log.write("train", self.steps, {"epoch": self.epoch, **row, **self.clock.figures()})
         return now
 
     def _validate(self, epoch: int) -> dict[str, Any]:
+        dataset = self.valid_loader.dataset
+        finite = FiniteCheck(self.engine, self.distributed, self.folder, dataset, "validation")
         with self._bar(self.valid_loader, "validation") as bar:
 
             def advance(examples: int) -> None:
@@ -173,10 +193,12 @@ class Trainer:
                 if self.stop.agreed():
                     raise _Stopped
 
-            row = validate(self.engine, self.valid_loader, self.distributed, advance)
-        self._stop_at_nan(row)
+            note = partial(finite.note, self.steps)
+            row = validate(self.engine, self.valid_loader, self.distributed, advance, note)
+        finite.report(row)
         self.log.write("valid", self.steps, {"epoch": epoch, **row}, whole_epoch=True)
         self._say_epoch("valid", epoch, row)
+        self.clock.mark("validation")
         return row
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
@@ -191,6 +213,11 @@ class Trainer:
                 metadata["best_value"] = value
             # first what is small and needed most: a disk that fills up leaves it
             save_trained(self.module, self.folder, self.distributed, {**metadata, "steps": self.steps})
+            self.clock.mark("saving")
+        # before the checkpoint, which goes on with the logs as they are then: its time is the next epoch's
+        seconds = self.clock.end_epoch()
+        self.distributed.say(f"epoch {self.epoch + 1}, {in_words(seconds)}")
+        self.log.add("seconds", self.steps, {"epoch": self.epoch, **as_figures(seconds)})
         self.epoch, self.done, self.whole = self.epoch + 1, (), Tally(self.module.reducers)
         self._save(is_best)
 
@@ -198,6 +225,7 @@ class Trainer:
         """A checkpoint of this moment, between two steps or after a validation."""
         if not self.settings.save_model:
             return
+        self.finite.report()
         known = self.distributed.share(self.metadata.result())
         progress = Progress(
             epoch=self.epoch,
@@ -212,6 +240,7 @@ class Trainer:
             loss_scale=loss_scale(self.engine),
             epoch_sums=self.whole.saved(self.distributed),
             recent_sums=self.recent.saved(self.distributed),
+            seconds=self.clock.so_far(),
             logs=self.distributed.share(self.log.lengths()),
             ranks=self.distributed.size,
             accumulation_steps=self.engine.gradient_accumulation_steps(),
@@ -219,21 +248,16 @@ class Trainer:
         )
         save_checkpoint(self.engine, self.folder, progress, self.distributed, is_best)
         self.kept = self.steps
+        self.clock.mark("saving")
 
-    def _kept_words(self) -> str:
-        if self.kept is None:
-            return f"step {self.steps}: nothing was kept yet; {self.folder}"
-        return f"step {self.kept} is kept; go on with --resume={self.folder}"
-
-    def _stop_at_nan(self, row: dict[str, Any]) -> None:
-        bad = [
-            name for name, value in row.items() if not all(math.isfinite(item) for item in _numbers(value))
-        ]
-        if bad:
-            raise UserError(
-                f"step {self.steps}: {', '.join(bad)} is not a finite number; checkpoints kept so far are "
-                f"untouched in {self.folder}. Try a lower --lr, --grad_clip=1, or a wider precision"
-            )
+    def _kept_words(self) -> tuple[str, ...]:
+        """What is kept, and how to go on; said by the main process."""
+        if not self.distributed.is_main:
+            return ()
+        if not self.settings.save_model:
+            return ("nothing is kept, as training.save_model is off",)
+        kept = "nothing is kept yet" if self.kept is None else f"step {self.kept} is kept"
+        return (f"{kept}; go on with --resume={self.folder}",)
 
     def _stop_without_updates(self) -> None:
         """In float16 an update whose gradients are not finite is skipped, and the loss scale halved."""
@@ -252,6 +276,7 @@ class Trainer:
         self.distributed.say(f"{phase} epoch {epoch + 1}: {figures}")
         for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):
             self.distributed.say(warning)
+            self.log.add("warning", self.steps, {"epoch": epoch, "warning": warning})
 
     def _bar(self, loader: BatchLoader, title: str) -> "tqdm[Any]":
         return tqdm(

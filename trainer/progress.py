@@ -3,14 +3,14 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, Strict, ValidationError
 
 from utils.config.schema import Section, Several
 from utils.errors import UserError, shown
 from utils.files import to_json
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Numbers = dict[str, Any]
+Done = Annotated[tuple[Count, Count], Strict(False)]
 
 
 class Sums(Section):
@@ -28,7 +28,7 @@ class Progress(Section):
 
     epoch: Count = 0
     """the epoch to go on in, from 0"""
-    done: Several[Several[Count]] = ()
+    done: Several[Done] = ()
     """what is done of it: (ranks, batches of each of them), one after another where the number of ranks changed; once
     all batches are done, the epoch's row is written, and the validation comes next"""
     steps: Count = 0
@@ -48,12 +48,21 @@ class Progress(Section):
     """of the epoch so far"""
     recent_sums: Sums = Sums()
     """since the last row"""
+    seconds: dict[str, float] = {}
+    """of each part of the epoch so far, see trainer/clock.py"""
     logs: dict[str, Count] = {}
     """bytes of each file that is appended to"""
     ranks: Count = 1
     accumulation_steps: Count = 1
     files: dict[str, str | None] = {}
     """hash of each file that the training rests on"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """Counts that a training can have reached."""
+        return [
+            (self.skipped > self.steps, "more steps were skipped than were made"),
+            (self.steps > self.total_steps, "more steps were made than the training has"),
+        ]
 
 
 def progress_to_json(progress: Progress) -> str:
@@ -72,10 +81,13 @@ def progress_from_json(text: str, source: str) -> Progress:
         UserError: the text is something else.
     """
     try:
-        return Progress.model_validate(json.loads(text))
+        progress = Progress.model_validate(json.loads(text))
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"{source}: {shown(key)} of its progress: {fault['msg']}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{source}: no progress of a training; a checkpoint of --resume has one") from None
+    if broken := progress.contradictions():
+        raise UserError(f"{source}: {broken[0]}")
+    return progress

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import set_seed
 
 from models.trainable import Trainable
+from trainer.ds_config import check_content
 from trainer.moments import MOMENTS, set_moments, trained_parameters
 from trainer.progress import Progress
 from trainer.random_state import set_random_state, shapes
@@ -19,12 +20,14 @@ from utils.config.schema import Section
 from utils.config.strict_yaml import read_yaml
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file, shown
-from utils.files import to_json
+from utils.files import to_json, unique_keys
 from utils.partitioning import whole_shape
 from utils.runs import CONFIG
 from utils.tensor_file import Shape, TensorFile
+from utils.untrusted import check_link
 
 START = "start.json"
+_LARGEST_START = 1 << 20  # bytes
 _SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -50,11 +53,17 @@ def read_start(folder: Path) -> Start:
     """
     if not folder.is_dir():
         raise UserError(f"--resume {folder}: no such folder")
-    path = existing_file(folder / START, "--resume: the record of how the run was started")
+    path = existing_file(
+        check_link(folder / START, folder), "--resume: the record of how the run was started", _LARGEST_START
+    )
     try:
-        return Start.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        start = Start.model_validate(
+            json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+        )
     except (ValueError, RecursionError):
         raise UserError(f"{path}: not the record of how a run was started") from None
+    check_content(path, start.ds_config)
+    return start
 
 
 def check_same_config(folder: Path, config: Any) -> None:

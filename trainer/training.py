@@ -25,7 +25,6 @@ from trainer.resume import START, Resumed, Start, check_same_config, load_values
 from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
-from utils.files import write_together
 from utils.liveness import together
 from utils.partitioning import end_partitioning, partition_on_loading
 from utils.precision import describe_precision, set_deterministic
@@ -126,9 +125,12 @@ def _train(
     if resume:
         distributed.say(f"resumed at step {resumed.progress.steps if resumed else 0} of {folder}")
     set_seed(settings.seed + distributed.rank)  # noise differs between ranks
-    best = Trainer(
+    trainer = Trainer(
         engine, settings, distributed, folder, prepared.train, prepared.valid, metadata, steps, resumed
-    ).fit()
+    )
+    for fault, sentence in prepared.warnings.items():
+        trainer.faults.say(fault, sentence, epoch=0, step=0)
+    best = trainer.fit()
     distributed.say(f"best {module.best.words} {best:.4f}")
     distributed.say(f"run folder: {folder}")
     end_engine(engine)
@@ -154,9 +156,8 @@ def _keep_untrained(
 def _make_folder(task: Task, distributed: DistributedContext, name: str, start: Start) -> Path | None:
     if not distributed.is_main:
         return None
-    folder = create_run_folder(task.config.training.log_dir, name)
-    write_together(folder, {START: start_to_json(start), CONFIG: dump(task.config)})
-    return folder
+    contents = {START: start_to_json(start), CONFIG: dump(task.config)}
+    return create_run_folder(task.config.training.log_dir, name, contents)
 
 
 def _opening(

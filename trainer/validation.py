@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.task import BatchLoader
+from models.trainable import StepOutput
 from trainer.logs import Tally
 from utils.distributed import DistributedContext
 
@@ -18,6 +19,7 @@ def validate(
     loader: BatchLoader,
     distributed: DistributedContext,
     advance: Callable[[int], Any] = lambda examples: None,
+    note: Callable[[Any, StepOutput], Any] = lambda batch, output: None,
 ) -> dict[str, Any]:
     """One pass over a validation file in evaluation mode.
 
@@ -26,6 +28,7 @@ def validate(
         loader: this rank's batches; each example once over all ranks.
         distributed: the processes; all of them must call it.
         advance: told the number of examples that all ranks have done since the last time.
+        note: told each batch of this rank with its losses.
 
     Returns:
         A row as `Tally.read` gives it.
@@ -37,6 +40,7 @@ def validate(
         repeated = number == len(loader) and loader.batch_sampler.last_is_repeat
         count = 0 if repeated else batch.num_examples
         output = engine(batch.to(distributed.device), 0.0)
+        note(batch, output)
         tally.add(output, count)
         if output.per_example is not None:
             outputs.add(batch.indices[:count], output.per_example[:count])

@@ -12,7 +12,7 @@ import torch
 from deepspeed.accelerator import get_accelerator
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, printable
 
 T = TypeVar("T")
 JOINING = timedelta(minutes=5)  # for all ranks to import, parse and join
@@ -35,7 +35,7 @@ class DistributedContext:
     def say(self, text: str) -> None:
         """Print on the main process."""
         if self.is_main:
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     def share(self, value: Any) -> Any:
         """The main process's value, on every process."""

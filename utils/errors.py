@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import reprlib
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -36,7 +37,10 @@ def _one_line(text: str) -> str:
 
 
 class Terminated(BaseException):
-    """The system asked this process to end (SIGTERM). The message says what was kept, and how to go on."""
+    """The system asked this process to end (SIGTERM). The message, if any, says what was kept, and how to go on.
+
+    `run_main` has the signal raise it, so that what is open is closed as on Ctrl-C.
+    """
 
 
 class _Short(reprlib.Repr):
@@ -57,6 +61,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
+def printable(text: str) -> str:
+    """`text` without what makes a terminal do something else than show it; line ends and tabs stay.
+
+    Escape sequences can hide lines, write others in their place, or fill the clipboard.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in "\n\t" else repr(found[0])[1:-1], text)
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint for a misspelt `word`: "; did you mean 'x'?", or the valid choices when none is near."""
     word = word[:100]  # comparing takes long for long words
@@ -72,42 +84,72 @@ def first_line(error: BaseException) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def existing_file(path: str | Path, what: str) -> Path:
+def existing_file(path: str | Path, what: str, largest: int | None = None) -> Path:
     """`path` as a Path when it is a readable, non-empty file.
 
+    Args:
+        path: the file.
+        what: it in words, for messages.
+        largest: bytes that it may have; None: any number.
+
     Raises:
-        UserError: the file is missing, is a folder, or is empty.
+        UserError: the file is missing, is empty, is too large, or is no file: a folder, a pipe, a device.
     """
     path = Path(path)
     if not os.path.exists(path):  # Path's own raises for a name that is too long
         raise UserError(f"{what} not found: {str(path)[:300]}")
     if path.is_dir():
         raise UserError(f"{what} is a folder, a file is needed: {path}")
+    if not path.is_file():  # opening a pipe would wait for ever, and a device may have no end
+        raise UserError(f"{what} is no plain file: {path}")
     if not os.access(path, os.R_OK):
         raise UserError(f"{what} may not be read: {path}")
     if path.stat().st_size == 0:
         raise UserError(f"{what} is empty: {path}")
+    if largest is not None and path.stat().st_size > largest:
+        raise UserError(f"{what} has more than {largest >> 20} MiB: {path}")
     return path
 
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and end the process with an honest exit status.
 
-    UserError: one line on stderr and status 1. Ctrl-C: status 130. A closed output pipe: status 141. SIGTERM, where
-    something was kept: one line and status 143.
-    Anything else is a defect of the project and keeps its traceback.
+    UserError: one line on stderr and status 1. Ctrl-C: status 130. SIGTERM: status 143. A closed output pipe: status
+    141. Anything else is a defect of the project and keeps its traceback. Whoever lets a KeyboardInterrupt or a
+    Terminated pass may give it an argument, which the line ends with: what is kept, and how to resume.
     """
+    before = signal.signal(signal.SIGTERM, _terminates(os.getpid()))
     try:
         sys.exit(main() or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as error:
+        print(_ended("interrupted", error), file=sys.stderr, flush=True)
         sys.exit(130)
-    except Terminated as stop:
-        print(f"terminated: {stop}", file=sys.stderr, flush=True)
+    except Terminated as error:
+        print(_ended("terminated", error), file=sys.stderr, flush=True)
         sys.exit(143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _terminates(process: int) -> Callable[[int, object], None]:
+    """What SIGTERM does in a process; those that it forks are ended by it as ever."""
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(number, signal.SIG_IGN)  # a second one must not end what the first one cleans up
+        raise Terminated
+
+    return handle
+
+
+def _ended(how: str, error: BaseException) -> str:
+    return f"{how}: {error}" if error.args else how

@@ -105,20 +105,6 @@ def write_new(path: Path, content: Content) -> bool:
     return True
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line, with its end, to a file that is made where it is not there; on return it is on the disk.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    with write_errors(path), path.open("a+b") as stream:
-        # in one write, and on a line of its own, even after one that a crash cut off
-        unfinished = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-        stream.write((b"\n" if unfinished else b"") + line.encode("utf-8"))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished file of the same folder its name.
 
@@ -142,33 +128,6 @@ def check_writable(folder: Path) -> None:
         _new_part(folder).unlink()
 
 
-def cut_file(path: Path, length: int) -> None:
-    """Cut a file that is appended to, where it is longer; a link is not followed.
-
-    Raises:
-        UserError: it cannot be cut.
-    """
-    with write_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
-        try:
-            if os.fstat(descriptor).st_size > length:
-                os.ftruncate(descriptor, length)
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def take_lock(descriptor: int) -> bool:
-    """Whether this process has the open file for itself from now on, until it is closed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems lock nothing
-        return True
-    return True
-
-
 def file_sha256(path: str | Path) -> str | None:
     """Hex digest of a file's content; None when it is not there.
 
@@ -185,6 +144,12 @@ def file_sha256(path: str | Path) -> str | None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or first_line(error)}") from error
     return digest.hexdigest()
+
+
+def file_stats(folder: Path) -> list[list[Any]]:
+    """Name, size and time (ns) of every file in a folder, which tell a change of files that take long to read."""
+    stats = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [[str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -1,15 +1,17 @@
 """Writing folders whole, as files.py does single files; and removing them."""
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from utils.files import PART, flush_to_disk, locked, sync_folder, write_errors
+from utils.files import PART, Content, flush_to_disk, locked, sync_folder, write_errors, write_together
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
 
 def write_folder(
@@ -50,6 +52,34 @@ def write_folder(
                 old.unlink()
             else:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def new_folder(folder: Path, contents: Mapping[str, Content]) -> bool:
+    """Make a folder with its first files, all of it at once; False, and nothing made, when its name is taken.
+
+    Args:
+        folder: its parent is made if need be.
+        contents: by file name, at least one.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    part = folder.with_name(PART + secrets.token_hex(8))
+    try:
+        with write_errors(folder):
+            part.mkdir(parents=True)
+            write_together(part, contents)
+            if os.path.lexists(folder):
+                return False
+            try:
+                os.rename(part, folder)
+            except OSError as error:  # another one of that name, made just now, is not empty, and refuses
+                if error.errno in _TAKEN:
+                    return False
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return True
 
 
 def remove_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TypeVar
 from torch.distributed import PrefixStore, TCPStore
 
 from utils.distributed import DistributedContext, end_distributed, start_distributed
-from utils.errors import UserError, first_line
+from utils.errors import UserError, first_line, printable
 
 T = TypeVar("T")
 INTERVAL = 1.0  # seconds between two looks
@@ -165,5 +165,5 @@ class LivenessThread(threading.Thread):
     def _end(self, reason: str) -> None:
         sys.stdout.flush()
         # the main thread may wait in a collective for ever: no exception reaches it there
-        print(f"\nerror: {reason}; rank {self.rank} ends too", file=sys.stderr, flush=True)
+        print(f"\nerror: {printable(reason)}; rank {self.rank} ends too", file=sys.stderr, flush=True)
         os._exit(1)

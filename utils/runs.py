@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, shown
+from utils.folders import new_folder
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 CHECKPOINTS = "ds_ckpt"
@@ -34,8 +35,18 @@ def run_name(config_path: str | Path, changed: Sequence[tuple[str, Any]], exp_na
     return "_".join(parts + [f"{label}={value}" for label, value in changed if value is not None])
 
 
-def create_run_folder(log_dir: str | Path, name: str, now: time.struct_time | None = None) -> Path:
-    """Make `{log_dir}/{name}_{YYYY-mm-dd-HHMM}`; a second run of the same minute gets `-2`, and so on.
+def create_run_folder(
+    log_dir: str | Path, name: str, contents: Mapping[str, str], now: time.struct_time | None = None
+) -> Path:
+    """Make `{log_dir}/{name}_{YYYY-mm-dd-HHMM}` with its first files; a second run of the minute gets `-2`, and so on.
+
+    Folder and files are there at once, or not at all.
+
+    Args:
+        log_dir: is made if need be.
+        name: of the run.
+        contents: texts by file name, at least one.
+        now: the time; by default it is now.
 
     Raises:
         UserError: the folder cannot be made.
@@ -43,13 +54,8 @@ def create_run_folder(log_dir: str | Path, name: str, now: time.struct_time | No
     stamped = Path(log_dir) / f"{name}_{time.strftime('%Y-%m-%d-%H%M', now or time.localtime())}"
     for attempt in range(1, 1000):
         folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from None
-        return folder
+        if new_folder(folder, contents):
+            return folder
     raise UserError(f"{stamped} and 999 more exist already; choose another --log_dir or --exp_name")
 
 

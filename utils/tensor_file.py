@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from utils.errors import UserError, first_line, shown
+from utils.untrusted import check_header
 
 _NAMES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.uint8: "U8"}
 
@@ -63,6 +64,7 @@ class TensorFile(Mapping[str, Tensor]):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            check_header(path)
             self._file = safe_open(path, framework="pt")
             self.metadata: dict[str, str] = self._file.metadata() or {}
             self._names = list(self._file.keys())

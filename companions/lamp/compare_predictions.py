@@ -9,7 +9,7 @@ from pathlib import Path
 from companions.lamp.evaluation import add_fidelity_flag, write_metrics
 from companions.lamp.tasks import task_of
 from utils.config.flags import Parser, natural, positive
-from utils.errors import run_main
+from utils.errors import printable, run_main
 
 
 def parser() -> Parser:
@@ -43,7 +43,7 @@ def main() -> None:
     )
     if args.output_file is not None:
         write_metrics(args.output_file, rows)
-    print(table(rows))
+    print(printable(table(rows)))
 
 
 if __name__ == "__main__":

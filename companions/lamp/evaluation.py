@@ -11,7 +11,7 @@ from companions.lamp.json_stream import Document, JsonFile, read_object, starts_
 from companions.lamp.metrics import OutputError, Scored, compare, official_names, outside_scale
 from companions.lamp.questions import read_outputs, stated_task
 from companions.lamp.tasks import TASKS, Task
-from utils.errors import UserError, existing_file, first_line
+from utils.errors import UserError, existing_file, first_line, printable
 from utils.files import to_json, write_whole
 
 BENCHMARK = [task.name for task in TASKS.values() if task.name != "LaMP_2_old"]
@@ -158,4 +158,4 @@ def _stated_task(document: Document) -> Task | None:
 
 
 def _note(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr)
+    print(printable(f"note: {message}"), file=sys.stderr)

@@ -14,8 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from companions.lamp.disk_table import DiskTable
-from companions.lamp.json_lines import Appender, repair, rows_of
-from companions.lamp.json_stream import read_object, write_object
+from companions.lamp.json_stream import write_object
 from companions.lamp.lm.evaluate import answerer_of, made_folder, ready_lm
 from companions.lamp.lm.examples import Example, Pair, PromptReader
 from companions.lamp.lm.generate import WINDOW, Answer
@@ -23,9 +22,10 @@ from companions.lamp.lm.settings import AnsweringConfig, ItemFeedbackConfig, Ret
 from companions.lamp.metrics import OutputError, metrics_of_each
 from companions.lamp.questions import Question, read_questions
 from companions.lamp.tasks import Task, task_of
+from dataset.row_files import Appender, RowFolder, telling_of_rows
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file, shown
-from utils.files import file_sha256, to_json, write_whole
+from utils.files import file_sha256, to_json
 from utils.liveness import together
 
 SETTINGS = "feedback.json"
@@ -149,7 +149,7 @@ def _collect(
     with together(distributed):
         if distributed.is_main:
             _check_settings(folder, config, path)
-            repair(sorted(folder.glob(_ROWS)))
+            _files(folder).repair()
     with DiskTable() as known:
         with together(distributed):
             there = _read_keys(folder, known, row_key)
@@ -172,7 +172,7 @@ def _collect(
                 else nullcontext()
             )
             bar = tqdm(desc="feedback", unit="prompt", disable=not distributed.is_main, mininterval=0.5)
-            with file, bar:
+            with file, bar, telling_of_rows(folder):
                 answerer = answerer_of(lm, reader, config.generation)
                 examples = prompts(reader, wanted)
                 while part := list(islice(examples, WINDOW)):
@@ -208,14 +208,17 @@ def _key(*ids: str) -> str:
 def _read_keys(folder: Path, known: DiskTable, row_key: Callable[[Mapping[str, Any]], str]) -> int:
     """Note what there are rows of; how many."""
     count = 0
-    for path in sorted(folder.glob(_ROWS)):
-        for number, row in enumerate(rows_of(path), start=1):
-            try:
-                known.add(row_key(row), "")
-            except KeyError as error:
-                raise UserError(f"{path}:{number}: {error} is missing: not a row of this feedback") from None
-            count += 1
+    for where, row in _files(folder).read():
+        try:
+            known.add(row_key(row), "")
+        except KeyError as error:
+            raise UserError(f"{where}: {error} is missing: not a row of this feedback") from None
+        count += 1
     return count
+
+
+def _files(folder: Path) -> RowFolder:
+    return RowFolder(folder, SETTINGS, _ROWS)
 
 
 def _check_settings(folder: Path, config: AnsweringConfig, path: str) -> None:
@@ -233,27 +236,26 @@ def _check_settings(folder: Path, config: AnsweringConfig, path: str) -> None:
         f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()
     }
     wanted |= {"dataset.task": task_of(config.dataset.task or "").name, "data_sha256": file_sha256(path)}
-    file = folder / SETTINGS
-    if not file.exists():
-        if any(folder.glob(_ROWS)):
+    files = _files(folder)
+    there = files.settings()
+    if there is None:
+        if files.has_rows():
             raise UserError(f"{folder} has rows of feedback without {SETTINGS}; give another --output_dir")
-        write_whole(file, to_json(wanted, indent=2) + "\n")
+        files.begin(wanted)
         return
-    there = dict(read_object(file, "settings of feedback"))
-    for key in sorted(wanted.keys() | there.keys()):
-        if there.get(key) != wanted.get(key):
-            raise UserError(
-                f"{folder} has feedback with {key} = {shown(there.get(key))}, not {shown(wanted.get(key))}; "
-                "give another --output_dir"
-            )
+    if differing := files.differing(wanted):
+        key = differing[0]
+        raise UserError(
+            f"{folder} has feedback with {key} = {shown(there.get(key))}, not {shown(wanted.get(key))}; "
+            "give another --output_dir"
+        )
 
 
 def _write_scores(folder: Path, questions: Iterator[Question]) -> None:
     """All rows as one object, in the order of the questions."""
     with DiskTable() as rows:
-        for path in sorted(folder.glob(_ROWS)):
-            for row in rows_of(path):
-                rows.add(row.pop("question"), to_json(row))
+        for _, row in _files(folder).read():
+            rows.add(row.pop("question"), to_json(row))
         write_object(folder / _SCORES, ((question.id, _row(rows, question)) for question in questions))
 
 

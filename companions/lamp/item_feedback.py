@@ -13,6 +13,7 @@ from typing import Any
 from companions.lamp.json_stream import read_object
 from dataset.strict_json import parsed_line
 from utils.errors import UserError, existing_file, shown
+from utils.untrusted import LARGEST_LINE, check_plain
 
 _SHARDS = ("scores*.json", "scores*.jsonl")
 
@@ -47,8 +48,8 @@ def read_feedback(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for key, metrics in read_object(path, "feedback"):
             yield key, _metrics(metrics, f"{path}: '{key}'")
         return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with check_plain(path).open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE), b""), start=1):
             if line.strip():
                 yield _row(line, f"{path}:{number}")
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import to_json, unique_keys, write_whole
+from utils.untrusted import LARGEST_LINE
 
 _CHUNK = 1 << 20  # bytes
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -191,9 +192,15 @@ class _Source:
         return UserError(f"{self.path}:{line}: {message}")
 
     def _read_on(self) -> bool:
-        """Drop what has been read and add as much as is left, a chunk at least; False at the end of the file."""
+        """Drop what has been read and add as much as is left, a chunk at least; False at the end of the file.
+
+        Raises:
+            UserError: it is not UTF-8, or one element has more characters than any of the benchmark's.
+        """
         self.lines += self.text.count("\n", 0, self.start)
         self.text, self.start = self.text[self.start :], 0
+        if len(self.text) > LARGEST_LINE:
+            raise self.error(f"one element has more than {LARGEST_LINE} characters")
         content = self.file.read(max(_CHUNK, len(self.text)))
         try:
             self.text += self.decode.decode(content, final=not content)

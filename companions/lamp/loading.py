@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from models.lm.language_model import cannot_load, check_weights, lm_source, local_only
 from utils.errors import UserError
 from utils.precision import DTYPES, Precision
+from utils.pretrained_files import check_pretrained, check_sizes, weight_files
 
 
 def check_is_model(what: str, name: str, flag: str) -> None:
@@ -19,8 +20,10 @@ def check_is_model(what: str, name: str, flag: str) -> None:
         UserError: there is none.
     """
     source = lm_source(name)
+    at_hand = local_only(source)
     try:
-        AutoConfig.from_pretrained(source, local_files_only=local_only(source), trust_remote_code=False)
+        check_pretrained(source, at_hand)
+        AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
     except Exception as error:  # as below
         raise cannot_load(what, name, error, flag) from None
 
@@ -49,8 +52,10 @@ def load_pretrained(
     source = lm_source(name)
     at_hand = local_only(source)
     try:
+        check_pretrained(source, at_hand)
         config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         auto = class_of(config)
+        check_sizes(auto.from_config, config, weight_files(source, at_hand))
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         with _without_report():
             loaded = auto.from_pretrained(

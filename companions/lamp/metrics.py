@@ -15,6 +15,7 @@ import numpy as np
 
 from companions.lamp.tasks import HIGHEST, LOWEST, Task
 from utils.errors import shown
+from utils.untrusted import check_comparable
 
 if TYPE_CHECKING:
     from utils.metrics import Corpus
@@ -230,6 +231,11 @@ def _texts(predictions: list[str], golds: list[str]) -> Scored:
     """S = 4: the ROUGE F-measures."""
     from rouge_score.rouge_scorer import RougeScorer
 
+    for row, (prediction, gold) in enumerate(zip(predictions, golds, strict=True)):
+        try:
+            check_comparable(prediction, gold)
+        except ValueError as wrong:
+            raise OutputError(row, str(wrong)) from None
     scorer = RougeScorer(list(ROUGE.values()), use_stemmer=False)
     values = np.array(
         [

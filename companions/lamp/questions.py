@@ -3,7 +3,6 @@
 An error names the file, the id and the field.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 from companions.lamp.disk_table import DiskTable
 from companions.lamp.json_stream import JsonFile, read_array, read_object, starts_with, write_array
 from companions.lamp.tasks import Item, Task, task_of
+from dataset.strict_json import SURROGATE
 from utils.errors import UserError, shown
 from utils.files import to_json
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def _text(record: Mapping[str, Any], field: str, where: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and (value.isascii() or not _SURROGATE.search(value))
+    return isinstance(value, str) and (value.isascii() or not SURROGATE.search(value))
 
 
 def _no_text(record: Mapping[str, Any], field: str, where: str) -> UserError:

@@ -1,6 +1,6 @@
 """Ranking files: for each question the ids of its profile's items, best first."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,6 @@ def read_rankings(path: Path) -> Iterator[tuple[str, list[str]]]:
                 f"{path}: question '{question}' has {shown(items)}, expected an array of item ids"
             )
         if len(set(items)) < len(items):
-            twice = next(item for number, item in enumerate(items) if item in items[:number])
+            twice = Counter(items).most_common(1)[0][0]
             raise UserError(f"{path}: question '{question}' ranks item '{twice}' twice")
         yield question, items

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from dataset.lines import text_lines
 from dataset.strict_json import fields_of, parsed_line, text_of
+from utils.appending import append_line
 from utils.errors import UserError, nearest, shown
-from utils.files import append_line, json_line
+from utils.files import json_line
 
 _COLUMNS = ("context", "response")
 _WHAT = "file of action codes"

@@ -73,17 +73,17 @@ def goals_in(path: str | Path | None) -> tuple[str, ...]:
     lines = text_lines(path, "file of goals")
     if not lines[-1]:
         lines.pop()  # what follows the last line's end
-    goals: list[str] = []
+    goals: dict[str, str] = {}  # by what they are compared with
     for number, line in enumerate(lines, start=1):
         goal, where = line.strip(), f"{path}:{number}"
         if not goal:
             raise UserError(f"{where}: the line is empty; each line is a goal, and its number counts")
-        if (plain := _plain(goal)) in (same := [_plain(other) for other in goals]):
-            raise UserError(f"{where}: the goal {shown(goal)} is line {same.index(plain) + 1} already")
+        if (plain := _plain(goal)) in goals:
+            raise UserError(f"{where}: the goal {shown(goal)} is line {list(goals).index(plain) + 1} already")
         if "<|" in goal:
             raise UserError(f"{where}: a goal is plain text, without special tokens: {shown(goal)}")
-        goals.append(goal)
-    return tuple(goals)
+        goals[plain] = goal
+    return tuple(goals.values())
 
 
 def goal_by_number(text: str, goals: Sequence[str] = GOALS) -> str | None:

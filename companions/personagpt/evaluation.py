@@ -6,6 +6,7 @@ What each figure is, and which of them may be compared with what, says README.md
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,9 +28,11 @@ from companions.personagpt.settings import PersonaConfig
 from companions.personagpt.speaking import rows_drawn
 from companions.personagpt.teacher_forcing import score_answers
 from dataset.dialogue import Example
+from dataset.row_files import KeptRows
 from models.conversation import ConversationModel
 from models.decoding.decode import DecodeOptions, decode_run
 from models.decoding.evaluate import read_examples as read_results
+from models.decoding.resuming import row_settings
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED
 from models.reading import make_encoder, texts_of
@@ -44,6 +47,17 @@ RESULT = "evaluation.json"
 """in the run folder"""
 WITHOUT_CAP = 1_000_000
 """`dataset.max_utterances` for generated replies: the cap is one of the original's own protocol"""
+
+_PARTS: dict[str, dict[str, Any]] = {
+    "evaluation_answers.part": {
+        "first_nll": (float, int),
+        "rest_nll": (float, int),
+        "num_tokens": int,
+        "f1": (float, int),
+    },
+    "evaluation_following.part": {"reply": str},
+}
+"""folders of what is done, until all of it is, with the keys of their rows"""
 
 _T = TypeVar("_T")
 
@@ -69,6 +83,8 @@ class EvaluateOptions:
 def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOptions) -> None:
     """Evaluate a run folder of PersonaGPT; `evaluation.json` and the result files lie in it afterwards.
 
+    Interrupted, it goes on where it was when it is asked for again.
+
     Raises:
         UserError: what is wrong with the run, the validation file or the goals.
     """
@@ -88,21 +104,44 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
     if added := getattr(model, "rows_added", 0):
         distributed.say(f"automatic choice: {rows_drawn(added)}")
     distributed.say(f"{run}: {len(examples)} answers of {config.dataset.valid}, both speakers")
-    answers = _answer_scores(model, config, examples, options, distributed)
-    following = None
-    if openings:
+    settings = {
+        **row_settings(run, config, decoding.described(config), distributed),
+        "openings": openings,
+        "goals": goals,
+    }
+    with ExitStack() as stack:
+        kept = [
+            stack.enter_context(KeptRows(run / name, settings, distributed, None, keys))
+            for name, keys in _PARTS.items()
+        ]
+        answers = _answer_scores(model, config, examples, options, distributed, kept[0])
+        following = None
+        if openings:
+            with together(distributed):
+                replies = measure_following(
+                    model, config, openings, goals, options.batch_size, options.seed, distributed, kept[1]
+                )
+            following = score_following(_in_order(replies, distributed), openings, goals)
         with together(distributed):
-            replies = measure_following(
-                model, config, openings, goals, options.batch_size, options.seed, distributed
-            )
-        following = score_following(_in_order(replies, distributed), openings, goals)
-    with together(distributed):
-        if distributed.is_main:
-            rows = read_results(decoding.paths(run)[0])
-            f1 = score(rows, ["f1_parlai"])["f1_parlai"]
-            report = _report(config, decoding, answers, f1, len(rows), following)
-            write_whole(run / RESULT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-            print(_table(run, config, options, answers, f1, len(rows), following), flush=True)
+            if distributed.is_main:
+                _write(run, config, options, decoding, answers, following)
+                for part in kept:
+                    part.remove()
+
+
+def _write(
+    run: Path,
+    config: PersonaConfig,
+    options: EvaluateOptions,
+    decoding: DecodeOptions,
+    answers: Totals,
+    following: Following | None,
+) -> None:
+    rows = read_results(decoding.paths(run)[0])
+    f1 = score(rows, ["f1_parlai"])["f1_parlai"]
+    report = _report(config, decoding, answers, f1, len(rows), following)
+    write_whole(run / RESULT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    print(_table(run, config, options, answers, f1, len(rows), following), flush=True)
 
 
 def _config(run: Path, options: EvaluateOptions) -> PersonaConfig:
@@ -142,11 +181,12 @@ def _answer_scores(
     examples: Sequence[Example],
     options: EvaluateOptions,
     distributed: DistributedContext,
+    kept: KeptRows,
 ) -> Totals:
     with together(distributed):
         encoder = make_encoder(model.tokenizer, config, model.text_limit(0), response_only=True)
         encoded = encoder.encode(examples, with_response=True)
-        scores = score_answers(model, encoded, options.batch_size, distributed)
+        scores = score_answers(model, encoded, options.batch_size, distributed, kept)
     return totals(_in_order(scores, distributed))
 
 

@@ -21,6 +21,7 @@ from companions.personagpt.tokens import TextEncoder, special_ids
 from dataset.batch import Collator
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
+from dataset.row_files import KeptRows
 from models.conversation import ConversationModel
 from models.decoding.decode import decoding_batches
 from models.decoding.generation import generate_replies
@@ -135,6 +136,7 @@ def measure_following(
     batch_size: int,
     seed: int,
     distributed: DistributedContext,
+    kept: KeptRows | None = None,
 ) -> dict[int, str]:
     """This rank's share of the replies, by number: opening o of goal g is `g * len(openings) + o`, unsteered last.
 
@@ -146,9 +148,10 @@ def measure_following(
         batch_size: replies per batch.
         seed: of what is sampled. An opening has the same draws for every goal.
         distributed: the processes that share the work.
+        kept: gets the replies batch by batch; those that it has are not generated again.
 
     Raises:
-        UserError: a prompt does not fit.
+        UserError: a prompt does not fit, or a row cannot be kept.
     """
     eos_id = int(model.tokenizer.eos_token_id)
     collator = Collator(pad_id=eos_id)
@@ -157,14 +160,20 @@ def measure_following(
         for place, prompt in enumerate(interviewer_prompts(openings, goal, model, config)):
             ids = np.array(prompt, dtype=np.int32)
             texts.append(EncodedExample(ids, len(ids), (), "", len(texts), place))
-    replies: dict[int, str] = {}
-    batches = decoding_batches(texts, batch_size)[distributed.rank :: distributed.size]
+    planned = decoding_batches(texts, batch_size)
+    batches = (
+        planned[distributed.rank :: distributed.size] if kept is None else kept.left(planned, distributed)
+    )
+    replies = {number: row["reply"] for number, row in kept.rows.items()} if kept else {}
     bar = tqdm(total=len(texts), desc="steering", unit="ex", disable=not distributed.is_main, mininterval=0.5)
     with bar:
         for numbers in batches:
             batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
             found = generate_replies(model, batch, None, None, config.decoding, seed=seed)
-            replies.update((number, reply.text) for number, reply in zip(numbers, found, strict=True))
+            made = {number: reply.text for number, reply in zip(numbers, found, strict=True)}
+            if kept is not None:
+                kept.add({number: {"reply": text} for number, text in made.items()})
+            replies |= made
             bar.update(len(numbers) * distributed.size)
     return replies
 

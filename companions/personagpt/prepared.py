@@ -71,6 +71,11 @@ def prepare(path: str, config: PersonaConfig) -> tuple[list[PersonaDialogue], Co
     else:
         dialogues = read_dialogues(path, settings.format)
     used = released_dialogues(dialogues) if released else dialogues
+    if not used:
+        raise UserError(
+            f"{path}: fidelity: released_code loses the last dialogue of a file and those without two facts on both "
+            "sides; of this file it leaves none"
+        )
     kept, counts = persona_dialogues(used, settings.max_utterances, settings.drop_duplicates and not released)
     lost = len(dialogues) - len(used)
     return kept, replace(counts, dialogues=len(dialogues), discarded=counts.discarded + lost)

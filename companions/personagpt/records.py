@@ -6,7 +6,8 @@ from pathlib import Path
 
 from companions.personagpt.action_data import ActionExample
 from companions.personagpt.action_files import append_pair
-from utils.files import append_line, json_line
+from utils.appending import append_line
+from utils.files import json_line
 
 
 @dataclass

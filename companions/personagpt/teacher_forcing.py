@@ -12,6 +12,7 @@ from tqdm import tqdm
 from companions.personagpt.scores import AnswerScore, teacher_forced_f1
 from dataset.batch import Batch, Collator
 from dataset.encoding import EncodedExample
+from dataset.row_files import KeptRows
 from models.conversation import ConversationModel
 from models.decoding.decode import decoding_batches
 from utils.distributed import DistributedContext
@@ -25,6 +26,7 @@ def score_answers(
     examples: Sequence[EncodedExample],
     batch_size: int,
     distributed: DistributedContext,
+    kept: KeptRows | None = None,
 ) -> dict[int, AnswerScore]:
     """Score this rank's share of the answers, by their place in `examples`.
 
@@ -33,9 +35,10 @@ def score_answers(
         examples: encoded with their responses; what their targets are does not matter.
         batch_size: answers per batch; those of one speaker in one dialogue share a row.
         distributed: the processes that share the work.
+        kept: gets the scores batch by batch; those that it has are not computed again.
 
     Raises:
-        UserError: a loss is no number.
+        UserError: a loss is no number, or a row cannot be kept.
     """
     eos_id = int(model.tokenizer.eos_token_id)
     collator = Collator(pad_id=eos_id, share_rows=True)
@@ -43,8 +46,11 @@ def score_answers(
     whole = [
         dataclasses.replace(example, targets=((example.query_end, len(example.ids)),)) for example in examples
     ]
-    batches = decoding_batches(whole, batch_size)[distributed.rank :: distributed.size]
-    scores: dict[int, AnswerScore] = {}
+    planned = decoding_batches(whole, batch_size)
+    batches = (
+        planned[distributed.rank :: distributed.size] if kept is None else kept.left(planned, distributed)
+    )
+    scores = {number: AnswerScore(**row) for number, row in kept.rows.items()} if kept else {}
     bar = tqdm(total=len(whole), desc="scoring", unit="ex", disable=not distributed.is_main, mininterval=0.5)
     with bar:
         for numbers in batches:
@@ -52,8 +58,13 @@ def score_answers(
             losses, likeliest = predict_targets(model, batch)
             counts = [len(whole[number].ids) - whole[number].query_end for number in numbers]
             parts = zip(losses.split(counts), likeliest.split(counts), strict=True)
-            for number, (loss, predicted) in zip(numbers, parts, strict=True):
-                scores[number] = _answer_score(whole[number], loss.tolist(), predicted.tolist(), eos_id)
+            made = {
+                number: _answer_score(whole[number], loss.tolist(), predicted.tolist(), eos_id)
+                for number, (loss, predicted) in zip(numbers, parts, strict=True)
+            }
+            if kept is not None:
+                kept.add({number: dataclasses.asdict(score) for number, score in made.items()})
+            scores |= made
             bar.update(len(numbers) * distributed.size)
     return scores
 

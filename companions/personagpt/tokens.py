@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerBase
 
+from dataset.plain_text import plain_text_tokenizer
 from models.lm.language_model import load_tokenizer
 from models.settings import LMSettings
 from utils.errors import UserError
@@ -80,6 +81,7 @@ class TextEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        self.backend = plain_text_tokenizer(tokenizer.backend_tokenizer)
         self.known: dict[str, list[int]] = {}
 
     def __call__(self, text: str) -> list[int]:
@@ -90,11 +92,10 @@ class TextEncoder:
         """The ids of several texts; a text that comes again is read once."""
         new = list({text: None for text in texts if text not in self.known})
         if new:
-            backend = self.tokenizer.backend_tokenizer
             # each time: calling the tokenizer that the backend belongs to resets them
-            backend.encode_special_tokens = True
-            backend.no_padding()
-            backend.no_truncation()
-            encodings = backend.encode_batch(new, add_special_tokens=False)
+            self.backend.encode_special_tokens = True
+            self.backend.no_padding()
+            self.backend.no_truncation()
+            encodings = self.backend.encode_batch(new, add_special_tokens=False)
             self.known.update((text, encoding.ids) for text, encoding in zip(new, encodings, strict=True))
         return [self.known[text] for text in texts]

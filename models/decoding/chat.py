@@ -12,6 +12,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from dataset.dialogue import Dialogue, Example
+from dataset.lines import text_lines
 from dataset.readers import read_dialogues
 from dataset.text import SELF_MARK, label_turns
 from models.conversation import ConversationModel
@@ -179,10 +180,7 @@ def given_lines(flag: str, given: str) -> list[str]:
     looks_like_file = given.endswith(".txt") or os.path.isfile(given)  # a long text is no error to os.path
     if looks_like_file and not os.path.isfile(given):
         raise UserError(f"{flag} {given}: no such file")
-    try:
-        parts = Path(given).read_text("utf-8-sig").splitlines() if looks_like_file else given.split(";")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag} {given}: the file cannot be read: {error}") from None
+    parts = text_lines(given, f"{flag}: file") if looks_like_file else given.split(";")
     lines = [part.strip() for part in parts if part.strip()]
     if not lines:
         raise UserError(f"{flag} {given!r}: no persona line; write 'i like to ski.; i have two cats.'")

@@ -12,11 +12,13 @@ from transformers.utils import logging as transformers_logging
 from dataset.dialogue import Example
 from dataset.encoded import dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
+from dataset.row_files import KeptRows
 from models.conversation import ConversationModel
 from models.decoding.batch_size import FIXED, choose_batch_size, depends_on_batch_size, within_memory
 from models.decoding.generation import StopAtMarks, choose_prompts, generate_replies
 from models.decoding.prefill import Targets
 from models.decoding.results import Share, decoding_of, prompt_counts, result_row, result_text, rows_of
+from models.decoding.resuming import kept_rows, recorded_batch_size, remove_rows, row_settings, rows_folder
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
 from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
@@ -108,27 +110,39 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
     with together(distributed):
         if distributed.is_main:
             done = options.skip_exists and _is_done(run, options)
+            if done:
+                rows_path, text_path = options.paths(run)
+                remove_rows(rows_folder(rows_path), decoding_of(text_path))
     if distributed.share(done):
         distributed.say(f"{options.paths(run)[1]} exists, skipped (--skip_exists=no decodes it again)")
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
         config, examples, sha256, model = _load(run, distributed, options)
+        folder = rows_folder(options.paths(run)[0])
+        settings = row_settings(run, config, options.described(config), distributed)
         automatic = options.batch_size is None
         if automatic:
+            there = recorded_batch_size(folder, settings)
             own_size, reason = choose_batch_size(model, config, distributed)
     if automatic:
-        size = min(distributed.gather(own_size))  # the same on all ranks, which take batches by their number
+        # the same on all ranks, which take batches by their number
+        found = distributed.gather(own_size if there is None else there)
+        size = min(found)
+        reason = reason if there is None else f"that of the rows in {folder}"
         distributed.say(f"automatic choice: batch size {size}: {reason} (--batch_size sets it)")
         options = replace(options, batch_size=size)
+        settings["batch_size"] = size
     # smaller batches may have other replies where the batch size matters
     may_halve = automatic and depends_on_batch_size(config) is None
     encoded = texts_of_file(model, config, examples, sha256, distributed)
-    with together(distributed):
-        rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded)
-    shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
-    with together(distributed):
-        if distributed.is_main:
-            _write_results(run, shares, distributed, options)
+    with kept_rows(folder, settings, distributed, len(examples)) as kept:
+        with together(distributed):
+            rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded, kept)
+        shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
+        with together(distributed):
+            if distributed.is_main:
+                _write_results(run, shares, distributed, options)
+                kept.remove()
 
 
 def _is_done(run: Path, options: DecodeOptions) -> bool:
@@ -204,8 +218,11 @@ def decode_examples(
     options: DecodeOptions,
     may_halve: bool = False,
     encoded: DecodingTexts | None = None,
+    kept: KeptRows | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number.
+
+    Batches are those of the whole file, so that a decoding that goes on has the same ones as one that never stopped.
 
     Args:
         model: in evaluation mode.
@@ -215,16 +232,17 @@ def decode_examples(
         options: how; without a batch size the one that is the same everywhere.
         may_halve: go on with smaller batches where the device's memory is too small.
         encoded: the texts of the examples; None: they are encoded here.
+        kept: gets the rows batch by batch; those that it has are not decoded again.
 
     Raises:
-        UserError: a loss is no number, or memory is too small.
+        UserError: a loss is no number, memory is too small, or a row cannot be kept.
     """
     collator = make_collator(text_encoder(model, config), config, decoding=True)
     encoded = encoded or encode_texts(model, config, examples)
     texts, targets = encoded.texts, encoded.targets
     text_format = texts_of(config)
     stopping = [StopAtMarks(model, text_format.stop_characters)]
-    rows = {}
+    rows: dict[int, dict[str, Any]] = {} if kept is None else kept.rows
 
     def decode(numbers: Sequence[int]) -> None:
         batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
@@ -237,14 +255,27 @@ def decode_examples(
         replies = generate_replies(
             model, batch, scores, choice, config.decoding, stopping, options.seed, wanted
         )
+        made = {}
         for number, reply in zip(numbers, replies, strict=True):
             _check_loss(model, targets[number], reply.nll)
-            rows[number] = result_row(examples[number], reply, text_format.cut)
+            made[number] = result_row(examples[number], reply, text_format.cut)
+        if kept is None:
+            rows.update(made)
+        else:
+            kept.add(made)
 
-    batches = decoding_batches(texts, options.batch_size or FIXED, collator.reads_padding)[
-        distributed.rank :: distributed.size
-    ]
-    bar = tqdm(total=len(texts), desc="decoding", unit="ex", disable=not distributed.is_main, mininterval=0.5)
+    planned = decoding_batches(texts, options.batch_size or FIXED, collator.reads_padding)
+    batches = (
+        planned[distributed.rank :: distributed.size] if kept is None else kept.left(planned, distributed)
+    )
+    bar = tqdm(
+        total=len(texts),
+        initial=len(kept.done) if kept else 0,
+        desc="decoding",
+        unit="ex",
+        disable=not distributed.is_main,
+        mininterval=0.5,
+    )
     with bar:
         for count in within_memory(batches, decode, may_halve):
             bar.update(count * distributed.size)

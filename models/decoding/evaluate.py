@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError, existing_file, first_line, shown
+from dataset.strict_json import SURROGATE
+from utils.errors import UserError, existing_file, first_line, printable, shown
 from utils.files import write_together
 from utils.metrics import Metric, Score, score, select
+from utils.untrusted import LARGEST_TEXT, check_comparable
 
 RESULT_STEM = "evaluation_result"
 COUNT = "examples"  # always the last column, so it may be asked for, but it is no metric
@@ -59,18 +61,18 @@ def evaluate_runs(
     names = [metric.name for metric in chosen]
     paths, twinless = find_results(Path(main_path))
     for path in twinless:
-        print(f"note: {path} has no .jsonl twin and is not scored", file=sys.stderr)
+        print(printable(f"note: {path} has no .jsonl twin and is not scored"), file=sys.stderr)
     results = []
     for path in paths:
         examples = read_examples(path)
         scores = score(examples, names, settings)
         results.append(Result(Path(os.path.abspath(path)).parent.name, path.name, scores, len(examples)))
     for line in missing_notes(results):
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     table = format_table(results, chosen)
     report = f"{table}\n\n{format_signatures(results, chosen)}\n"
     write_together(Path(main_path), {"results.csv": format_csv(results, names), "results.txt": report})
-    print(f"{table}\n\nwritten: results.txt and results.csv in {main_path}")
+    print(printable(f"{table}\n\nwritten: results.txt and results.csv in {main_path}"))
 
 
 def find_results(main_path: Path) -> tuple[list[Path], list[Path]]:
@@ -116,7 +118,7 @@ def read_examples(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"result file is empty: {path}; to write it anew run: {decode_command(path)}")
     examples = []
     # In bytes, because only "\n" ends a line here. Text mode would report a bad encoding without its line.
-    with existing_file(path, "result file").open("rb") as lines:
+    with existing_file(path, "result file", LARGEST_TEXT).open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 examples.append(_parse_line(line))
@@ -147,6 +149,12 @@ def _parse_line(line: bytes) -> dict[str, Any]:
             raise UserError(f"'{key}' must be {words}, not {json.dumps(value)[:60]}")
         if isinstance(value, int | float):
             _check_number(key, value, words)
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise UserError(f"'{key}' holds half of a surrogate pair, which is no character: {shown(value)}")
+    try:
+        check_comparable(example["prediction"], example["target"])
+    except ValueError as error:
+        raise UserError(f"'prediction' and 'target': {error}") from None
     return example
 
 
@@ -215,6 +223,11 @@ def format_signatures(results: Sequence[Result], metrics: Sequence[Metric]) -> s
     return "\n".join(lines)
 
 
+def _as_text(name: str) -> str:
+    """A cell that no spreadsheet takes for a formula, whatever a folder is called."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 def format_csv(results: Sequence[Result], names: Sequence[str]) -> str:
     """A row per result file: run, file, the metrics (empty where not available), number of examples."""
     text = io.StringIO()
@@ -223,5 +236,5 @@ def format_csv(results: Sequence[Result], names: Sequence[str]) -> str:
     for result in results:
         values = [result.scores[name].value for name in names]
         cells = ["" if value is None else round(value, 4) for value in values]
-        writer.writerow([result.run, result.file, *cells, result.examples])
+        writer.writerow([_as_text(result.run), _as_text(result.file), *cells, result.examples])
     return text.getvalue()

@@ -13,6 +13,21 @@ from models.decoding.generation import Reply
 from utils.errors import UserError
 from utils.metrics import score
 
+_OR_NONE = type(None)
+ROW_KEYS = {
+    "persona": list,
+    "context": list,
+    "prediction": str,
+    "raw_prediction": str,
+    "target": str,
+    "prompt": (int, _OR_NONE),
+    "scores": (list, _OR_NONE),
+    "turn": int,
+    "dialogue": int,
+    "nll": (float, int, _OR_NONE),
+    "nll_tokens": (int, _OR_NONE),
+}
+"""of a row of `evaluation_result.jsonl`, with the types of their values"""
 _DECODING = "decoding: "  # how the line begins that names the settings
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from utils.errors import UserError
+from utils.errors import UserError, printable
 from utils.files import write_new
 
 
@@ -121,12 +121,12 @@ def converse_in_terminal(talk: Talk, folder: Path, ask: Callable[[str], str] | N
             importlib.import_module("readline")  # from here on `input` knows arrow keys and earlier lines
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal of few characters shows "?" for the others
-    return converse(talk, ask or _ask, lambda text: print(text, flush=True), folder)
+    return converse(talk, ask or _ask, lambda text: print(printable(text), flush=True), folder)
 
 
 def _ask(prompt: str) -> str:
     """`input`; a line that comes from a file or a pipe is shown, so that the transcript can be read."""
     line = input(prompt)
     if not sys.stdin.isatty():
-        print(line, flush=True)
+        print(printable(line), flush=True)
     return line

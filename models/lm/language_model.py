@@ -30,6 +30,7 @@ from utils.errors import UserError, first_line, shown
 from utils.folders import write_folder
 from utils.partitioning import partitioning, whole_shape
 from utils.precision import DTYPES
+from utils.pretrained_files import check_pretrained, check_sizes, weight_files
 from utils.runs import WHOLE_MODEL
 
 _MODEL_FLAG = "--set model.model_name=FOLDER"
@@ -154,10 +155,10 @@ def load_tokenizer(config: LMSettings) -> PreTrainedTokenizerBase:
     """
     name = _base_lm(config)
     source = lm_source(name)
+    at_hand = local_only(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, local_files_only=local_only(source), trust_remote_code=False
-        )
+        check_pretrained(source, at_hand)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
     except Exception as error:  # the libraries below raise many kinds; each becomes one line
         raise cannot_load("tokenizer", name, error) from None
     if not tokenizer("text", add_special_tokens=False).input_ids:
@@ -182,8 +183,10 @@ def load_language_model(config: LMSettings, frozen: bool = True, partition: bool
     at_hand = local_only(source)
     ds_config = partitioning() if partition else None
     try:
+        check_pretrained(source, at_hand)
         lm_config = AutoConfig.from_pretrained(source, local_files_only=at_hand, trust_remote_code=False)
         check_family(lm_config, source)  # before gigabytes of weights are read
+        check_sizes(AutoModelForCausalLM.from_config, lm_config, weight_files(source, at_hand))
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
             config=lm_config,

@@ -4,8 +4,6 @@ transformers makes the modules one by one, and DeepSpeed partitions each before 
 read all files into its memory and hand the weights out; here it reads each weight when its turn comes.
 """
 
-import json
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,7 +11,8 @@ from safetensors import safe_open
 from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from utils.pretrained_files import weight_files
 
 
 class StoredTensor:
@@ -75,7 +74,7 @@ def load_partitioned(
 
 def _stored_state(source: str, local_files_only: bool) -> dict[str, Any] | None:
     """The weights by name: on rank 0 to be read, on the others their shapes; None where they are no safetensors."""
-    paths = _safetensors_files(source, local_files_only)
+    paths = [path for path in weight_files(source, local_files_only) if path.suffix == ".safetensors"]
     # `pread`: what is mapped would count as this process's memory until all is loaded
     files = [safe_open(path, framework="pt", backend="pread") for path in paths]
     names = [(file, name) for file in files for name in file.keys()]  # noqa: SIM118 (no mapping)
@@ -83,19 +82,3 @@ def _stored_state(source: str, local_files_only: bool) -> dict[str, Any] | None:
     if torch.distributed.get_rank() == 0:
         return stored or None
     return {name: torch.empty(each.shape, device="meta") for name, each in stored.items()} or None
-
-
-def _safetensors_files(source: str, local_files_only: bool) -> list[Path]:
-    def found(name: str) -> Path | None:
-        path = cached_file(
-            source, name, local_files_only=local_files_only, _raise_exceptions_for_missing_entries=False
-        )
-        return None if path is None else Path(path)
-
-    single, index = found(SAFE_WEIGHTS_NAME), found(SAFE_WEIGHTS_INDEX_NAME)
-    if single is not None:
-        return [single]
-    if index is None:
-        return []
-    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return [path for name in sorted(set(names)) if (path := found(name)) is not None]

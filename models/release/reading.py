@@ -15,9 +15,10 @@ from dataset.text import PromptText
 
 
 class ReleasedEncoder(ExampleEncoder):
-    """Inference texts end in `R: `, and a text that is too long is cut by tokens."""
+    """Inference texts end in `R: `, a text is tokenized as a whole, and one that is too long is cut by tokens."""
 
     drops_turns = False
+    cuts_at_cue = False
 
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
         text = super()._text(example, with_response, drop)

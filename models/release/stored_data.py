@@ -5,6 +5,7 @@ instructions which torch and DeepSpeed write for data, and calls nothing: it nev
 that the file does not spell out (so that its memory stays in proportion to the file), and builds no tensor.
 """
 
+import math
 import pickletools
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ _STORAGES = {
 }
 _DTYPES = {str(dtype) for dtype in _STORAGES.values()}
 _NAMES = _MAPPINGS | _FIRST_ARGUMENT | {_TENSOR} | _STORAGES.keys() | _DTYPES
+
+_TOO_LARGE = 1 << 62  # for torch: a size, a stride, an offset, or a number of elements
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": _MARK}
@@ -197,7 +200,8 @@ def _stands_for(name: str, arguments: tuple[Any, ...]) -> Any:
     if name == _TENSOR:
         storage, offset, size, stride, *_ = arguments
         numbers = [offset, *_expect(size, tuple), *_expect(stride, tuple)]
-        if len(size) != len(stride) or any(type(number) is not int or number < 0 for number in numbers):
+        proper = all(type(number) is int and 0 <= number < _TOO_LARGE for number in numbers)
+        if len(size) != len(stride) or not proper or math.prod(filter(None, size)) >= _TOO_LARGE:
             raise NotData("a tensor without a proper size")
         return StoredTensor(_expect(storage, Storage), offset, size, stride)
     raise NotData(f"{name} with {len(arguments)} arguments")

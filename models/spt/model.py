@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
@@ -18,12 +18,14 @@ from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.release.retriever import ReleasedRetriever
 from models.spt.dominance import dominance_warning
+from models.spt.equal_prompts import equal_prompts_warning
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig
 from models.spt.soft_prompts import SoftPrompts, prepend_each, start_prompts, stored_tokens
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
+from utils.partitioning import whole
 
 
 class SelectivePromptTuning(ConversationModel):
@@ -130,6 +132,19 @@ class SelectivePromptTuning(ConversationModel):
         """Whether one prompt is chosen for nearly everything."""
         warning = dominance_warning(row, what)
         return [] if warning is None else [warning]
+
+    def learning_parts(self) -> dict[str, Sequence[nn.Parameter]]:
+        """The soft prompts, and the retriever where it has a choice."""
+        parts: dict[str, Sequence[nn.Parameter]] = {"the soft prompts": list(self.soft_prompts.parameters())}
+        if self.retriever is not None and self.has_retriever:
+            parts["the retriever"] = list(self.retriever.parameters())
+        return parts
+
+    def faults(self) -> dict[str, str]:
+        """Whether the soft prompts are all the same."""
+        with whole([self.soft_prompts.weight]):
+            warning = equal_prompts_warning(self.soft_prompts.weight)
+        return {} if warning is None else {"equal prompts": warning}
 
 
 def build_selective(config: SelectiveConfig, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:

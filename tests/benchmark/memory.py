@@ -8,21 +8,19 @@ measured steps give the two coefficients, and a third LM, which had no part in t
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
-import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModelForCausalLM
 
 from models.configuration import build_config
+from models.cost import Activations, LMSizes, StepSizes, sizes_of, step_bytes
 from tests.benchmark.setting import SAMPLE, SIZES, Size, lm_config_of_size, lm_section, make_setting
 from utils.errors import run_main
+from utils.precision import Precision
 
 GIB = 2**30
-_BF16 = 2  # bytes
-# of each trained parameter: itself and its gradient in bf16; its float32 copy, that copy's gradient, Adam's two moments
-BYTES_TRAINED = 2 * _BF16 + 4 * 4
 DEVICE_GIB = 80e9 / GIB
 
 
@@ -38,68 +36,58 @@ def peak_bytes(work: Callable[[], Any]) -> int:
     return peak
 
 
-@dataclass(frozen=True)
-class Activations:
-    """Bytes of a training step in bf16 on a Llama, beside what it holds between steps."""
-
-    per_width: float
-    """per token, layer and unit of H"""
-    per_feed_forward: float
-    """per token, layer and unit of F"""
-    outside: float
-    """per token and unit of H, outside the layers"""
-
-    def of_layer(self, size: Size) -> float:
-        """Per token and layer."""
-        return self.per_width * size.width + self.per_feed_forward * (size.feed_forward or 4 * size.width)
-
-    def total(self, size: Size, tokens: int) -> float:
-        """Of a step with so many tokens in the LM at once."""
-        return tokens * (size.layers * self.of_layer(size) + self.outside * size.width)
+def small(width: int, feed_forward: int, layers: int, kind: str = "llama") -> Size:
+    """An LM that is measured; its head is so small that the logits do not count."""
+    return Size(kind, width, layers, width // 32, 600, 1, feed_forward)
 
 
-def small(width: int, feed_forward: int, layers: int) -> Size:
-    """A Llama that is measured; its head is so small that the logits do not count."""
-    return Size("llama", width, layers, width // 32, 600, 1, feed_forward)
+def measured(
+    size: Size, per_pass: int = 4, precision: Precision = "bf16", trained: bool = False
+) -> tuple[int, int]:
+    """Peak bytes of a step on a small LM with four prompts, and the tokens that went through it at once.
 
-
-def measured(size: Size, per_pass: int = 4) -> tuple[int, int]:
-    """Peak bytes of a step on a small LM with four prompts, and the tokens that went through it at once."""
+    Args:
+        size: the LM.
+        per_pass: `model.prompts_per_pass`.
+        precision: of the LM.
+        trained: whether the LM is trained too.
+    """
     args = argparse.Namespace(data=SAMPLE, share=0.05, device="cpu", size=None)
-    setting = make_setting(args, "bf16", size)
+    setting = make_setting(args, precision, size)
     (batch,) = setting.batches("example", 2, 2)
     setting.model.prompts_per_pass = per_pass
+    setting.model.lm.requires_grad_(trained)
     tokens = per_pass * batch.input_ids.shape[0] * (1 + batch.input_ids.shape[1])
     step = lambda: setting.model(batch).total.backward()  # noqa: E731
     step()  # gradients are there from now on
     return peak_bytes(step), tokens
 
 
-def fit(measure: Callable[[Size], tuple[int, int]] = measured) -> tuple[Activations, float]:
+def fit(
+    measure: Callable[[Size], tuple[int, int]] = measured, kind: str = "llama"
+) -> tuple[Activations, float]:
     """The coefficients, and the error of the sum (a share of it) for an LM that they were not taken from."""
 
     def of_layer(width: int, feed_forward: int) -> float:
-        (more, tokens), (less, _) = (measure(small(width, feed_forward, layers)) for layers in (6, 2))
+        (more, tokens), (less, _) = (measure(small(width, feed_forward, layers, kind)) for layers in (6, 2))
         return (more - less) / 4 / tokens
 
     narrow, wide = of_layer(256, 512), of_layer(256, 1024)
     per_feed_forward = (wide - narrow) / 512
     per_width = (narrow - 512 * per_feed_forward) / 256
-    peak, tokens = measure(small(256, 512, 2))
+    peak, tokens = measure(small(256, 512, 2, kind))
     outside = (peak / tokens - 2 * narrow) / 256
     found = Activations(per_width, per_feed_forward, outside)
-    other = small(384, 1152, 8)
+    other = small(384, 1152, 8, kind)
     peak, tokens = measure(other)
-    return found, found.total(other, tokens) / peak - 1
+    return found, found.total(sizes(other), tokens) / peak - 1
 
 
-def parameters(size: Size) -> int:
-    """Of the LM."""
+def sizes(size: Size, precision: Precision = "bf16") -> LMSizes:
+    """What the sums need to know of an LM."""
     data = {"dataset": {"train": str(SAMPLE)}}
     init = build_config([("size", lm_section(size)), ("data", data)]).model.init
-    with torch.device("meta"):
-        lm = AutoModelForCausalLM.from_config(lm_config_of_size(size, init, _Tokenizer()))
-    return sum(parameter.numel() for parameter in lm.parameters())
+    return sizes_of(lm_config_of_size(size, init, _Tokenizer()), precision)
 
 
 class _Tokenizer:
@@ -124,17 +112,11 @@ def parts(
         rows: texts of a batch.
         length: tokens of a text.
     """
+    lm = sizes(size)
     trained = prompts * size.virtual_tokens * size.width + size.width**2 + size.width
-    chunk = 64 * 2**20  # of float32 logits, see models/linear_cross_entropy.py
-    return {
-        "weights": _BF16 * parameters(size),
-        "trained part": BYTES_TRAINED * trained,
-        "activations": activations.total(size, per_pass * rows * (size.virtual_tokens + length)),
-        # hidden states of every token, as if all were targets, and their gradients; those of all prompts
-        "targets": 4 * _BF16 * prompts * rows * length * size.width,
-        # logits in float32 and in bf16, and their gradient in bf16
-        "logits": 2 * chunk,
-    }
+    # hidden states of every token, as if all were targets
+    step = StepSizes(rows * (size.virtual_tokens + length), rows * length, prompts, per_pass)
+    return step_bytes(lm, activations, step, trained, lm.parameters)
 
 
 def table(activations: Activations, error: float) -> str:
@@ -155,9 +137,14 @@ def table(activations: Activations, error: float) -> str:
 
 
 def main() -> None:
-    """Measure, and print the sums."""
-    print("measuring six steps", file=sys.stderr)
+    """Measure, and print the sums; the coefficients of other kinds and precisions stand in models/cost.py."""
+    print("measuring six steps of each of eight ways", file=sys.stderr)
     print(table(*fit()))
+    for kind, precision, trained in product(("llama", "opt"), ("bf16", 32), (False, True)):
+        found, error = fit(partial(measured, precision=precision, trained=trained), kind)
+        print(
+            f"{kind}, {precision}, {'trained' if trained else 'frozen'}: {found}, off by {100 * error:+.1f} %"
+        )
 
 
 if __name__ == "__main__":

@@ -133,6 +133,8 @@ def lm_config_of_size(size: Size, init: InitSettings, tokenizer: PreTrainedToken
     """The LM of a size; its head is as large as the real one's, whatever the tokenizer uses."""
     lm_config = lm_config_of(init, tokenizer)
     lm_config.vocab_size = size.vocabulary
+    if size.architecture == "opt" and size.feed_forward:
+        lm_config.ffn_dim = size.feed_forward
     if size.architecture == "llama":
         lm_config.intermediate_size = size.feed_forward or 4 * size.width
         lm_config.tie_word_embeddings = False

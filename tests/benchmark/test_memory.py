@@ -1,14 +1,17 @@
 """The memory sum of large LMs: its arithmetic, and that small LMs take what it says."""
 
+from functools import partial
+
 import pytest
 
+from models.cost import Activations, measured_activations
 from tests.benchmark.memory import (
     DEVICE_GIB,
     GIB,
-    Activations,
     fit,
     measured,
     parts,
+    sizes,
     small,
     table,
 )
@@ -19,7 +22,7 @@ KNOWN = Activations(per_width=14, per_feed_forward=6, outside=24)
 
 def test_the_coefficients_are_found_again():
     """Two unknowns that are mixed up would fit the small LMs, and be gigabytes off for the large ones."""
-    found, error = fit(lambda size: (int(KNOWN.total(size, 1000)), 1000))
+    found, error = fit(lambda size: (int(KNOWN.total(sizes(size), 1000)), 1000))
     assert (found.per_width, found.per_feed_forward, found.outside) == pytest.approx((14, 6, 24), rel=1e-4)
     assert error == pytest.approx(0, abs=1e-4)
 
@@ -46,10 +49,22 @@ def test_the_table_has_the_sums():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("kind", "precision", "trained"), [("opt", 32, False), ("llama", 32, True)])
+def test_the_kept_coefficients_are_those_that_are_measured(kind, precision, trained):
+    """The estimate before a training would be of an LM that keeps less, and the training would run out of memory."""
+    found, error = fit(partial(measured, precision=precision, trained=trained), kind)
+    kept = measured_activations(sizes(small(256, 512, 2, kind), precision), trained)
+    assert abs(error) < 0.05
+    assert (found.per_width, found.per_feed_forward) == pytest.approx(
+        (kept.per_width, kept.per_feed_forward), rel=0.02
+    )
+
+
+@pytest.mark.slow
 def test_small_lms_take_what_the_sum_says():
     """A change that keeps one more tensor per layer would make the table of the large LMs wrong by gigabytes."""
     found, error = fit()
     assert abs(error) < 0.02
     assert (found.per_width, found.per_feed_forward) == pytest.approx((14, 6), rel=0.02)
     peak, tokens = measured(small(384, 1152, 8), per_pass=1)
-    assert found.total(small(384, 1152, 8), tokens) == pytest.approx(peak, rel=0.1)
+    assert found.total(sizes(small(384, 1152, 8)), tokens) == pytest.approx(peak, rel=0.1)

@@ -23,7 +23,8 @@ JSON_LINES = """\
 {"personas": {"self": ["i ski ."], "partner": ["i cook ."]}, "utterances": [{"speaker": "partner", "text": "hi"}, \
 {"speaker": "self", "text": "hello"}]}
 
-{"utterances": [{"speaker": "self", "text": "hi"}, {"speaker": "partner", "text": "o"}, {"speaker": "self", "text": "x"}]}
+{"utterances": [{"speaker": "self", "text": "hi"}, {"speaker": "partner", "text": "o"}, \
+{"speaker": "self", "text": "x"}]}
 """
 
 

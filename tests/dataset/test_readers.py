@@ -19,8 +19,8 @@ def own_names(monkeypatch):
 
 @pytest.fixture
 def tab_separated(own_names, monkeypatch, tmp_path):
-    """The reader of docs/architecture.md, which lies outside the project."""
-    module = imported_example("### A reader", "reader_of_a_test", tmp_path, monkeypatch)
+    """The reader of docs/extending.md, which lies outside the project."""
+    module = imported_example("## A reader", "reader_of_a_test", tmp_path, monkeypatch)
     register_reader("tab_separated", module.read_tab_separated)
 
 

@@ -153,7 +153,7 @@ def test_every_spelling_of_a_number_is_one(load, text):
         ("? [a]\n: b\n", "run.yml:1: not valid YAML: key ['a'] is not a text"),
         ("model: {}\nno: 1\n", "run.yml:2: not valid YAML: key False is not a text"),
         ("a: b: c\n", "run.yml:1: not valid YAML: mapping values are not allowed here"),
-        ("a: \x00", "run.yml: not valid YAML: unacceptable character"),
+        ("a: \x00", "run.yml:1: not valid YAML: unacceptable character"),
         ("- model\n", "run.yml: expected sections with keys, found ['model']"),
         ("# nothing\n", "run.yml: expected sections"),
         ("!!python/object/apply:os.system ['true']\n", "run.yml:1: not valid YAML: could not determine"),

@@ -14,7 +14,7 @@ TOLERANCE = {torch.float32: {"atol": 1e-6, "rtol": 1e-5}, torch.bfloat16: {"atol
 @pytest.fixture(params=[1, 4, 1000], ids=lambda rows: f"chunks_of_{rows}")
 def chunk_rows(request, monkeypatch):
     """Rows of a chunk: one, a number that does not divide the input, more than there are."""
-    monkeypatch.setattr(module, "_CHUNK_BYTES", request.param * 4 * VOCAB)
+    monkeypatch.setattr(module, "CHUNK_BYTES", request.param * 4 * VOCAB)
     return request.param
 
 

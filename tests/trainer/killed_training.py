@@ -20,7 +20,9 @@ def train_run(sections: dict, ds_config: str, resume: str | None) -> None:
 
     def main() -> None:
         with distributed_context() as distributed:
-            train(dialogue_task(build_config([("job", sections)])), distributed, "run", ds_config, resume=resume)
+            train(
+                dialogue_task(build_config([("job", sections)])), distributed, "run", ds_config, resume=resume
+            )
 
     sys.argv = ["train.py"]
     run_main(main)

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from models.trainable import Figure, StepOutput, Trainable
-from tests.helpers import logged
+from tests.helpers import STEP_FIGURES, logged
 from tests.trainer.regression import BEYOND, NUM_EXAMPLES, TARGET, Regression, regression_task
 from trainer.training import train
 from utils.errors import UserError
@@ -41,7 +41,7 @@ def test_rows_figures_and_files(run_regression, capsys, stage):
     assert [row["step"] for row in epochs] == [row["step"] for row in valid] == STEPS
     figures = {"phase", "step", "epoch", "examples", "total", "squared", "absolute", "beyond_share", "each"}
     assert all(row.keys() == figures for row in epochs + valid)
-    assert all(row.keys() == figures | {"lr", "examples_per_second"} for row in steps)
+    assert all(row.keys() == figures | STEP_FIGURES for row in steps)
     for row in epochs + valid:
         assert row["examples"] == NUM_EXAMPLES
         assert row["total"] == pytest.approx(row["squared"] + 0.5 * row["absolute"])
@@ -260,7 +260,7 @@ class Diverging(Regression):
 
 def test_a_list_with_something_that_is_not_a_number_ends_the_run(run_regression):
     """JSON has no word for it: the row would break whatever reads the file."""
-    with pytest.raises(UserError, match="step 2: each is not a finite number"):
+    with pytest.raises(UserError, match="a step up to 2: each is not a finite number"):
         run_regression(Diverging)
 
 

@@ -65,11 +65,9 @@ def runs(sections, tmp_path):
             expected = {-signal.SIGKILL, 143, 0}  # 0: it ended before the moment came
             assert ending.status in expected, (moment, ending)
             survived += ending.status != 0
-            if log_dir.is_dir() and any(log_dir.iterdir()):
-                (run,) = log_dir.iterdir()
-                folder = str(run)
+            folder = next((str(run) for run in log_dir.glob("run_*")), None)
         run_job(partial(job, folder), "forkserver")
-        (run,) = log_dir.iterdir()
+        (run,) = log_dir.glob("run_*")
         return run, survived
 
     return make

@@ -25,7 +25,7 @@ def run_at(make_config, distributed, tmp_path):
         ds_config.write_text(json.dumps(content), encoding="utf-8")
         config = make_config(
             model={"load_bit": precision},
-            training={"log_every": 1, "save_model": False, "grad_clip": 0.1, "training_ratio": 0.33},
+            training={"log_every": 1, "save_model": False, "grad_clip": 0.1, "training_ratio": 0.2},
         )
         return train(config, distributed, "precision", str(ds_config))
 
@@ -45,7 +45,7 @@ def test_every_stage_learns_what_stage_2_learns(run_at, precision):
     little and look like those of a training.
     """
     wanted = _losses(run_at(precision, zero_optimization={"stage": 2}))
-    assert len(wanted) == 9  # 8 steps and the validation
+    assert len(wanted) == 5  # 4 steps and the validation
     assert _losses(run_at(precision)) == pytest.approx(wanted, rel=1e-6)
     for stage in (0, 3):
         losses = _losses(run_at(precision, zero_optimization={"stage": stage}))

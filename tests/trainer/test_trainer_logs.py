@@ -8,9 +8,8 @@ import torch
 
 from models.feedback import feedback_reducers
 from models.trainable import StepOutput
-from tests.helpers import json_rows, train
+from tests.helpers import train
 from trainer import loop
-from trainer.checkpoints import save_trained
 from trainer.logs import RunLog, Tally
 from trainer.loop import Trainer
 from utils.errors import UserError
@@ -97,52 +96,6 @@ def test_only_the_main_process_writes_logs(tmp_path, distributed):
     other.write("train", 1, {"total": 1.0})
     other.close()
     assert list(tmp_path.iterdir()) == []
-
-
-class _Broken:
-    """Makes the losses of an engine NaN from a given forward pass on."""
-
-    def __init__(self, forward, good):
-        self.forward, self.left = forward, good
-
-    def __call__(self, *arguments):
-        output = self.forward(*arguments)
-        self.left -= 1
-        if self.left >= 0:
-            return output
-        bad = output.total * float("nan")
-        return output._replace(total=bad, losses={**output.losses, "llm": bad})
-
-
-def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
-    make_config, distributed, monkeypatch
-):
-    """Weights of NaN that overwrite the best checkpoint cost the whole run."""
-    folders, kept = [], []
-    start = Trainer.__init__
-
-    def breaking(self, engine, settings, distributed, folder, *rest):
-        start(self, engine, settings, distributed, folder, *rest)
-        engine.module.forward = _Broken(engine.module.forward, good=4 + 7)  # one epoch and its validation
-        folders.append(folder)
-
-    def keep(model, folder, distributed, metadata):
-        save_trained(model, folder, distributed, metadata)
-        kept.append((folder / "trained.safetensors").read_bytes())
-
-    monkeypatch.setattr(Trainer, "__init__", breaking)
-    monkeypatch.setattr(loop, "save_trained", keep)
-    config = make_config(training={"training_ratio": 0.2, "num_epochs": 3, "log_every": 1})
-    with pytest.raises(UserError) as caught:
-        train(config, distributed, "nan")
-    assert str(caught.value) == (
-        "step 5: total, llm is not a finite number; checkpoints kept so far are untouched in "
-        f"{folders[0]}. Try a lower --lr, --grad_clip=1, or a wider precision"
-    )
-    assert len(kept) == 1
-    assert (folders[0] / "trained.safetensors").read_bytes() == kept[0]
-    rows = json_rows(folders[0] / "metrics.jsonl")
-    assert [row["phase"] for row in rows] == ["train"] * 4 + ["train_epoch", "valid_epoch"]
 
 
 def test_the_best_validation_loss_decides_what_is_kept(make_config, distributed, monkeypatch):

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from models.decoding.decode import DecodeOptions, decode_run
 from models.decoding.runs import load_run, read_run_config
 from models.registry import build_model, build_tokenizer
-from tests.helpers import logged, train
+from tests.helpers import STEP_FIGURES, logged, train
 from trainer import engine as engine_module
 from utils.config.loading import dump
 from utils.errors import UserError
@@ -85,7 +85,7 @@ def test_rows_of_the_metrics_file(trained_run):
         "regret",
     }
     assert all(row.keys() == watched for row in epochs + valid)
-    assert all(row.keys() == watched | {"lr", "examples_per_second"} for row in steps)
+    assert all(row.keys() == watched | STEP_FIGURES for row in steps)
     for row in steps + epochs + valid:
         whole = row["llm"] + 0.4 * row["selection"] + row["fusion"] + 0.4 * row["contrastive"]
         assert row["total"] == pytest.approx(whole, rel=1e-5)

@@ -56,7 +56,10 @@ def job(data, lm_folder, large_lm, tmp_path_factory):
     valid = out / "valid.txt"
     valid.write_text("".join(lines[:-3]), encoding="utf-8")
     config = config_for({**data, "valid": valid}, lm_folder("opt"), out / "runs")
-    sections = {"model": {"load_bit": "bf16"}, "training": {"log_every": 1, "learning_rate": 1e-4}}
+    sections = {
+        "model": {"load_bit": "bf16"},
+        "training": {"log_every": 1, "learning_rate": 1e-4, "training_ratio": 0.6},
+    }
     half = config_for(data, lm_folder("opt"), out / "half", sections)
     little = {name: out / f"little_{name}.txt" for name in data}
     for path in little.values():
@@ -203,10 +206,10 @@ def test_parameters_that_ranks_cannot_share_evenly_start_exactly(job):
 
 
 def test_every_stage_makes_the_same_steps_in_bfloat16(job):
-    """11 batches on each rank in groups of 4, 4 and 3; a stage that sums ranks or groups otherwise trains else."""
+    """7 batches on each rank in groups of 4 and 3; a stage that sums ranks or groups otherwise trains else."""
     rows = {stage: logged(run, "train") + logged(run, "valid_epoch") for stage, run in job[2][1].items()}
     for stage in STAGES:
-        assert [row["step"] for row in rows[stage]] == [1, 2, 3, 3]
+        assert [row["step"] for row in rows[stage]] == [1, 2, 2]
         totals = [row["total"] for row in rows[stage]]
         assert totals == pytest.approx([row["total"] for row in rows[2]], rel=1e-5), stage
 
@@ -219,7 +222,7 @@ def test_every_stage_keeps_the_same_float32_weights(job):
         for name, tensor in wanted.items():
             assert state[name].dtype == torch.float32
             assert not torch.equal(state[name].bfloat16().float(), state[name])
-            assert (state[name] - tensor).abs().max() < 2e-4, name  # Adam's three steps are of 1e-4 each
+            assert (state[name] - tensor).abs().max() < 2e-4, name  # Adam's two steps are of 1e-4 each
             # sums over ranks are rounded in another order at each stage: some entries differ, most do not
             assert ((state[name] - tensor).abs() < 1e-5).float().mean() > 0.9, name
 

@@ -1,12 +1,13 @@
 """The user's mistakes: one line, an honest exit status, and a hint that helps."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 from tests.helpers import launch
-from utils.errors import UserError, existing_file, nearest, run_main
+from utils.errors import Terminated, UserError, existing_file, nearest, run_main
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,9 @@ def _raises(error):
         (lambda: 3, 3, ""),
         (_raises(UserError("model.K = 0: at least 1")), 1, "error: model.K = 0: at least 1\n"),
         (_raises(KeyboardInterrupt()), 130, "interrupted\n"),
+        (_raises(KeyboardInterrupt("7 rows are kept")), 130, "interrupted: 7 rows are kept\n"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "terminated\n"),
+        (_raises(Terminated("7 rows are kept")), 143, "terminated: 7 rows are kept\n"),
     ],
 )
 def test_run_main_ends_with_status_and_one_line(main, status, stderr, capsys):
@@ -64,6 +68,30 @@ def test_run_main_ends_with_status_and_one_line(main, status, stderr, capsys):
         run_main(main)
     assert caught.value.code == status
     assert capsys.readouterr().err == stderr
+
+
+def test_sigterm_is_as_before_outside(capsys):
+    """A handler that stays: the program around a script can no longer be ended."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        run_main(lambda: None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_forked_process_is_ended_by_sigterm_as_ever():
+    """Workers of a data loader are ended by SIGTERM: each would print a traceback, or go on."""
+    statuses = []
+
+    def main():
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with pytest.raises(SystemExit):
+        run_main(main)
+    assert statuses == [-signal.SIGTERM]
 
 
 def test_run_main_keeps_the_traceback_of_a_defect():

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.test_floors import FILES
+from utils.appending import append_line
 from utils.errors import UserError
-from utils.files import append_line, json_line, put_in_place, to_json, write_new, write_whole
+from utils.files import json_line, put_in_place, to_json, write_new, write_whole
 from utils.folders import write_folder
 
 TEXT = "result.txt"

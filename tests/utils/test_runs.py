@@ -1,5 +1,6 @@
 """Run folders: names, collisions, and finding them."""
 
+import multiprocessing
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from utils.errors import UserError
 from utils.runs import CHECKPOINTS, TRAINED, create_run_folder, find_runs, run_name, trained_file
 
 NOW = time.strptime("2024-06-30 07:05", "%Y-%m-%d %H:%M")
+FIRST = {"config.yml": "x: 1\n"}
 
 
 def _run(folder):
@@ -27,20 +29,41 @@ def test_run_names():
 
 def test_a_second_run_of_the_same_minute_gets_its_own_folder(tmp_path):
     """Two runs in one folder overwrite each other's checkpoints."""
-    folders = [create_run_folder(tmp_path / "logs", "x_LR=1", NOW) for _ in range(3)]
+    folders = [create_run_folder(tmp_path / "logs", "x_LR=1", FIRST, NOW) for _ in range(3)]
     assert [folder.name for folder in folders] == [
         "x_LR=1_2024-06-30-0705",
         "x_LR=1_2024-06-30-0705-2",
         "x_LR=1_2024-06-30-0705-3",
     ]
-    assert all(folder.is_dir() for folder in folders)
+    assert all([path.name for path in folder.iterdir()] == ["config.yml"] for folder in folders)
+    assert len(list((tmp_path / "logs").iterdir())) == 3  # nothing is left of what a folder is made of
+
+
+def _make_many(log_dir, start, found):
+    start.wait()
+    found.put([create_run_folder(log_dir, "x", FIRST, NOW) for _ in range(20)])
+
+
+def test_runs_of_the_same_moment_share_no_folder(tmp_path):
+    """Two jobs of an array start in the same second: in one folder each would write over the other's checkpoints."""
+    context = multiprocessing.get_context("fork")
+    start, found = context.Barrier(4), context.Queue()
+    log_dir = tmp_path / "not" / "there" / "yet"
+    processes = [context.Process(target=_make_many, args=(log_dir, start, found)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    folders = [folder for _ in processes for folder in found.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert len(set(folders)) == 4 * 20
+    assert {folder.name for folder in log_dir.iterdir()} == {folder.name for folder in folders}
 
 
 def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     """A log folder that is a file."""
     (tmp_path / "logs").write_text("x")
-    with pytest.raises(UserError, match="cannot make the run folder .*logs"):
-        create_run_folder(tmp_path / "logs", "x", NOW)
+    with pytest.raises(UserError, match="cannot write .*logs"):
+        create_run_folder(tmp_path / "logs", "x", FIRST, NOW)
 
 
 def test_runs_are_found_at_the_path_or_below(tmp_path):

@@ -21,6 +21,7 @@ Layer = tuple[str, Mapping[str, Any]]
 
 COMMAND_LINE = "the command line"
 _BASE = "base"
+_DEEPEST = 20  # sections in one another; ours are three
 _AnySection = TypeVar("_AnySection", bound=Section)
 
 
@@ -71,11 +72,11 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         parts = key.strip().split(".")
-        if not equals or len(parts) < 2 or not all(parts):
+        if not equals or not 2 <= len(parts) <= _DEEPEST or not all(parts):
             raise UserError(f"--set {assignment}: write section.key=value, such as model.K=2")
         try:
             value = load_yaml(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except yaml.YAMLError as error:
             raise UserError(f"--set {assignment}: the value is not valid YAML: {yaml_fault(error)}") from None
         sections = merge(sections, nested({".".join(parts): value}))
     return sections
@@ -156,7 +157,10 @@ def _explained(
     """One line for the first fault, naming the key, where it was written, and the nearest valid key."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
-    path = [part for part in fault["loc"] if isinstance(part, str) and not _is_type_name(part)]
+    # an unknown key, which stands last, may be called as it likes
+    known = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+    path = [part for part in known if isinstance(part, str) and not _is_type_name(part)]
+    path += [str(part) for part in fault["loc"][len(known) :]]
     key = ".".join(path)
     written = path[:-1] if fault["type"] == "missing" else path
     where = next((name for name, layer in reversed(layers) if _holds(layer, written)), "the defaults")

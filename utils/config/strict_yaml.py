@@ -7,6 +7,7 @@ import yaml
 
 from utils.errors import UserError, existing_file, first_line, shown
 
+_LINE_FEED = "\n"
 _LARGEST = 1 << 20  # bytes of a file; ours have a few thousand
 _MOST_SETTINGS = 1 << 20  # characters, with every alias written out
 
@@ -32,13 +33,14 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As PyYAML; its own readers of scalars fail in many ways on a text that a tag such as `!!bool` forces."""
+        """As PyYAML; its own readers of scalars fail in many ways: of `!!bool x`, a date that is none, 5,000 digits."""
         try:
             return super().construct_object(node, deep=deep)
-        except (KeyError, IndexError, AttributeError, OverflowError):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{shown(node.value)} is no {node.tag.rpartition(':')[2][:40]}", node.start_mark
-            ) from None
+        except (KeyError, IndexError, AttributeError, OverflowError, ValueError) as error:
+            fault = f"{shown(node.value)} is no {node.tag.rpartition(':')[2][:40]}"
+            if type(error) is ValueError:  # which says more: a month, a number of digits
+                fault = first_line(error)
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark) from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -47,16 +49,20 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: missing or empty file, invalid YAML (with its line), or not a mapping.
     """
-    path = existing_file(path, "configuration")
-    if path.stat().st_size > _LARGEST:
-        raise UserError(f"{path}: more than {_LARGEST >> 20} MiB; is it a configuration?")
+    path = existing_file(path, "configuration", _LARGEST)
+    raw = path.read_bytes()
     try:
-        content = load_yaml(path.read_text(encoding="utf-8-sig"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UserError(f"{path}:{line}: not valid YAML: {yaml_fault(error)}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML: {yaml_fault(error)}") from None
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not valid YAML: not UTF-8 text") from None
+    try:
+        content = load_yaml(text)
+    except yaml.YAMLError as error:
+        place = _place(error)
+        # by line feeds, as editors count: to YAML a line may end in other ways
+        where = path if place is None else f"{path}:{1 + text.count(_LINE_FEED, 0, place)}"
+        raise UserError(f"{where}: not valid YAML: {yaml_fault(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected sections with keys, found {shown(content)}")
     return content
@@ -67,7 +73,6 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: it is not valid, or a few lines of it stand for more than any file of ours would hold.
-        ValueError: a value that Python cannot read, such as a number of 5,000 digits.
     """
     loader = _StrictLoader(text)
     try:
@@ -80,7 +85,9 @@ def load_yaml(text: str) -> Any:
             )
         return loader.construct_document(node)
     except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+        raise yaml.MarkedYAMLError(
+            problem="it is nested too deeply", problem_mark=loader.get_mark()
+        ) from None
     finally:
         loader.dispose()
 
@@ -91,6 +98,8 @@ def _length(node: yaml.Node, known: dict[int, int]) -> int:
         return known[id(node)]
     known[id(node)] = _MOST_SETTINGS + 1  # while its parts are counted: an alias of a node inside that node
     if isinstance(node, yaml.ScalarNode):
+        if "\0" in node.value:  # as "\0" in quotes; the system's functions fail in many ways on such a path
+            raise yaml.YAMLError("a text holds a null character")
         length = 1 + len(node.value)
     elif isinstance(node, yaml.MappingNode):
         length = 1 + sum(_length(part, known) for pair in node.value for part in pair)
@@ -98,6 +107,14 @@ def _length(node: yaml.Node, known: dict[int, int]) -> int:
         length = 1 + sum(_length(part, known) for part in node.value)
     known[id(node)] = length
     return length
+
+
+def _place(error: yaml.YAMLError) -> int | None:
+    """Where in the text a fault is, in characters; None where it is no place's."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return int(error.position)
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return None if mark is None else int(mark.index)
 
 
 def yaml_fault(error: Exception) -> str:

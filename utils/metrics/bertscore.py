@@ -12,6 +12,7 @@ from typing import Any
 
 from utils.errors import first_line
 from utils.metrics.registry import Corpus, Settings, Unavailable, register, require
+from utils.pretrained_files import check_pretrained, check_sizes, weight_files
 
 DEFAULT_MODEL = "microsoft/deberta-xlarge-mnli"
 WEIGHTS = (
@@ -130,9 +131,12 @@ def _load(folder: Path, layer: int) -> tuple[Any, Any]:
         Unavailable: the model cannot be loaded, lacks weights, or is not an encoder of at least `layer` layers.
     """
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:
+        check_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        check_sizes(AutoModel.from_config, config, weight_files(folder, local_files_only=True))
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, loading = AutoModel.from_pretrained(
             folder,

@@ -4,7 +4,7 @@ In float32 an output does not depend on its neighbours. In bf16 and float16 sums
 batch, so that of two nearly equal tokens the other one may win.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -31,8 +31,8 @@ class Answer:
     target_tokens: int
 
 
-Advance = Callable[[int], object]
-"""told of prompts that are done"""
+Answered = dict[int, tuple[Example, Answer]]
+"""the answers of a batch, by the place of their prompts in a stream"""
 
 
 class Answerer:
@@ -48,17 +48,13 @@ class Answerer:
     def __init__(self, lm: LM, search: BeamSettings, room: Room, with_losses: bool = True) -> None:
         self.lm, self.search, self.room, self.with_losses = lm, search, room, with_losses
 
-    def stream(
-        self, examples: Iterable[Example], window: int = WINDOW, advance: Advance = lambda count: None
-    ) -> Iterator[tuple[Example, Answer]]:
-        """The answers of a stream of examples: those of a window at a time, in the order of the stream."""
-        source = iter(examples)
+    def stream(self, examples: Iterable[Example], window: int = WINDOW) -> Iterator[Answered]:
+        """The answers of a stream of examples, batch by batch; a window of it is in memory at a time."""
+        source, before = iter(examples), 0
         while part := list(islice(source, window)):
-            answers: dict[int, Answer] = {}
             for batch in self.batches(part):
-                answers |= batch
-                advance(len(batch))
-            yield from ((example, answers[number]) for number, example in enumerate(part))
+                yield {before + number: (part[number], answer) for number, answer in batch.items()}
+            before += len(part)
 
     def batches(self, examples: Sequence[Example]) -> Iterator[dict[int, Answer]]:
         """The answers of some examples by number, batch by batch; equal prompts are asked once."""

@@ -24,6 +24,7 @@ from models.baselines.lora import is_transposed, projections
 from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import to_json
 from utils.folders import write_folder
+from utils.untrusted import check_header, check_link
 
 WEIGHTS, CONFIG, METADATA = "adapter_model.safetensors", "adapter_config.json", "training.json"
 
@@ -111,6 +112,8 @@ class UserAdapters:
             if key not in _FREE and key in found and _unordered(found[key]) != _unordered(value):
                 raise UserError(f"{folder / CONFIG}: '{key}' is {shown(found[key])}, expected {shown(value)}")
         path = existing_file(folder / WEIGHTS, "adapter")
+        check_link(path, folder)
+        check_header(path)
         try:
             state = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:

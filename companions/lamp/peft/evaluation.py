@@ -7,9 +7,15 @@ from itertools import islice
 from pathlib import Path
 
 from companions.lamp.disk_table import DiskTable
-from companions.lamp.lm.evaluate import answerer_of, evaluate_questions, made_folder, ready_lm
-from companions.lamp.lm.examples import Example, PromptReader
-from companions.lamp.lm.generate import WINDOW, Advance, Answer, Answerer
+from companions.lamp.lm.evaluate import (
+    answerer_of,
+    evaluate_questions,
+    evaluation_settings,
+    made_folder,
+    ready_lm,
+)
+from companions.lamp.lm.examples import PromptReader
+from companions.lamp.lm.generate import WINDOW, Answered, Answerer
 from companions.lamp.peft.adapters import UserAdapters, adapter_settings
 from companions.lamp.peft.settings import UserEvaluationConfig
 from companions.lamp.peft.training import ADAPTERS, first_questions
@@ -18,6 +24,7 @@ from companions.lamp.questions import Question, read_outputs, read_questions
 from companions.lamp.tasks import Task, task_of
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
+from utils.files import file_sha256, file_stats
 
 
 def evaluate_users(
@@ -52,6 +59,11 @@ def evaluate_users(
     if users.num_shards > 1:  # whose files would be overwritten by those of the other parts
         folder = folder / f"shard_{users.shard_id}_of_{users.num_shards}"
     folder = made_folder(folder)
+    rests_on = evaluation_settings(config, path) | {
+        "users": config.users.model_dump(),
+        "golds_sha256": file_sha256(data.golds or ""),
+        "adapters": [file_stats(adapters_folder / user) for user in with_adapter],
+    }
     lm = ready_lm(config, distributed)
     adapters = UserAdapters(lm, settings)
     reader = PromptReader(data, lm, config.model.released)
@@ -71,22 +83,21 @@ def evaluate_users(
         if data.golds:
             questions = _with_golds(questions, golds, data.golds)
         return evaluate_questions(
-            questions, ask, reader, path, distributed, folder, "eval", config.model.released
+            questions, ask, reader, path, distributed, folder, "eval", config.model.released, rests_on
         )
 
 
 def _ask(
     questions: Iterator[Question],
-    advance: Advance,
     adapters: UserAdapters,
     folders: dict[str, Path],
     reader: PromptReader,
     answerer: Answerer,
-) -> Iterator[tuple[Example, Answer]]:
-    """The answers in the order of the questions; those of a user in a window are asked together."""
+) -> Iterator[Answered]:
+    """The answers batch by batch; the questions of a user in a window are asked together."""
+    before = 0
     while window := list(islice(questions, WINDOW)):
         examples = list(reader.examples(window))
-        answers: dict[int, Answer] = {}
         numbers: dict[str, list[int]] = {}
         for number, question in enumerate(window):
             numbers.setdefault(user_of(question), []).append(number)
@@ -96,9 +107,11 @@ def _ask(
             if folder is not None:
                 adapters.load(folder)
             for batch in answerer.batches([examples[number] for number in of_user]):
-                answers |= {of_user[place]: answer for place, answer in batch.items()}
-                advance(len(batch))
-        yield from ((example, answers[number]) for number, example in enumerate(examples))
+                yield {
+                    before + of_user[place]: (examples[of_user[place]], answer)
+                    for place, answer in batch.items()
+                }
+        before += len(window)
 
 
 def _questions(path: Path, task: Task | None, users: set[str]) -> Iterator[Question]:

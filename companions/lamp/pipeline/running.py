@@ -11,9 +11,10 @@ from companions.lamp.pipeline.plan import TABLE, names_of_models, steps_of
 from companions.lamp.pipeline.settings import PipelineConfig
 from companions.lamp.pipeline.steps import RECORD, run_steps
 from companions.lamp.pipeline.table import TEXT
+from utils.appending import take_lock
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import take_lock, write_errors
+from utils.files import write_errors
 from utils.liveness import together
 
 _LOCK = "lock"

@@ -1,13 +1,14 @@
 """Predictions that call the LM once per question: the scorer (Pre) chooses among the prompts, and one is answered."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from companions.lamp.lm.evaluate import made_folder, ready_lm
+from companions.lamp.lm.evaluate import evaluation_settings, made_folder, ready_lm
 from companions.lamp.lm.examples import Example, PromptReader, without_profile_text
-from companions.lamp.lm.generate import Answerer
+from companions.lamp.lm.generate import Answer, Answerer
 from companions.lamp.lm.load import LM
 from companions.lamp.lm.room import room_of
 from companions.lamp.questions import read_questions
@@ -17,10 +18,14 @@ from companions.lamp.rspg.model import is_trained, load_scorer, read_metadata, s
 from companions.lamp.rspg.settings import AnsweringConfig, RspgConfig
 from companions.lamp.rspg.task import input_maker
 from companions.lamp.tasks import task_of
+from dataset.row_files import KeptRows, Row
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import to_json, write_whole
+from utils.files import file_sha256, file_stats, to_json, write_whole
 from utils.liveness import together
+
+ROWS = "final_preds.part"  # folder of the predictions until all are there
+_KEYS = {"id": str, "output": str, "index": int, "cut": bool, "without_profile": bool}  # of a row
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
     Args:
         config: scorer, LM, and a merged file for each strategy.
         folder: gets `final_preds.json` in the benchmark's form, with the strategy's number as `index`. It is made if
-            need be.
+            need be. Answers lie in `final_preds.part` of it until all are there; an interrupted call goes on from them.
         distributed: the processes; all of them call this.
 
     Raises:
@@ -72,38 +77,65 @@ def answer(config: AnsweringConfig, folder: Path, distributed: DistributedContex
         encoder = scorer_encoder(of_scorer)
         scorer = load_scorer(of_scorer, encoder, names).eval().to(distributed.device)
     lm = ready_lm(config, distributed)
-    with together(distributed):
-        questions = islice(_prompts(config, lm, sources), distributed.rank, None, distributed.size)
-        choices = choose(scorer, input_maker(of_scorer, encoder), questions, config.dataset.scorer_batch_size)
-        search = lm.search(config.generation.num_beams, config.generation.max_length)
-        room = room_of(lm, config.generation, config.dataset.max_length)
-        answerer = Answerer(lm, search, room, with_losses=False)
-        alone: list[bool] = []  # prompts without the profile that they were to have
-        indices: list[int] = []  # the answers come in the same order, some choices later
-        cut: list[bool] = []
+    search = lm.search(config.generation.num_beams, config.generation.max_length)
+    room = room_of(lm, config.generation, config.dataset.max_length)
+    answerer = Answerer(lm, search, room, with_losses=False)
+    settings = _settings(config, sources)
+    with KeptRows(folder / ROWS, settings, distributed, None, _KEYS) as kept:
+        with together(distributed):
+            numbered = ((n, one) for n, one in enumerate(_prompts(config, lm, sources)) if n not in kept.done)
+            numbers: list[int] = []  # of this rank's questions; answers and choices come later
+            questions = _noted(islice(numbered, distributed.rank, None, distributed.size), numbers)
+            maker = input_maker(of_scorer, encoder)
+            choices = choose(scorer, maker, questions, config.dataset.scorer_batch_size)
+            indices: list[int] = []  # the choices, in the same order
 
-        def chosen() -> Iterator[Example]:
-            for question, index in choices:
-                indices.append(index)
-                cut.append(question.examples[index].is_cut)
-                alone.append(question.examples[index].without_profile)
-                yield question.examples[index]
+            def chosen() -> Iterator[Example]:
+                for question, index in choices:
+                    indices.append(index)
+                    yield question.examples[index]
 
-        mine = [
-            {"id": example.question, "output": answer.text, "index": indices[number]}
-            for number, (example, answer) in enumerate(answerer.stream(chosen()))
-        ]
-    rows = distributed.gather_shares(mine)
-    if count := sum(distributed.gather(sum(cut))):
-        length = config.dataset.max_length
+            for batch in answerer.stream(chosen()):
+                kept.add({numbers[n]: _row(*pair, indices[n]) for n, pair in batch.items()})
+        shares = distributed.gather(kept.rows)
+        rows = [row for _, row in sorted((number, row) for share in shares for number, row in share.items())]
+        with together(distributed):
+            if distributed.is_main:
+                golds = [{key: row[key] for key in ("id", "output", "index")} for row in rows]
+                write_whole(
+                    folder / PREDICTIONS, to_json({"task": task.name, "golds": golds}, indent=1) + "\n"
+                )
+                kept.remove()
+    length = config.dataset.max_length
+    if count := sum(row["cut"] for row in rows):
         distributed.say(f"{count} of {len(rows)} prompts were cut to {length} tokens: their end is lost")
-    with together(distributed):
-        if distributed.is_main:
-            content = to_json({"task": task.name, "golds": rows}, indent=1) + "\n"
-            write_whole(folder / PREDICTIONS, content)
-    if count := sum(distributed.gather(sum(alone))):
-        distributed.say(without_profile_text(count, config.dataset.max_length))
+    if count := sum(row["without_profile"] for row in rows):
+        distributed.say(without_profile_text(count, length))
     distributed.say(f"{folder / PREDICTIONS}: {len(rows)} questions, one call of the LM each")
+
+
+def _settings(config: AnsweringConfig, sources: Sequence[Source]) -> dict[str, Any]:
+    """What the answers rest on."""
+    return evaluation_settings(config, sources[0].path) | {
+        "files_sha256": [file_sha256(source.path) for source in sources],
+        "scorer_files": file_stats(Path(config.dataset.scorer or "")),
+    }
+
+
+def _noted(questions: Iterable[tuple[int, Prompts]], numbers: list[int]) -> Iterator[Prompts]:
+    for number, question in questions:
+        numbers.append(number)
+        yield question
+
+
+def _row(example: Example, answer: Answer, index: int) -> Row:
+    return {
+        "id": example.question,
+        "output": answer.text,
+        "index": index,
+        "cut": example.is_cut,
+        "without_profile": example.without_profile,
+    }
 
 
 def _scorer_config(config: AnsweringConfig) -> RspgConfig:

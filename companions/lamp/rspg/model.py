@@ -17,9 +17,12 @@ from models.feedback import chosen_candidates, feedback_counts, feedback_kl, fee
 from models.lm.language_model import base_lm_folder
 from models.trainable import Figure, StepOutput, Trainable
 from models.trained_part import read_trained, write_trained
-from utils.errors import UserError, first_line, shown
+from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import unique_keys
 from utils.runs import METADATA, is_run, trained_file
+from utils.untrusted import check_link
+
+_LARGEST_METADATA = 1 << 20  # bytes
 
 
 class Scorer(Trainable):
@@ -211,7 +214,7 @@ def read_metadata(run: Path) -> dict[str, Any]:
     Raises:
         UserError: nothing does, or the run is no scorer.
     """
-    path = run / METADATA
+    path = existing_file(check_link(run / METADATA, run), "metadata", _LARGEST_METADATA)
     try:
         found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
     except (OSError, ValueError, RecursionError) as error:

@@ -4,12 +4,12 @@ import json
 import math
 
 import pytest
+from companions.lamp.json_lines import rows_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from companions.lamp import json_stream
 from companions.lamp.item_feedback import read_feedback
-from companions.lamp.json_lines import rows_of
 from companions.lamp.json_stream import Document, read_array, read_object, write_array, write_object
 from companions.lamp.questions import read_outputs, read_questions
 from companions.lamp.rankings import read_rankings

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from companions.personagpt.evaluation import RESULT, EvaluateOptions, evaluate_r
 from companions.personagpt.prepared import prepare, prepared_text, read_persona_examples
 from companions.personagpt.sample.generate import FOLDER, VALID_NAME
 from models.configuration import build_config
+from models.decoding import decode
 from models.decoding.runs import read_run_config
 from tests.companions.personagpt.golden import GOLDEN
 from tests.conftest import SHARED, head_of
 from tests.helpers import json_rows
+from tests.kills import Moment, run_killed
 from utils.errors import UserError
 from utils.metrics import score
 
@@ -70,6 +73,26 @@ def test_everything_is_written_and_agrees(run, distributed, capsys):
     ):
         assert text in screen
     assert f"{found['answers']['token_perplexity']:.2f}" in screen
+
+
+@pytest.mark.parametrize("stage", ["teacher_forcing:predict_targets", "following:generate_replies"])
+def test_a_killed_evaluation_goes_on_where_it_was(run, distributed, monkeypatch, survived, stage):
+    """Three jobs in one command: the hours of those that were done would be spent again."""
+    options = replace(QUICK, batch_size=4)
+    moment = Moment(f"companions.personagpt.{stage}", 2)
+    ending = run_killed(partial(evaluate_run, run, distributed, options), moment)
+    assert ending.killed, ending.printed
+    assert not (run / RESULT).exists()
+    monkeypatch.setattr(decode, "generate_replies", lambda *_: pytest.fail("it was decoded again"))
+    evaluate_run(run, distributed, options)
+    found = report(run)
+    assert not list(run.glob("*.part"))
+    for path in (RESULT, "evaluation_result.txt"):
+        (run / path).unlink()
+    monkeypatch.undo()
+    evaluate_run(run, distributed, options)
+    assert report(run) == found
+    survived("kills")
 
 
 def test_the_token_perplexity_is_that_of_the_result_file(run, distributed):

@@ -10,7 +10,7 @@ import torch
 
 from models.decoding import chat as chat_module
 from models.decoding import shell
-from models.decoding.chat import HELP, Conversation, chat_with_run, persona_source
+from models.decoding.chat import HELP, Conversation, chat_with_run, given_lines, persona_source
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import ChatSettings
 from models.decoding.shell import converse
@@ -300,10 +300,17 @@ def test_an_empty_or_binary_persona_file_is_an_error(model, tmp_path):
     empty, binary = tmp_path / "empty.txt", tmp_path / "binary.txt"
     empty.write_text("\n \n", encoding="utf-8")
     binary.write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(UserError, match="no persona line"):
+    with pytest.raises(UserError, match="blank lines only"):
         persona_source(str(empty), model.config, None, None)
-    with pytest.raises(UserError, match="the file cannot be read"):
+    with pytest.raises(UserError, match=r"binary\.txt:1: not UTF-8 text"):
         persona_source(str(binary), model.config, None, None)
+
+
+def test_a_line_of_a_persona_file_is_one_line(model, tmp_path):
+    """U+2028 and the like stand inside what people write: cut there, one fact became two."""
+    path = tmp_path / "persona.txt"
+    path.write_text("i ski\u2028 and\x85 swim.\r\n\ufeffi cook.", encoding="utf-8-sig")
+    assert given_lines("--persona", str(path)) == ["i ski\u2028 and\x85 swim.", "\ufeffi cook."]
 
 
 def test_a_long_persona_text_is_no_file_name(model):

@@ -42,7 +42,7 @@ def test_a_run_that_failed_on_one_rank_leaves_no_result(decoded):
     """Half of the rows, with a normal BLEU above them, would be kept for ever by --skip_exists."""
     runs, _ = decoded
     for name in RUNS:
-        written = {path.name for path in (runs / name).glob("*evaluation_result*")}
+        written = {path.name for path in (runs / name).glob("*evaluation_result*") if path.is_file()}
         assert written == (set() if "fine" not in name else {ROWS, TEXT}), name
 
 
@@ -84,7 +84,7 @@ class _Obedient:
         return getattr(self.distributed, name)
 
     def share(self, value):
-        return self.answers.pop(0)
+        return self.answers.pop(0) if self.answers else value
 
 
 def test_the_main_process_decides_what_is_decoded(run_copy, distributed):

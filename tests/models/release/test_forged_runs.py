@@ -144,7 +144,7 @@ def test_forged_safetensors(run_copy, content):
     assert TRAINED in fault(read_trained, run_copy)
 
 
-@pytest.mark.parametrize("name", ["m" * 300, "m\0m", "../" * 200, "m" * 5000, "m/" * 3000])
+@pytest.mark.parametrize("name", ["m" * 300, "../" * 200, "m" * 5000, "m/" * 3000])
 def test_a_model_name_that_no_file_can_have(run_copy, name):
     """The system answers "File name too long", which was a traceback before the one line."""
     path = run_copy / "config.yml"

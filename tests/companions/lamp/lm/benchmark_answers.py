@@ -18,7 +18,6 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from companions.lamp.feedback import collect_item_feedback
-from companions.lamp.json_lines import rows_of
 from companions.lamp.json_stream import write_array
 from companions.lamp.lm.evaluate import evaluate
 from companions.lamp.lm.load import load_lm
@@ -28,6 +27,7 @@ from companions.lamp.prompts import PromptBuilder, chosen_items, encode
 from companions.lamp.questions import Question, read_outputs, read_questions
 from companions.lamp.sample.generate import FOLDER as SAMPLE
 from companions.lamp.tasks import Item, task_of
+from dataset.row_files import rows_of
 from tests.companions.lamp.golden import GOLDEN
 from tests.companions.lamp.made_files import questions as made_questions
 from utils.distributed import DistributedContext

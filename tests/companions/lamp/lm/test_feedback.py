@@ -1,6 +1,8 @@
 """Collecting feedback: what is there is not asked again, and nothing of it is lost or mixed."""
 
 import json
+import signal
+from functools import partial
 
 import pytest
 
@@ -10,8 +12,9 @@ from companions.lamp.item_feedback import feedback_files, read_feedback
 from companions.lamp.lm.generate import Answerer
 from companions.lamp.lm.settings import ItemFeedbackConfig, RetrieverFeedbackConfig
 from tests.companions.lamp.golden import GOLDEN
+from tests.kills import Moment, run_job, run_killed
 from utils.distributed import DistributedContext
-from utils.errors import UserError
+from utils.errors import UserError, run_main
 
 MERGED = GOLDEN / "2_merge" / "LaMP-3.bm25.json"
 MODEL = {"model_name": str(GOLDEN / "models" / "t5-tiny")}
@@ -66,6 +69,34 @@ def test_an_interrupted_collection_goes_on(whole, distributed, tmp_path, asked):
     assert rows(tmp_path).keys() == whole.keys()
     for key, row in rows(tmp_path).items():
         assert row["metrics"] == pytest.approx(whole[key]["metrics"], abs=1e-4)
+
+
+@pytest.mark.long
+def test_a_collection_survives_kills_at_any_moment(whole, distributed, tmp_path, survived):
+    """Half a million rows, of which one is lost, doubled or cut wherever the machine failed."""
+    collect = partial(collect_item_feedback, config(), tmp_path, distributed)
+    keep = "companions.lamp.feedback:Appender.add"
+    batches = "companions.lamp.lm.generate:Answerer._ask"
+    settings = Moment("dataset.row_files:write_whole", after=True)
+    for moment in (settings, Moment(batches), Moment(keep), Moment(keep, after=True)):
+        ending = run_killed(collect, moment)
+        assert ending.killed, ending.printed
+        survived("kills")
+    run_job(collect)
+    assert rows(tmp_path).keys() == whole.keys()
+    for key, row in rows(tmp_path).items():
+        assert row["metrics"] == pytest.approx(whole[key]["metrics"], abs=1e-4)
+
+
+def test_whoever_ends_a_collection_is_told_how_it_goes_on(distributed, tmp_path):
+    """A scheduler's SIGTERM without a word: the collection is begun again in another folder."""
+    collect = partial(collect_item_feedback, config(), tmp_path, distributed)
+    moment = Moment("companions.lamp.feedback:Appender.add", after=True, signal=signal.SIGTERM)
+    ending = run_killed(lambda: run_main(collect), moment)
+    assert ending.status == 143
+    line = f"terminated: what is done is kept in {tmp_path}: the same command goes on from there"
+    assert ending.printed.splitlines()[-1] == line
+    assert rows(tmp_path)
 
 
 def test_nothing_is_loaded_when_all_is_there(whole, distributed, tmp_path, monkeypatch):

@@ -257,7 +257,8 @@ def test_equal_prompts_are_asked_once(lm):
     record = {"input": "review: a warm baker", "profile": [], "output": "3"}
     questions = [parse_question({"id": name, **record}, "", "", None) for name in "abc"]
     examples = list(PromptReader(settings, lm).examples(questions))
-    found = list(Answerer(lm, lm.search(4, 16), lambda longest: 4096 // longest).stream(examples))
+    (found,) = Answerer(lm, lm.search(4, 16), lambda longest: 4096 // longest).stream(examples)
+    found = [answer for _, answer in sorted(found.items())]
     assert [example.question for example, _ in found] == ["a", "b", "c"]
     assert len({answer for _, answer in found}) == 1
     assert metrics_of_each(task_of("LaMP-3"), [found[0][1].text], ["3"])

@@ -1,0 +1,1 @@
+"""Promises of SECURITY.md, each with the attack that it answers."""
