@@ -5,19 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from tests.helpers import json_rows
-from trainer.checkpoints import open_checkpoint
+from tests.trainer.test_resume import Killed
 from trainer.loop import Trainer
 
 SETTINGS = {"log_every": 1, "save_steps": 2, "deterministic": True}
 """of the training: what is done between two saves is lost with a kill"""
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL in this process: nothing is saved on the way out."""
 
 
 @contextmanager
@@ -53,20 +46,3 @@ def whole_and_resumed(
     (begun,) = (run for run in log_dir.iterdir() if run != whole)
     assert go_on(str(begun)) == begun
     return [whole, begun]
-
-
-def assert_same_runs(one: Path, other: Path) -> None:
-    """The same weights, optimiser, random states, progress and rows, bit for bit."""
-    weights = sorted(str(path.relative_to(one)) for path in one.rglob("*.safetensors"))
-    assert weights == sorted(str(path.relative_to(other)) for path in other.rglob("*.safetensors"))
-    assert any(not path.startswith("ds_ckpt") for path in weights), "the best weights are kept"
-    for path in weights:
-        found, wanted = load_file(one / path), load_file(other / path)
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[name], wanted[name]) for name in found), path
-    progress = [open_checkpoint(run)[1].model_dump(exclude={"logs"}) for run in (one, other)]
-    assert progress[0] == progress[1]
-    rows = [json_rows(run / "metrics.jsonl") for run in (one, other)]
-    for row in rows[0] + rows[1]:
-        row.pop("examples_per_second", None)
-    assert rows[0] == rows[1]

@@ -15,7 +15,8 @@ from companions.lamp.rspg.running import run_rspg
 from tests.companions.lamp.lm.made_lms import made
 from tests.companions.lamp.ropg.questions import ENCODER, write_files
 from tests.companions.lamp.rspg.data import SMALL, write_rows
-from tests.companions.resumed import SETTINGS, assert_same_runs, whole_and_resumed
+from tests.companions.resumed import SETTINGS, whole_and_resumed
+from tests.trainer.test_resume import assert_equal_runs
 from trainer.training import train
 from utils.errors import UserError
 
@@ -50,7 +51,7 @@ def test_a_trained_lm(tmp_path, distributed):
     runs = whole_and_resumed(
         lambda: run([*flags, *FLAGS]), lambda begun: run(["--resume", begun]), 8, tmp_path / "runs"
     )
-    assert_same_runs(*runs)
+    assert_equal_runs(*reversed(runs))
     results = [(run / "results_output.json").read_text() for run in runs]
     assert results[0] == results[1]
 
@@ -78,7 +79,7 @@ def test_a_trained_retriever(method, config, flags, tmp_path, distributed):
     runs = whole_and_resumed(
         lambda: run([*words, *flags, *FLAGS]), lambda begun: run(["--resume", begun]), 7, tmp_path / "runs"
     )
-    assert_same_runs(*runs)
+    assert_equal_runs(*reversed(runs))
 
 
 def test_a_trained_scorer_and_its_predictions(tmp_path, distributed):
@@ -95,7 +96,7 @@ def test_a_trained_scorer_and_its_predictions(tmp_path, distributed):
     runs = whole_and_resumed(
         lambda: run([*words, *FLAGS]), lambda begun: run(["--resume", begun]), 9, tmp_path / "runs"
     )
-    assert_same_runs(*runs)
+    assert_equal_runs(*reversed(runs))
     predictions = [(run / "predictions" / "final_preds.json").read_bytes() for run in runs]
     assert predictions[0] == predictions[1]
     with pytest.raises(UserError, match="--resume goes on with a training: give --do_train, too"):
