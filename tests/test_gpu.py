@@ -165,3 +165,19 @@ def test_a_training_starts_from_what_another_has_kept(device, job):
     _, runs = job(device)
     first, again = (logged(runs[name], "valid_epoch")[0]["total"] for name in (FIRST, "again"))
     assert again < first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_run_that_was_stopped_goes_on(device, job):
+    """Adam's states, the loss scale or random states that stay behind on the device: the losses jump after a restart."""
+    _, runs = job(device)
+    names = [name for name in runs if name.startswith("resumed")]
+    assert names
+    for name in names:
+        case = name.removeprefix("resumed ")
+        for phase in ("train", "valid_epoch"):
+            resumed, whole = (logged(runs[each], phase) for each in (name, case))
+            assert [row["step"] for row in resumed] == [row["step"] for row in whole]
+            losses, others = ([row["total"] for row in rows] for rows in (resumed, whole))
+            assert losses == pytest.approx(others, rel=0 if device == "cpu" else TRAINED[case.split()[0]])

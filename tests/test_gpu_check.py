@@ -25,7 +25,6 @@ FINE = {
     "torch": "2",
     "seconds": 1.0,
     "tests": {"passed": 1, "failed": 0, "skipped": 0, "ended": True, "cases": []},
-    "not_covered": [],
     "benchmarks": [{"size": "tiny", "rows": []}],
 }
 

@@ -1,0 +1,138 @@
+"""What stands in the way of a save or of a resumed run: one line, and nothing that was kept is lost."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from models.decoding.runs import read_run_config
+from models.dialogue_task import dialogue_task
+from tests.helpers import train
+from trainer import checkpoints, training
+from trainer.checkpoints import open_checkpoint
+from trainer.logs import RunLog
+from trainer.resume import Resumed
+from utils.errors import UserError
+
+TRAINING = {"num_epochs": 1, "training_ratio": 0.34, "save_steps": 2}
+
+
+def _kept(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "ds_ckpt").iterdir()}
+
+
+@pytest.fixture
+def stopped(make_config, distributed, tmp_path, monkeypatch):
+    """stopped(fault): a run whose save in step 4 ends as `fault` says, its message, and what was kept before."""
+
+    def make(fault):
+        write, kept = checkpoints.write_tensors, {}
+
+        def write_tensors(part, *rest):
+            if (part.parent / "step-2.safetensors").exists():
+                kept.update(_kept(part.parent.parent), **{part.name: b""})
+                fault(part)
+            write(part, *rest)
+
+        monkeypatch.setattr(checkpoints, "write_tensors", write_tensors)
+        with pytest.raises(UserError) as caught:
+            train(make_config(training=TRAINING), distributed, "run")
+        monkeypatch.setattr(checkpoints, "write_tensors", write)
+        (run,) = (tmp_path / "runs").iterdir()
+        return run, str(caught.value), {name: raw for name, raw in kept.items() if not name.startswith(".")}
+
+    return make
+
+
+def _full(part):
+    part.write_bytes(b"x" * 100)  # some of it went well
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_earlier_checkpoint_stays(
+    stopped, make_config, distributed, survived
+):
+    """Half of a checkpoint under the name of a whole one, or a run of days that can go on from nowhere."""
+    run, message, kept = stopped(_full)
+    assert message == f"cannot write {run / 'ds_ckpt/step-4.safetensors'}: No space left on device"
+    assert {"latest", "step-2.safetensors"} <= kept.keys()
+    assert _kept(run) == kept
+    again = training.train(dialogue_task(make_config(training=TRAINING)), distributed, "", resume=str(run))
+    assert again == run
+    assert (run / "trained.safetensors").is_file()
+    survived("kills")
+
+
+def test_a_folder_that_takes_no_file_is_one_line(tmp_path, monkeypatch, distributed):
+    """A read-only disk would end the training in a traceback of the library."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(checkpoints, "trained_parameters", lambda engine: [])
+    with pytest.raises(UserError, match=f"cannot write {tmp_path / 'ds_ckpt'}: Read-only file system"):
+        checkpoints.save_checkpoint(None, tmp_path, checkpoints.Progress(), distributed)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path, distributed):
+    """The same --resume typed twice: two trainings that write each other's logs and checkpoints."""
+    log = RunLog(tmp_path, distributed)
+    with pytest.raises(UserError, match=f"{tmp_path}: another process is training here"):
+        RunLog(tmp_path, distributed)
+    log.close()
+    RunLog(tmp_path, distributed).close()
+
+
+def test_settings_of_a_resumed_run_are_its_own(run_copy, make_config, distributed):
+    """A learning rate that changes on the way is one of no configuration that anybody can look up."""
+    config = make_config(training={"learning_rate": 0.5})
+    with pytest.raises(UserError, match=r"config\.yml: .* a resumed run keeps its settings"):
+        training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "start.json").unlink(), r"how the run was started not found: .*start\.json"),
+        (lambda run: (run / "start.json").write_text("[]"), r"start\.json: not the record of how a run was"),
+        (
+            lambda run: (run / "start.json").write_text(json.dumps({"ds_config": {"zero": 1}})),
+            r"start\.json: unknown key 'zero'",
+        ),
+        (lambda run: (run / "ds_ckpt/latest").write_text("../x"), "is not the name of a checkpoint"),
+        (
+            lambda run: (run / "ds_ckpt/latest").write_text("step-99999"),
+            r"step-99999\.safetensors, which is not",
+        ),
+    ],
+)
+def test_a_damaged_run_is_one_line(run_copy, distributed, damage, message):
+    """A traceback, or a training that begins anew over the old one's results."""
+    config = read_run_config(run_copy, [])
+    damage(run_copy)
+    with pytest.raises(UserError, match=message) as caught:
+        training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_finished_run_is_said_to_be(run_copy, distributed, capsys):
+    """`--resume` in a loop of a queue would train it once more."""
+    before = _kept(run_copy)
+    assert (
+        training.train(dialogue_task(read_run_config(run_copy, [])), distributed, "", resume=str(run_copy))
+        == run_copy
+    )
+    assert "epoch(s) are trained" in capsys.readouterr().out
+    assert _kept(run_copy) == before
+
+
+def test_other_data_than_at_the_start_is_refused(run_copy):
+    """The rest of an epoch from another file: a mixture that no hash of the run tells of."""
+    file, progress = open_checkpoint(run_copy)
+    resumed = Resumed(file, progress, 0)
+    with pytest.raises(UserError, match="has changed since the run began"):
+        resumed.check_files({**progress.files, "train_sha256": "0", "train": "x.txt"})
