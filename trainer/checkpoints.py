@@ -23,7 +23,7 @@ from trainer.progress import Progress, progress_from_json, progress_to_json
 from trainer.random_state import random_state
 from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
-from utils.files import file_sha256, write_errors, write_whole
+from utils.files import file_sha256, remove_parts, write_errors, write_whole
 from utils.partitioning import whole_shape
 from utils.runs import CHECKPOINTS, library_versions
 from utils.tensor_file import Shape, TensorFile, write_tensors
@@ -106,10 +106,10 @@ def _remove_unmarked(place: Path) -> None:
     kept = {f"{tag}.safetensors" for mark in (LATEST, BEST) if (tag := read_mark(place / mark))}
     for path in place.iterdir():
         is_checkpoint = _TAG.fullmatch(path.stem) and path.suffix == ".safetensors"
-        # a write that was killed leaves its part
-        if (is_checkpoint and path.name not in kept) or path.name.startswith(".part-"):
+        if is_checkpoint and path.name not in kept:
             with write_errors(path):
                 path.unlink(missing_ok=True)
+    remove_parts(place)
 
 
 def read_mark(path: Path) -> str | None:

@@ -25,6 +25,7 @@ from trainer.resume import START, Resumed, Start, check_same_config, load_values
 from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
+from utils.errors import UserError
 from utils.liveness import together
 from utils.partitioning import end_partitioning, partition_on_loading
 from utils.precision import describe_precision, set_deterministic
@@ -78,6 +79,10 @@ def _train(
     start = read_start(folder) if folder else None
     if folder and start:
         check_same_config(folder, task.config)
+        if not settings.save_model:
+            raise UserError(
+                f"--resume {folder}: this run keeps nothing (training.save_model: false); begin a new one"
+            )
         ckpt_path = start.ckpt_path
     given = (
         start.ds_config if start and not ds_config_path else read_ds_config(ds_config_path or DEFAULT_PATH)

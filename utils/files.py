@@ -190,6 +190,20 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def remove_parts(folder: Path) -> None:
+    """Delete what writers that were killed have left in a folder; nobody may be writing there.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    for path in folder.glob(f"{_PART}*"):
+        with write_errors(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def put_in_place(part: Path, path: Path) -> None:
     """Give a finished file of the same folder its name.
 
