@@ -97,9 +97,10 @@ class Trainer:
                         self._end_epoch(self._validate(self.epoch))
                 except _Stopped:
                     self._save()
-                    raise Terminated(*self._kept_words()) from None
+                    # one line for all of them
+                    raise Terminated(*(self._kept_words() if self.distributed.is_main else ())) from None
             self.distributed.say(f"after the last epoch, {in_words(self.clock.end_epoch())}")
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as stop:  # on every rank: the others may end by what the first one says
             stop.args = self._kept_words()
             raise
         finally:
@@ -261,9 +262,7 @@ class Trainer:
         self.clock.mark("saving")
 
     def _kept_words(self) -> tuple[str, ...]:
-        """What is kept, and how to go on; said by the main process."""
-        if not self.distributed.is_main:
-            return ()
+        """What is kept, and how to go on."""
         if not self.settings.save_model:
             return ("nothing is kept, as training.save_model is off",)
         kept = "nothing is kept yet" if self.kept is None else f"step {self.kept} is kept"
