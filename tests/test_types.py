@@ -14,7 +14,8 @@ def test_all_packages_and_scripts_are_checked():
     """A package that is not listed has as many errors as it likes, and `make lint` says that there is none."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]
     assert tuple(settings["packages"]) == FLOORS
-    assert sorted(settings["modules"]) == [script.stem for script in SCRIPTS]
+    # utils/doctor.py is a script, too, and lies in a package
+    assert sorted(settings["modules"]) == [script.stem for script in SCRIPTS if script.parent == ROOT]
 
 
 @pytest.mark.parametrize("path", [*FILES, *SCRIPTS], ids=lambda path: str(path.relative_to(ROOT)))
