@@ -16,7 +16,6 @@ from trainer import checkpoints, loop, training
 from trainer.checkpoints import open_checkpoint
 from trainer.logs import RunLog
 from trainer.progress import progress_to_json
-from trainer.resume import Resumed
 from utils.errors import Terminated, UserError
 
 TRAINING = {"num_epochs": 1, "training_ratio": 0.34, "save_steps": 2}
@@ -133,12 +132,23 @@ def test_a_finished_run_is_said_to_be(run_copy, distributed, capsys):
     assert _kept(run_copy) == before
 
 
-def test_other_data_than_at_the_start_is_refused(run_copy):
-    """The rest of an epoch from another file: a mixture that no hash of the run tells of."""
-    file, progress = open_checkpoint(run_copy)
-    resumed = Resumed(file, progress, 0)
-    with pytest.raises(UserError, match="has changed since the run began"):
-        resumed.check_files({**progress.files, "train_sha256": "0", "train": "x.txt"})
+@pytest.mark.parametrize("name", ["train", "base_model"])
+def test_other_data_than_at_the_start_is_refused(run_copy, distributed, name):
+    """The rest of an epoch from another file, or LM: a mixture that no hash of the run tells of."""
+    files = open_checkpoint(run_copy)[1].files
+    _change_progress(run_copy, {"epoch": 2, "files": {**files, f"{name}_sha256": "0"}})
+    config = read_run_config(run_copy, [])
+    path = config.dataset.train if name == "train" else config.model.model_name
+    with pytest.raises(UserError, match=f"{path} has changed since the run began"):
+        training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+
+
+def _change_progress(run, changes):
+    """Forge the progress of a run's newest checkpoint."""
+    tag = (run / "ds_ckpt/latest").read_text().strip()
+    path = run / f"ds_ckpt/{tag}.safetensors"
+    progress = open_checkpoint(run)[1].replaced(changes)
+    save_file(load_file(path), path, {"progress": progress_to_json(progress)})
 
 
 def test_a_second_sigterm_does_not_end_the_save(make_config, distributed, tmp_path, monkeypatch):
@@ -167,18 +177,19 @@ def test_a_second_sigterm_does_not_end_the_save(make_config, distributed, tmp_pa
 
 def test_what_killed_writers_left_goes(tmp_path, distributed, run_copy):
     """Whole models that fill the disk, one for each kill in the middle of saving one."""
-    stop_in_the_last_epoch = open_checkpoint(run_copy)[1].replaced({"epoch": 2})
+    _change_progress(run_copy, {"epoch": 2, "best": 0.0})
+    best = (run_copy / "trained.safetensors").read_bytes()
     folder = run_copy / ".part-0123456789abcdef"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"x")
     (run_copy / ".part-fedcba9876543210").write_bytes(b"x")
     (run_copy / "ds_ckpt" / ".part-0").write_bytes(b"x")
-    tag = (run_copy / "ds_ckpt/latest").read_text().strip()
-    path = run_copy / f"ds_ckpt/{tag}.safetensors"
-    save_file(load_file(path), path, {"progress": progress_to_json(stop_in_the_last_epoch)})
     config = read_run_config(run_copy, [])
     training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
     assert not list(run_copy.rglob(".part-*"))
+    # an epoch that is no better than those before the stop takes nobody's place
+    assert (run_copy / "trained.safetensors").read_bytes() == best
+    assert open_checkpoint(run_copy)[1].best == 0.0
 
 
 def test_a_run_that_keeps_nothing_is_not_begun_anew(make_config, distributed, tmp_path):
