@@ -18,7 +18,8 @@ from dataset.strict_json import fields_of, parsed_line
 from utils.appending import take_lock
 from utils.distributed import DistributedContext
 from utils.errors import Terminated, UserError, first_line, shown
-from utils.files import json_line, remove_folder, to_json, write_errors, write_whole
+from utils.files import json_line, to_json, write_errors, write_whole
+from utils.folders import remove_folder
 from utils.liveness import together
 from utils.untrusted import LARGEST_LINE, check_plain
 

@@ -23,7 +23,8 @@ from trainer.progress import Progress, progress_from_json, progress_to_json
 from trainer.random_state import random_state
 from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
-from utils.files import file_sha256, remove_parts, write_errors, write_whole
+from utils.files import file_sha256, write_errors, write_whole
+from utils.folders import remove_parts
 from utils.partitioning import whole_shape
 from utils.runs import CHECKPOINTS, library_versions
 from utils.tensor_file import Shape, TensorFile, write_tensors
@@ -106,10 +107,10 @@ def _remove_unmarked(place: Path) -> None:
     kept = {f"{tag}.safetensors" for mark in (LATEST, BEST) if (tag := read_mark(place / mark))}
     for path in place.iterdir():
         is_checkpoint = _TAG.fullmatch(path.stem) and path.suffix == ".safetensors"
-        if is_checkpoint and path.name not in kept:
+        # a write that was killed leaves its part
+        if (is_checkpoint and path.name not in kept) or path.name.startswith(".part-"):
             with write_errors(path):
                 path.unlink(missing_ok=True)
-    remove_parts(place)
 
 
 def read_mark(path: Path) -> str | None:
@@ -164,6 +165,7 @@ def save_trained(
     """
     state = _trained_float32(module, folder, distributed)
     if distributed.is_main:
+        remove_parts(folder)  # of a save that was killed; a whole LM takes up much room
         module.save_trained(folder, state, metadata)
     distributed.barrier()
 

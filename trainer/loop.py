@@ -24,7 +24,6 @@ from trainer.validation import validate
 from utils.background import Later
 from utils.distributed import DistributedContext
 from utils.errors import Terminated, UserError
-from utils.files import remove_parts
 
 
 class _Stopped(Exception):
@@ -72,8 +71,6 @@ class Trainer:
         self.whole.go_on(progress.epoch_sums, distributed)
         self.recent.go_on(progress.recent_sums, distributed)
         self.log = RunLog(folder, distributed, progress.logs)
-        if distributed.is_main:  # a whole model may be among them; it is written again
-            remove_parts(folder)
         self.stop = StopRequest(distributed)
         self.clock = Clock(distributed.device, progress.seconds)
         self.finite = FiniteCheck(engine, distributed, folder, train.dataset)

@@ -11,6 +11,7 @@ from models.dialogue_task import dialogue_task
 from tests.helpers import json_rows
 from trainer import loop, training
 from trainer.checkpoints import open_checkpoint
+from utils.runs import CHECKPOINTS
 
 CLOCKS = ("examples_per_second",)
 
@@ -70,9 +71,14 @@ def _kill_after(monkeypatch, limit):
 
 def assert_equal_runs(ours: Path, theirs: Path) -> None:
     """The same weights, checkpoints and rows, bit for bit."""
-    mine, other = load_file(ours / "trained.safetensors"), load_file(theirs / "trained.safetensors")
-    assert mine.keys() == other.keys()
-    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    weights = [
+        path.relative_to(theirs) for path in theirs.rglob("*.safetensors") if path.parent.name != CHECKPOINTS
+    ]
+    assert weights
+    for path in weights:
+        mine, other = load_file(ours / path), load_file(theirs / path)
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine), path
     for found, wanted in zip(open_checkpoint(ours), open_checkpoint(theirs), strict=True):
         if isinstance(found, loop.Progress):
             left_out = {"logs", "seconds"}

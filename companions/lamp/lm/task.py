@@ -41,7 +41,11 @@ class Examples(Dataset[Numbered]):
 
 
 def train_lm(
-    config: TrainConfig, distributed: DistributedContext, name: str | None, ds_config_path: str | None = None
+    config: TrainConfig,
+    distributed: DistributedContext,
+    name: str | None,
+    ds_config_path: str | None = None,
+    resume: str | None = None,
 ) -> Path:
     """Train the LM of a configuration; with a test file, evaluate its best checkpoint on that.
 
@@ -50,6 +54,7 @@ def train_lm(
         distributed: the processes; all of them call this.
         name: of the run folder, before the time; the task's by default.
         ds_config_path: DeepSpeed configuration; the default is the project's.
+        resume: a run folder whose training goes on, see `trainer.training.train`.
 
     Returns:
         The run folder, with the LM in its folder `model`.
@@ -62,7 +67,8 @@ def train_lm(
         existing_file(test, "test file")
         if not config.training.save_model:
             raise UserError("a test file needs the checkpoint that training.save_model: false does not keep")
-    folder = train(task, distributed, name or task_of(config.dataset.task or "").option, ds_config_path)
+    name = name or task_of(config.dataset.task or "").option
+    folder = train(task, distributed, name, ds_config_path, resume=resume)
     if test:
         precision = task.config.model.load_bit
         lm = load_lm(str(folder), precision).to(distributed.device)
