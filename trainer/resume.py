@@ -164,15 +164,12 @@ class Resumed(NamedTuple):
             )
         moments = {name: _moments(file, name, parameter) for name, parameter in parameters.items()}
         set_moments(engine, dict(progress.updates), moments)
-        updates = progress.steps - progress.skipped
-        if progress.total_steps not in (0, total_steps):
-            updates = updates * total_steps // progress.total_steps
         if engine.lr_scheduler is not None:
             with warnings.catch_warnings():
                 warnings.filterwarnings(
                     "ignore", message=".*lr_scheduler.step.*"
                 )  # no step of Adam came before
-                for _ in range(updates):
+                for _ in range(self.scheduled(total_steps)):
                     engine.lr_scheduler.step()
         engine.global_steps, engine.skipped_steps = progress.steps, progress.skipped
         engine.global_samples, engine.micro_steps = progress.samples, progress.micro_steps
@@ -180,6 +177,11 @@ class Resumed(NamedTuple):
         for name, value in progress.loss_scale.items():
             if name in _SCALE and hasattr(scaler, name):
                 setattr(scaler, name, value if name == "cur_scale" else int(value))
+
+    def scheduled(self, total_steps: int) -> int:
+        """Steps of the learning rate's schedule that are behind this training, of so many of the whole."""
+        there, of_all = self.progress.scheduled, max(1, self.progress.total_steps)
+        return there * total_steps // of_all
 
     def check_files(self, known: Mapping[str, Any]) -> None:
         """The files that the training rests on are those that it began with.

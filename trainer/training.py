@@ -34,6 +34,7 @@ from trainer.resume import (
 from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
+from utils.errors import UserError
 from utils.liveness import together
 from utils.partitioning import end_partitioning, partition_on_loading
 from utils.precision import describe_precision, set_deterministic
@@ -87,6 +88,10 @@ def _train(
     start = read_start(folder) if folder else None
     if folder and start:
         check_same_config(folder, task.config)
+        if not settings.save_model:
+            raise UserError(
+                f"--resume {folder}: this run keeps nothing (training.save_model: false); begin a new one"
+            )
         ckpt_path = start.ckpt_path
         if not ds_config_path:
             check_places(folder, start.ds_config)

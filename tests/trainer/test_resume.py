@@ -42,6 +42,7 @@ def runs(make_config, distributed, tmp_path, monkeypatch):
             "save_steps": 3,
             "log_every": 2,
             "deterministic": True,
+            "adding_noise": 0.1,  # random states matter
         }
         config = make_config(**{**sections, "training": {**wanted, **sections.get("training", {})}})
         folder, steps = None, iter([*kill_at, None])
