@@ -33,7 +33,7 @@ def dialogue_task(config: Config) -> Task:
         prepare=partial(_prepare, decided),
         precision=precision,
         notes=[reason] if reason else [],
-        files={"train": decided.dataset.train},
+        files={"train": decided.dataset.train, "valid": decided.dataset.valid},
     )
 
 

@@ -200,6 +200,8 @@ def test_the_metadata_says_what_one_must_know(trained_run, data, lm_folder):
         "fidelity": "paper",
         "train": str(data["train"]),
         "train_sha256": hashlib.sha256(data["train"].read_bytes()).hexdigest(),
+        "valid": str(data["valid"]),
+        "valid_sha256": hashlib.sha256(data["valid"].read_bytes()).hexdigest(),
         "seed": 3407,
         "versions": {library: version(library) for library in libraries},
         "best_by": "total validation loss",
