@@ -37,7 +37,7 @@ def persona_task(config: PersonaConfig) -> Task:
     Raises:
         UserError: a precision that this device lacks, a missing file, or what is wrong with one of action codes.
     """
-    files = {"train": config.dataset.train}
+    files = {"train": config.dataset.train, "valid": config.dataset.valid}
     # told before an earlier stage of the same command is trained
     existing_file(config.dataset.train, "dialogue file")
     existing_file(config.dataset.valid, "dialogue file")
