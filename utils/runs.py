@@ -52,6 +52,10 @@ def create_run_folder(
         UserError: the folder cannot be made.
     """
     stamped = Path(log_dir) / f"{name}_{time.strftime('%Y-%m-%d-%H%M', now or time.localtime())}"
+    try:
+        Path(log_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {stamped}: {error.strerror}") from None
     for attempt in range(1, 1000):
         folder = stamped if attempt == 1 else stamped.with_name(f"{stamped.name}-{attempt}")
         if new_folder(folder, contents):

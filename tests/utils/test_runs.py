@@ -62,7 +62,7 @@ def test_runs_of_the_same_moment_share_no_folder(tmp_path):
 def test_a_run_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     """A log folder that is a file."""
     (tmp_path / "logs").write_text("x")
-    with pytest.raises(UserError, match="cannot write .*logs"):
+    with pytest.raises(UserError, match="cannot make the run folder .*logs"):
         create_run_folder(tmp_path / "logs", "x", FIRST, NOW)
 
 
