@@ -97,6 +97,8 @@ class SelectionLossSettings(Section):
     """weight of L_selection"""
     tau_gold: Temperature = 1.0
     """temperature of the LM's preference over prompts"""
+    selection_target: Literal["mean", "sum"] = "mean"
+    """what of the LM's losses the preference is made of: their mean per target token, or their sum over the tokens"""
     tau_sim: Temperature = 1.0
     """temperature of the retriever's scores"""
     adding_noise: Annotated[NonNegative | None, Flag("adding_noise", "NOISE")] = None
@@ -108,6 +110,17 @@ class FusionLossSettings(Section):
 
     ensemble: bool = True
     """cross-entropy of the score-weighted sum of all prompts' logits (L_fusion)"""
+    fusion: Literal["raw", "normalised", "off"] = "raw"
+    """raw: the scores weigh the logits; normalised: their softmax weighs the losses; off: as ensemble: false"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """A kind of L_fusion is asked for only where there is an L_fusion."""
+        return [
+            (
+                self.fusion == "normalised" and not self.ensemble,
+                "training.fusion: normalised needs training.ensemble: true, which switches L_fusion on",
+            )
+        ]
 
 
 class ContrastiveLossSettings(Section):
@@ -189,3 +202,17 @@ class SelectiveConfig(Config):
     """the model"""
     training: SelectiveTrainingSettings = SelectiveTrainingSettings()
     """the training"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """`fidelity: released_code` has what the release has."""
+        beyond = {
+            "training.fusion: normalised": self.training.fusion == "normalised",
+            "training.selection_target: sum": self.training.selection_target == "sum",
+        }
+        return [
+            (
+                self.model.released and is_on,
+                f"{setting} needs model.fidelity: paper (the authors' release has no such setting)",
+            )
+            for setting, is_on in beyond.items()
+        ]

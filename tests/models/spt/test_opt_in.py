@@ -1,0 +1,156 @@
+"""The settings beside the published method: each formula in plain torch, the default's own bits, and that it learns."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.configuration import load_config
+from models.spt.soft_prompts import prepend_each
+from tests.helpers import model_of, train_batch
+from utils.config.loading import dump
+from utils.errors import UserError
+
+EXACT = {"atol": 1e-6, "rtol": 1e-5}
+
+
+@pytest.fixture
+def make(make_config, examples):
+    """make(training={..}, model={..}) gives a model with fixed trained parameters, and a batch for it."""
+
+    def build(training=None, model=None):
+        config = make_config("opt", training=training or {}, model=model or {})
+        torch.manual_seed(11)
+        made = model_of(config)
+        return made, train_batch(made, [examples[number] for number in (1, 3, 8, 15)])
+
+    return build
+
+
+def parts_of(model, batch):
+    """Scores [K, B], hidden states [K, N, H] and token losses [K, N], with their gradients."""
+    embeddings = prepend_each(model.soft_prompts.weight, model.lm.embed(batch.input_ids))
+    hidden = model.hidden_at_targets(batch, embeddings, model.num_virtual_tokens)
+    return model.scores(batch.query), hidden, model.token_losses(hidden, batch)
+
+
+def by_example(token_losses, batch):
+    """For each example its token losses [K, T_b]."""
+    return [token_losses[:, batch.target_examples == example] for example in range(batch.num_examples)]
+
+
+def test_the_default_keeps_the_published_bits(make):
+    """A rounding that differs would train another model than the one that others have reported on."""
+    model, batch = make()
+    scores, hidden, token_losses = parts_of(model, batch)
+    counts = torch.stack([part[0].numel() * torch.ones(()) for part in by_example(token_losses, batch)])
+
+    def means(losses):
+        """[M, B] as the published code sums them."""
+        return losses.new_zeros(len(losses), len(counts)).index_add(1, batch.target_examples, losses) / counts
+
+    fused = torch.einsum("kn,knh->nh", scores[:, batch.target_examples], hidden)
+    gold = (-means(token_losses.detach())).softmax(dim=0)
+    log_r = scores.log_softmax(dim=0)
+    losses = model(batch).losses
+    assert torch.equal(losses["llm"], token_losses.mean())
+    assert torch.equal(losses["fusion"], means(model.token_losses(fused[None], batch)).mean())
+    assert torch.equal(losses["selection"], (torch.xlogy(gold, gold) - gold * log_r).sum() / len(counts))
+
+
+def test_the_normalised_fusion_is_the_expected_loss_under_the_scores(make):
+    """Weights that are not normalised scale the logits, and every prompt alone then predicts worse."""
+    model, batch = make({"fusion": "normalised", "tau_sim": 0.25})
+    scores, _, token_losses = parts_of(model, batch)
+    weights = (scores / 0.25).softmax(dim=0)
+    expected = [
+        (weights[:, number] * part.mean(dim=1)).sum()
+        for number, part in enumerate(by_example(token_losses, batch))
+    ]
+    found, wanted = model(batch).losses["fusion"], torch.stack(expected).mean()
+    torch.testing.assert_close(found, wanted, **EXACT)
+    trained = [model.soft_prompts.weight, *model.retriever.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(found, trained), torch.autograd.grad(wanted, trained), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, **EXACT)
+        assert ours.abs().sum() > 0
+
+
+def test_fusion_off_is_the_ablation(make):
+    """Two switches for one loss that disagree would leave it in the total."""
+    model, batch = make({"fusion": "off"})
+    ablation, _ = make({"ensemble": False})
+    output, known = model(batch), ablation(batch)
+    assert set(output.losses) == {"llm", "selection", "contrastive"}
+    assert torch.equal(output.total, known.total)
+
+
+def test_a_bare_off_is_the_word(tmp_path):
+    """YAML 1.1 reads `off` as false, and the documented spelling would be an error."""
+    path = tmp_path / "own.yml"
+    path.write_text("model: {model_name: x}\ntraining: {fusion: off}\n", encoding="utf-8")
+    config = load_config(path)
+    assert config.training.fusion == "off"
+    assert load_config(path, ["training.fusion=off"]) == config
+    path.write_text(dump(config), encoding="utf-8")
+    assert load_config(path) == config
+
+
+def test_summed_losses_make_a_sharper_target(make):
+    """Means per token carry no preference: the sum is the response's probability, and gold Bayes' posterior."""
+    model, batch = make({"selection_target": "sum", "tau_gold": 2.0, "tau_sim": 0.5})
+    scores, _, token_losses = parts_of(model, batch)
+    sums = torch.stack([part.sum(dim=1) for part in by_example(token_losses, batch)], dim=1)  # [K, B]
+    gold = (-sums.detach() / 2.0).softmax(dim=0)
+    wanted = F.kl_div((scores / 0.5).log_softmax(dim=0).T, gold.T, reduction="batchmean")
+    found = model(batch).losses["selection"]
+    torch.testing.assert_close(found, wanted, **EXACT)
+    mean, _ = make({"tau_gold": 2.0, "tau_sim": 0.5})
+    assert not torch.isclose(found, mean(batch).losses["selection"], rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training": {"fusion": "normalised"}},
+        {"training": {"fusion": "off"}},
+        {"training": {"selection_target": "sum"}},
+    ],
+    ids=str,
+)
+def test_it_learns(make, settings):
+    """A setting whose loss does not fall, or that leaves a part without a gradient, stops a run after hours."""
+    model, batch = make(**settings)
+    model.train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in trained]
+    optimiser = torch.optim.Adam(trained, lr=0.01)
+    totals = []
+    for _ in range(12):
+        optimiser.zero_grad()
+        output = model(batch)
+        output.total.backward()
+        optimiser.step()
+        totals.append(output.total.item())
+    assert totals[-1] < totals[0] - 0.01
+    assert all(not torch.equal(*pair) for pair in zip(before, trained, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training": {"fusion": "normalised", "ensemble": False}}, r"training\.ensemble: true"),
+        (
+            {"model": {"fidelity": "released_code"}, "training": {"fusion": "normalised"}},
+            r"fusion: normalised needs model\.fidelity: paper",
+        ),
+        (
+            {"model": {"fidelity": "released_code"}, "training": {"selection_target": "sum"}},
+            r"selection_target: sum needs model\.fidelity: paper",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(make, settings, message):
+    """One of the two would win in silence, and the run's config.yml would tell of a run that never was."""
+    with pytest.raises(UserError, match=message):
+        make(**settings)
