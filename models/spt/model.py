@@ -19,8 +19,9 @@ from models.model_type import ModelType, StoredSize
 from models.release.retriever import ReleasedRetriever
 from models.spt.dominance import dominance_warning
 from models.spt.equal_prompts import equal_prompts_warning
+from models.spt.linear_retriever import LinearRetriever
 from models.spt.retriever import Retriever
-from models.spt.settings import SelectiveConfig
+from models.spt.settings import SelectiveConfig, SelectiveModelSettings
 from models.spt.soft_prompts import SoftPrompts, prepend_each, start_prompts, stored_tokens
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
@@ -42,8 +43,7 @@ class SelectivePromptTuning(ConversationModel):
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
-        kind = ReleasedRetriever if config.model.released else Retriever
-        self.retriever = None if config.training.skip_retrieval else kind(lm.width, config.model)
+        self.retriever = None if config.training.skip_retrieval else _make_retriever(lm.width, config.model)
         self.settings = config.training
         self.losses = active_losses(config.training)
 
@@ -145,6 +145,12 @@ class SelectivePromptTuning(ConversationModel):
         with whole([self.soft_prompts.weight]):
             warning = equal_prompts_warning(self.soft_prompts.weight)
         return {} if warning is None else {"equal prompts": warning}
+
+
+def _make_retriever(width: int, config: SelectiveModelSettings) -> Retriever:
+    if config.retriever.scorer == "linear":
+        return LinearRetriever(width, config)
+    return (ReleasedRetriever if config.released else Retriever)(width, config)
 
 
 def build_selective(config: SelectiveConfig, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:

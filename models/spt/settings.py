@@ -39,7 +39,7 @@ class PromptStartSettings(Section):
 
 
 class EncoderSettings(Section):
-    """An encoder before the retriever's linear layer."""
+    """An encoder before the retriever's linear layer, and what gives the scores after it."""
 
     retriever_type: Literal["transformer_encoder"] | None = None
     """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
@@ -49,6 +49,18 @@ class EncoderSettings(Section):
     """attention heads of the encoder; must divide D"""
     num_layers: Annotated[int, Field(ge=1, le=200)] = 1
     """layers of the encoder"""
+    scorer: Literal["cosine", "linear"] = "cosine"
+    """cosine: of prompt and context; linear: a weight vector and a bias per prompt, on the context alone"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """The linear scorer reads the context, so the encoder must."""
+        return [
+            (
+                self.scorer == "linear" and self.retriever_type is not None and "lm" not in self.retriever_on,
+                "model.retriever.retriever_on without lm leaves the encoder out of model.retriever.scorer: linear, "
+                "which reads the context alone",
+            )
+        ]
 
 
 class RetrieverSettings(Section):
@@ -61,7 +73,22 @@ class RetrieverSettings(Section):
     score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
     """activation on the cosine: softplus has beta 10, threshold 1"""
     retriever: EncoderSettings = EncoderSettings()
-    """an encoder before the normalizer"""
+    """an encoder before the normalizer, and what gives the scores after it"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """What only cosines have is not asked of the linear scorer."""
+        is_linear = self.retriever.scorer == "linear"
+        return [
+            (
+                is_linear and self.score_activation != "softplus",
+                "model.score_activation is of cosines; model.retriever.scorer: linear has none: leave it out",
+            ),
+            (
+                is_linear and self.normalizer is not None and "lm" not in self.normalizer_on,
+                "model.normalizer_on without lm leaves the normalizer out of model.retriever.scorer: linear, which "
+                "reads the context alone",
+            ),
+        ]
 
 
 class LLMLossSettings(Section):
@@ -204,8 +231,12 @@ class SelectiveConfig(Config):
     """the training"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """`fidelity: released_code` has what the release has."""
+        """`fidelity: released_code` has what the release has; only cosines can weigh logits as they are."""
+        from models.spt.terms import active_losses
+
+        linear = self.model.retriever.scorer == "linear"
         beyond = {
+            "model.retriever.scorer: linear": linear,
             "training.fusion: normalised": self.training.fusion == "normalised",
             "training.selection_target: sum": self.training.selection_target == "sum",
         }
@@ -215,4 +246,10 @@ class SelectiveConfig(Config):
                 f"{setting} needs model.fidelity: paper (the authors' release has no such setting)",
             )
             for setting, is_on in beyond.items()
+        ] + [
+            (
+                linear and "fusion" in active_losses(self.training) and self.training.fusion == "raw",
+                "training.fusion: raw needs model.retriever.scorer: cosine (scores of a linear one have any size and "
+                "sign): set it to normalised or off",
+            )
         ]
