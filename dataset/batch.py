@@ -43,6 +43,7 @@ class Batch:
     # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
     pair_labels: Tensor
     indices: Tensor  # [B] int64: places of the examples in their file
+    turns: Tensor  # [B] int64: which of the speaker's responses in the dialogue, counted from 0
 
     @property
     def num_examples(self) -> int:
@@ -175,6 +176,7 @@ class Collator:
                 self.pair_labels(personas) if self.pair_labels else [], dtype=torch.float32
             ),
             indices=torch.tensor([example.index for example in examples]),
+            turns=torch.tensor([example.turn for example in examples]),
         )
 
     def inference(self, examples: Sequence[EncodedExample]) -> InferenceBatch:

@@ -34,6 +34,8 @@ class EncodedExample:
     dialogue: int
     index: int
     """place in the file"""
+    turn: int = 0
+    """which of the modelled speaker's responses in the dialogue, counted from 0"""
 
 
 class Encoder(Protocol):
@@ -245,7 +247,7 @@ class ExampleEncoder:
             spans += [] if self.freeze_context else [(context_start, response_start)]
             spans += [(response_start, len(ids))]
         persona = " ".join(example.persona)
-        return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index)
+        return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index, example.turn)
 
 
 def _token_at(tokens: Tokens, char: int) -> int:

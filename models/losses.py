@@ -21,6 +21,32 @@ def llm_loss(token_losses: Tensor, weights: Tensor | None = None) -> Tensor:
     return (token_losses if weights is None else token_losses * weights).mean()
 
 
+def turn_assignment(turns: Tensor, num_prompts: int) -> Tensor:
+    """`assignment: turn`: prompt k has the examples of turn k alone, the last prompt those of all later turns.
+
+    Args:
+        turns: [B] int64, counted from 0.
+        num_prompts: K.
+
+    Returns:
+        [K, B] float32, 1 for the prompt that an example trains, else 0.
+    """
+    return F.one_hot(turns.clamp(max=num_prompts - 1), num_prompts).T.float()
+
+
+def posterior_assignment(losses: Tensor, tau: float = 1.0) -> Tensor:
+    """`assignment: posterior`: softmax over k of -losses / tau, the responsibilities of a mixture; detached.
+
+    Args:
+        losses: [K, B] summed target cross-entropies.
+        tau: temperature; at 1 they are the probabilities of the prompts given the response, by equal priors.
+
+    Returns:
+        [K, B].
+    """
+    return F.softmax(-losses.detach() / tau, dim=0)
+
+
 def example_losses(token_losses: Tensor, example_of_token: Tensor, num_examples: int) -> Tensor:
     """Mean target cross-entropy of each example under each prompt.
 

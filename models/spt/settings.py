@@ -104,14 +104,26 @@ class LLMLossSettings(Section):
     """lower end of the clamp"""
     annealing_max: NonNegative = 1.0
     """upper end of the clamp"""
+    assignment: Literal["all", "turn", "posterior"] = "all"
+    """prompts that an example trains by L_LLM: all; that of its turn; each by its probability given the response"""
+    assignment_tau: Temperature = 1.0
+    """temperature of assignment: posterior, on losses summed over the response"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """`annealing_min` is at most `annealing_max`."""
+        """`annealing_min` is at most `annealing_max`; L_LLM is there, and has one kind of weights."""
         return [
+            (
+                self.assignment != "all" and self.annealing_nll,
+                "training.assignment and training.annealing_nll both weigh L_LLM by prompt: leave one of them out",
+            ),
+            (
+                self.assignment != "all" and self.disable_nll,
+                "training.assignment needs L_LLM, which training.disable_nll switches off",
+            ),
             (
                 self.annealing_min > self.annealing_max,
                 "training.annealing_min is larger than training.annealing_max",
-            )
+            ),
         ]
 
 
@@ -206,7 +218,7 @@ class SelectiveTrainingSettings(
     """train the LM's own parameters too"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """At least one loss is on, registered losses included."""
+        """At least one loss is on, registered losses included; turns that prompts are assigned by are kept."""
         from models.spt.terms import active_losses
 
         disabled = (
@@ -218,7 +230,11 @@ class SelectiveTrainingSettings(
             (
                 all(term.weight(self) is None for term in active_losses(self).values()),
                 f"{disabled} no loss: every other one is off too",
-            )
+            ),
+            (
+                self.assignment == "turn" and self.only_longest,
+                "training.assignment: turn splits a dialogue by its turns, of which training.only_longest keeps one",
+            ),
         ]
 
 
@@ -237,6 +253,7 @@ class SelectiveConfig(Config):
         linear = self.model.retriever.scorer == "linear"
         beyond = {
             "model.retriever.scorer: linear": linear,
+            f"training.assignment: {self.training.assignment}": self.training.assignment != "all",
             "training.fusion: normalised": self.training.fusion == "normalised",
             "training.selection_target: sum": self.training.selection_target == "sum",
         }

@@ -74,6 +74,14 @@ def _llm(inputs: LossInputs, training: LLMLossSettings) -> Tensor:
         limits = training.annealing_scalar, training.annealing_min, training.annealing_max
         of_examples = L.annealing_weights(inputs.scores, inputs.progress, *limits)  # [K, B]
         weights = of_examples[:, inputs.batch.target_examples]  # [K, N]
+    elif training.assignment != "all":
+        num_prompts = len(inputs.token_losses)
+        if training.assignment == "turn":
+            shares = L.turn_assignment(inputs.batch.turns, num_prompts)  # [K, B]
+        else:
+            shares = L.posterior_assignment(inputs.summed_losses(), training.assignment_tau)
+        # times K: the mean over prompts is then the sum of shares that add up to 1
+        weights = num_prompts * shares[:, inputs.batch.target_examples]
     return L.llm_loss(inputs.token_losses, weights)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from models.configuration import load_config
 from models.spt.soft_prompts import prepend_each
-from tests.helpers import model_of, train_batch
+from tests.helpers import model_of, train_batch, untied
 from utils.config.loading import dump
 from utils.errors import UserError
 
@@ -110,6 +110,37 @@ def test_summed_losses_make_a_sharper_target(make):
     assert not torch.isclose(found, mean(batch).losses["selection"], rtol=1e-2)
 
 
+def test_each_turn_trains_its_own_prompt(make):
+    """Prompts that all examples train alike never part; a turn without a prompt would be learnt by none."""
+    model, batch = make({"assignment": "turn"})
+    assert batch.turns.tolist() == [1, 3, 0, 0]  # the last of the three prompts has turn 2 and all later ones
+    chosen = [1, 2, 0, 0]
+    _, _, token_losses = parts_of(model, batch)
+    parts = [part[prompt] for prompt, part in zip(chosen, by_example(token_losses, batch), strict=True)]
+    found, wanted = model(batch).losses["llm"], torch.cat(parts).mean()
+    torch.testing.assert_close(found, wanted, **EXACT)
+    (gradient,) = torch.autograd.grad(found, model.soft_prompts.weight)
+    alone = torch.autograd.grad(parts[0].sum() / token_losses.shape[1], model.soft_prompts.weight)[0]
+    torch.testing.assert_close(gradient[1], alone[1], **EXACT)
+
+
+def test_each_prompt_trains_by_its_posterior(make):
+    """A gradient through the posterior would pull examples to prompts by making the others worse."""
+    model, batch = make({"assignment": "posterior", "assignment_tau": 3.0})
+    untied(model)  # its prompts make a difference
+    _, _, token_losses = parts_of(model, batch)
+    parts = by_example(token_losses, batch)
+    total = torch.zeros(())
+    for part in parts:
+        posterior = (-part.sum(dim=1) / 3.0).softmax(dim=0).detach()  # [K]
+        assert posterior.max() - posterior.min() > 0.01
+        total = total + (posterior[:, None] * part).sum()
+    found, wanted = model(batch).losses["llm"], total / token_losses.shape[1]
+    torch.testing.assert_close(found, wanted, **EXACT)
+    gradients = [torch.autograd.grad(loss, model.soft_prompts.weight)[0] for loss in (found, wanted)]
+    torch.testing.assert_close(*gradients, **EXACT)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -117,6 +148,8 @@ def test_summed_losses_make_a_sharper_target(make):
         {"training": {"fusion": "off"}},
         {"training": {"selection_target": "sum"}},
         {"model": LINEAR, "training": {"fusion": "off"}},
+        {"training": {"assignment": "turn"}},
+        {"training": {"assignment": "posterior"}},
     ],
     ids=str,
 )
@@ -150,6 +183,16 @@ def test_it_learns(make, settings):
             {"model": {"fidelity": "released_code"}, "training": {"selection_target": "sum"}},
             r"selection_target: sum needs model\.fidelity: paper",
         ),
+        (
+            {"model": {"fidelity": "released_code"}, "training": {"assignment": "posterior"}},
+            r"assignment: posterior needs model\.fidelity: paper",
+        ),
+        (
+            {"training": {"assignment": "turn", "annealing_nll": True}},
+            r"assignment and training\.annealing_nll",
+        ),
+        ({"training": {"assignment": "turn", "disable_nll": True}}, r"assignment needs L_LLM"),
+        ({"training": {"assignment": "turn", "only_longest": True}}, r"training\.only_longest keeps one"),
         ({"model": LINEAR}, r"fusion: raw needs model\.retriever\.scorer: cosine"),
         (
             {"model": {"fidelity": "released_code", **LINEAR}, "training": {"fusion": "off"}},
