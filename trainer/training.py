@@ -25,6 +25,7 @@ from trainer.resume import START, Resumed, Start, check_same_config, load_values
 from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
+from utils.errors import UserError
 from utils.liveness import together
 from utils.partitioning import end_partitioning, partition_on_loading
 from utils.precision import describe_precision, set_deterministic
@@ -96,12 +97,19 @@ def _train(
     with partition_on_loading(ds_config):
         prepared = task.prepare(distributed)
     module = prepared.module
-    values: Mapping[str, Tensor] = module.trained_state()
+    values: Mapping[str, Tensor]
     if resumed:
         values = load_values(module, resumed.file)
+    elif ckpt_path and module.warm_start_key:
+        raise UserError(
+            f"--ckpt_path and {module.warm_start_key} both say what the training starts from: leave one of them out"
+        )
     elif ckpt_path:
         values, source = module.read_trained(Path(ckpt_path))
         module.load_trained_state(values, str(source))
+    else:
+        module.warm_start()
+        values = module.trained_state()
     steps = total_steps(len(prepared.train), settings.num_epochs, ds_config)
     metadata = Later[dict[str, Any]](lambda: {})
     if distributed.is_main and settings.save_model:

@@ -1,6 +1,7 @@
 """SPT: frozen LM, soft prompts and retriever composed (paper, section 3). Its losses are in models/spt/terms.py."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,13 @@ from models.spt.equal_prompts import equal_prompts_warning
 from models.spt.linear_retriever import LinearRetriever
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig, SelectiveModelSettings
-from models.spt.soft_prompts import SoftPrompts, prepend_each, start_prompts, stored_tokens
+from models.spt.soft_prompts import (
+    SoftPrompts,
+    prepend_each,
+    start_prompts,
+    stored_tokens,
+    warm_start_prompts,
+)
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
@@ -46,6 +53,8 @@ class SelectivePromptTuning(ConversationModel):
         self.retriever = None if config.training.skip_retrieval else _make_retriever(lm.width, config.model)
         self.settings = config.training
         self.losses = active_losses(config.training)
+        if config.training.warm_start_prompt is not None:
+            self.warm_start_key = "training.warm_start_prompt"
 
     @property
     def has_retriever(self) -> bool:
@@ -114,6 +123,11 @@ class SelectivePromptTuning(ConversationModel):
             return passed(last)
         hidden = [checkpoint(passed, prompts, use_reentrant=False) for prompts in earlier]
         return torch.cat([*hidden, passed(last)])
+
+    def warm_start(self) -> None:
+        """Start the prompts from a trained one, with `warm_start_prompt`."""
+        if self.settings.warm_start_prompt is not None:
+            warm_start_prompts(self.soft_prompts, Path(self.settings.warm_start_prompt), self.settings.seed)
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""

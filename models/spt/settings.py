@@ -216,6 +216,8 @@ class SelectiveTrainingSettings(
     """no retriever: prompts are chosen at random at decoding, and only L_LLM trains them"""
     all_tunable: bool = False
     """train the LM's own parameters too"""
+    warm_start_prompt: str | None = None
+    """the run folder of a prompt_tuning run of equal V, whose prompt, with small offsets, all prompts start from"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """At least one loss is on, registered losses included; turns that prompts are assigned by are kept."""
@@ -253,6 +255,7 @@ class SelectiveConfig(Config):
         linear = self.model.retriever.scorer == "linear"
         beyond = {
             "model.retriever.scorer: linear": linear,
+            "training.warm_start_prompt": self.training.warm_start_prompt is not None,
             f"training.assignment: {self.training.assignment}": self.training.assignment != "all",
             "training.fusion: normalised": self.training.fusion == "normalised",
             "training.selection_target: sum": self.training.selection_target == "sum",
@@ -265,8 +268,13 @@ class SelectiveConfig(Config):
             for setting, is_on in beyond.items()
         ] + [
             (
+                self.training.warm_start_prompt is not None and self.model.prompt_init != "random",
+                "training.warm_start_prompt and model.prompt_init both say what the prompts start from: leave one of "
+                "them out",
+            ),
+            (
                 linear and "fusion" in active_losses(self.training) and self.training.fusion == "raw",
                 "training.fusion: raw needs model.retriever.scorer: cosine (scores of a linear one have any size and "
                 "sign): set it to normalised or off",
-            )
+            ),
         ]
