@@ -24,6 +24,7 @@ class Query:
 
     ids: Tensor  # [B, Q] int64
     mask: Tensor  # [B, Q] bool: True where the token counts
+    last_turn: Tensor  # [B, Q] bool: True where it is of the last turn
 
     def pin_memory(self) -> "Query":
         """For the loader of a GPU."""
@@ -191,7 +192,9 @@ class Collator:
 
     def _query(self, examples: Sequence[EncodedExample], training: bool) -> Query:
         """What the retriever reads: the text up to the end of the last turn."""
-        return Query(*pad([example.ids[: example.query_end] for example in examples], self.pad_id))
+        ids, mask = pad([example.ids[: example.query_end] for example in examples], self.pad_id)
+        starts = torch.tensor([example.last_turn for example in examples])
+        return Query(ids, mask, mask & (torch.arange(ids.shape[1]) >= starts[:, None]))
 
     def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The target positions of a text that have a loss: all of them."""

@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         "dialogue": pa.int64(),
         "index": pa.int64(),
         "turn": pa.int32(),
+        "last_turn": pa.int32(),
     }
 )
 
@@ -46,6 +47,7 @@ def record_batch(examples: Sequence[EncodedExample], first: int = 0) -> pa.Recor
         pa.array([example.dialogue for example in examples], pa.int64()),
         pa.array([first + example.index for example in examples], pa.int64()),
         pa.array([example.turn for example in examples], pa.int32()),
+        pa.array([example.last_turn for example in examples], pa.int32()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -154,8 +156,8 @@ class _Batch:
         self.ids, self.starts = (_numbers(part) for part in (rows["ids"].values, rows["ids"].offsets))
         self.targets = _numbers(rows["targets"].values)
         self.target_starts = _numbers(rows["targets"].offsets)
-        self.query_end, self.dialogue, self.index, self.turn = (
-            _numbers(rows[name]) for name in ("query_end", "dialogue", "index", "turn")
+        self.query_end, self.dialogue, self.index, self.turn, self.last_turn = (
+            _numbers(rows[name]) for name in ("query_end", "dialogue", "index", "turn", "last_turn")
         )
 
     def check(self, num_ids: int, first: int) -> None:
@@ -170,6 +172,7 @@ class _Batch:
             and ((self.query_end >= 0) & (self.query_end <= lengths)).all()
             and (flat % 2 == 0).all()
             and (self.turn >= 0).all()
+            and ((self.last_turn >= 0) & (self.last_turn <= self.query_end)).all()
             # position 0 has nothing before it that could predict it
             and ((spans[::2] > 0) & (spans[::2] <= spans[1::2])).all()
             and (spans[1::2] <= np.repeat(lengths, flat // 2)).all()
@@ -189,6 +192,7 @@ class _Batch:
             dialogue=int(self.dialogue[row]),
             index=int(self.index[row]),
             turn=int(self.turn[row]),
+            last_turn=int(self.last_turn[row]),
         )
 
 

@@ -33,7 +33,8 @@ from models.spt.soft_prompts import (
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
-from utils.partitioning import whole
+from utils.errors import UserError
+from utils.partitioning import whole, whole_shape
 
 
 class SelectivePromptTuning(ConversationModel):
@@ -48,6 +49,13 @@ class SelectivePromptTuning(ConversationModel):
         self.num_prompts = config.model.K
         self.prompts_per_pass = config.model.prompts_per_pass or self.num_prompts
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
+        self.query_kind = config.model.retriever.query
+        hidden_width = whole_shape(lm.head_weight)[1]
+        if self.query_kind == "hidden" and hidden_width != lm.width:
+            raise UserError(
+                f"model.retriever.query: hidden needs hidden states as wide as the embeddings; this LM's are "
+                f"{hidden_width} and {lm.width} wide"
+            )
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
         self.retriever = None if config.training.skip_retrieval else _make_retriever(lm.width, config.model)
@@ -65,7 +73,13 @@ class SelectivePromptTuning(ConversationModel):
         """Retriever scores [K, B]; without a retriever all prompts have the same."""
         if self.retriever is None:
             return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
-        return self.retriever(self.soft_prompts.weight, self.lm.embed(query.ids), query.mask)
+        context = self.lm.embed(query.ids)  # [B, Q, D]
+        if self.query_kind == "context_mean":
+            return self.retriever(self.soft_prompts.weight, context, query.mask)
+        if self.query_kind == "hidden":
+            with torch.no_grad():
+                context = self.lm.hidden(context)  # [B, Q, H]; H = D
+        return self.retriever(self.soft_prompts.weight, context, query.last_turn)
 
     @torch.no_grad()
     def score_prompts(self, query: Query) -> Tensor | None:

@@ -39,7 +39,7 @@ class PromptStartSettings(Section):
 
 
 class EncoderSettings(Section):
-    """An encoder before the retriever's linear layer, and what gives the scores after it."""
+    """What the retriever reads, an encoder before its linear layer, and what gives the scores after it."""
 
     retriever_type: Literal["transformer_encoder"] | None = None
     """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
@@ -49,6 +49,8 @@ class EncoderSettings(Section):
     """attention heads of the encoder; must divide D"""
     num_layers: Annotated[int, Field(ge=1, le=200)] = 1
     """layers of the encoder"""
+    query: Literal["context_mean", "last_turn", "hidden"] = "context_mean"
+    """what is read of an example: all its embeddings; those of the last turn; the bare LM's hidden states there"""
     scorer: Literal["cosine", "linear"] = "cosine"
     """cosine: of prompt and context; linear: a weight vector and a bias per prompt, on the context alone"""
 
@@ -73,7 +75,7 @@ class RetrieverSettings(Section):
     score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
     """activation on the cosine: softplus has beta 10, threshold 1"""
     retriever: EncoderSettings = EncoderSettings()
-    """an encoder before the normalizer, and what gives the scores after it"""
+    """what is read, an encoder before the normalizer, and what gives the scores after it"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """What only cosines have is not asked of the linear scorer."""
@@ -255,6 +257,8 @@ class SelectiveConfig(Config):
         linear = self.model.retriever.scorer == "linear"
         beyond = {
             "model.retriever.scorer: linear": linear,
+            f"model.retriever.query: {self.model.retriever.query}": self.model.retriever.query
+            != "context_mean",
             "training.warm_start_prompt": self.training.warm_start_prompt is not None,
             f"training.assignment: {self.training.assignment}": self.training.assignment != "all",
             "training.fusion: normalised": self.training.fusion == "normalised",

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from models.configuration import load_config
 from models.spt.soft_prompts import prepend_each
-from tests.helpers import model_of, train_batch, untied
+from tests.helpers import encoded, inference_batch, model_of, train_batch, untied
 from utils.config.loading import dump
 from utils.errors import UserError
 
@@ -141,6 +141,28 @@ def test_each_prompt_trains_by_its_posterior(make):
     torch.testing.assert_close(*gradients, **EXACT)
 
 
+@pytest.mark.parametrize("kind", ["last_turn", "hidden"])
+def test_the_query_is_the_mean_over_the_last_turn(make, examples, kind):
+    """Padding, the persona or an older turn in the mean: contexts become alike again, or depend on the batch."""
+    model, batch = make(model={"retriever": {"query": kind}})
+    chosen = [examples[number] for number in (1, 3, 8, 15)]
+    scores, linear = model.scores(batch.query), model.retriever.linear
+    prompts = linear(model.soft_prompts.weight.mean(dim=1))  # [K, D]
+    for number, (example, text) in enumerate(zip(chosen, encoded(model, chosen, response=True), strict=True)):
+        ids = torch.from_numpy(text.ids[: text.query_end]).long()
+        turn = model.tokenizer.decode(ids[text.last_turn :])
+        assert turn.split() == f"Q: {example.context[-1]}".split()
+        vectors = model.lm.embed(ids)
+        if kind == "hidden":
+            output = model.lm.model(input_ids=ids[None], output_hidden_states=True)
+            vectors = output.hidden_states[-1][0]
+        context = linear(vectors[text.last_turn :].mean(dim=0)).expand_as(prompts)
+        wanted = F.softplus(F.cosine_similarity(prompts, context), beta=10, threshold=1)
+        torch.testing.assert_close(scores[:, number], wanted, **EXACT)
+    decoding = model.scores(inference_batch(model, chosen).query)
+    torch.testing.assert_close(decoding, scores, **EXACT)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -150,6 +172,8 @@ def test_each_prompt_trains_by_its_posterior(make):
         {"model": LINEAR, "training": {"fusion": "off"}},
         {"training": {"assignment": "turn"}},
         {"training": {"assignment": "posterior"}},
+        {"model": {"retriever": {"query": "last_turn"}}},
+        {"model": {"retriever": {"query": "hidden"}}},
     ],
     ids=str,
 )
@@ -193,6 +217,10 @@ def test_it_learns(make, settings):
         ),
         ({"training": {"assignment": "turn", "disable_nll": True}}, r"assignment needs L_LLM"),
         ({"training": {"assignment": "turn", "only_longest": True}}, r"training\.only_longest keeps one"),
+        (
+            {"model": {"fidelity": "released_code", "retriever": {"query": "last_turn"}}},
+            r"query: last_turn needs model\.fidelity: paper",
+        ),
         ({"model": LINEAR}, r"fusion: raw needs model\.retriever\.scorer: cosine"),
         (
             {"model": {"fidelity": "released_code", **LINEAR}, "training": {"fusion": "off"}},
