@@ -1,12 +1,18 @@
 """The settings beside the published method: each formula in plain torch, the default's own bits, and that it learns."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
+from dataset.loading import read_examples
 from models.configuration import load_config
+from models.decoding.decode import decode_runs
+from models.decoding.runs import load_run, read_run_config
 from models.spt.soft_prompts import prepend_each
-from tests.helpers import encoded, inference_batch, model_of, train_batch, untied
+from tests.helpers import encoded, inference_batch, json_rows, logged, model_of, train, train_batch, untied
 from utils.config.loading import dump
 from utils.errors import UserError
 
@@ -193,6 +199,38 @@ def test_it_learns(make, settings):
         totals.append(output.total.item())
     assert totals[-1] < totals[0]
     assert all(not torch.equal(*pair) for pair in zip(before, trained, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 3])
+def test_all_together_train_and_reply(make_config, distributed, examples, tmp_path, stage):
+    """A part that is not saved, or not whole where ranks share it out, replies by a choice that nobody trained."""
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+    config = make_config(
+        model={"retriever": {"scorer": "linear", "query": "hidden"}},
+        training={
+            "fusion": "normalised",
+            "selection_target": "sum",
+            "assignment": "turn",
+            "contrastive": False,
+            "num_epochs": 2,
+        },
+    )
+    run = train(config, distributed, "together", str(ds_config))
+    first, last = (row["total"] for row in logged(run, "valid_epoch"))
+    assert last < first
+    state = load_file(run / "trained.safetensors")
+    assert {name for name in state if "scorer" in name} == {
+        "retriever.scorer.weight",
+        "retriever.scorer.bias",
+    }
+    decode_runs([run], distributed)
+    (row, *_) = json_rows(run / "evaluation_result.jsonl")
+    model = load_run(run, read_run_config(run))
+    query = inference_batch(model, read_examples(config.dataset.valid, config)[:1]).query
+    assert row["scores"] == pytest.approx(model.score_prompts(query)[:, 0].tolist(), rel=1e-4)
+    assert row["prompt"] == max(range(3), key=row["scores"].__getitem__)
 
 
 @pytest.mark.parametrize(
