@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 from utils.errors import UserError, nearest, shown
 
@@ -78,12 +78,41 @@ def _check_speaker(speaker: str, where: str) -> None:
         raise UserError(f"{where}: unknown speaker {shown(speaker)}{nearest(speaker, SPEAKERS)}")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning(Sequence[str]):
+    """The first texts of a dialogue, like a tuple of them: copies for each of 10,000 turns would take gigabytes."""
+
+    texts: tuple[str, ...]
+    """of the whole dialogue"""
+    end: int
+    """how many of them"""
+
+    def __len__(self) -> int:
+        return self.end
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(self.end)
+            return self.texts[start:stop:step] if step > 0 else tuple(self)[place]
+        return self.texts[range(self.end)[place]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, Beginning)) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self[:])
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One response to be modelled: a speaker's response `turn` of dialogue number `dialogue` of a file."""
 
     persona: tuple[str, ...]
-    context: tuple[str, ...]
+    context: Sequence[str]
     """all that was said before, oldest first; the other speaker's words are the last"""
     response: str
     dialogue: int
@@ -120,7 +149,7 @@ def examples_of(
             examples.append(
                 Example(
                     persona=persona,
-                    context=texts[:index],
+                    context=Beginning(texts, index),
                     response=texts[index],
                     dialogue=number,
                     turn=turn,

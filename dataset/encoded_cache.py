@@ -25,7 +25,8 @@ from dataset.encoded import SCHEMA, DamagedError, EncodedTable
 from dataset.encoding import EncodedExample, Encoder, KeyedEncoder
 from dataset.encoding_processes import EncodingJob, encoded_chunks
 from utils.errors import UserError
-from utils.files import check_writable, file_sha256, to_json, unique_keys, write_errors, write_folder
+from utils.files import check_writable, file_sha256, to_json, unique_keys, write_errors
+from utils.folders import write_folder
 
 SMALL = 1 << 20  # bytes of a dialogue file that is encoded about as fast as kept examples are checked
 _ROWS, _KEY = "examples.arrow", "key.json"

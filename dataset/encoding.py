@@ -19,6 +19,9 @@ from dataset.settings import DataConfig
 from dataset.text import CUE, PromptText, label_turns, prompt_text
 from utils.errors import UserError
 
+# of texts that are read at once: those of one dialogue of 100,000 turns are 100 GB
+_LETTERS = 1 << 22
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
@@ -118,12 +121,20 @@ class ExampleEncoder:
     def encode(self, examples: Sequence[Example], with_response: bool) -> list[EncodedExample]:
         """Encode examples in their order; with_response=False gives the inference text."""
         self._set_up_tokenizer()
-        texts = [self._text(example, with_response) for example in examples]
-        tokens = tokens_of([text.body for text in texts], self.tokenizer, self.shares_prefixes)
-        return [
-            self._finish(index, example, text, self._cut_at_cue(text, read), with_response)
-            for index, (example, text, read) in enumerate(zip(examples, texts, tokens, strict=True))
-        ]
+        encoded: list[EncodedExample] = []
+        texts: list[PromptText] = []
+        letters = 0
+        for place, example in enumerate(examples, start=1):
+            texts.append(self._text(example, with_response))
+            letters += len(texts[-1].persona) + len(texts[-1].context)
+            if letters > _LETTERS or place == len(examples):
+                tokens = tokens_of([text.body for text in texts], self.tokenizer, self.shares_prefixes)
+                start = len(encoded)
+                for index, (text, read) in enumerate(zip(texts, tokens, strict=True), start=start):
+                    read = self._cut_at_cue(text, read)
+                    encoded.append(self._finish(index, examples[index], text, read, with_response))
+                texts, letters = [], 0
+        return encoded
 
     def fits(self, example: Example) -> bool:
         """Whether nothing need be cut from the inference text of an example."""
@@ -144,7 +155,7 @@ class ExampleEncoder:
         self.tokenizer.no_truncation()
 
     def _text(self, example: Example, with_response: bool, drop: int = 0) -> PromptText:
-        turns = label_turns(example.context)[drop - self._turns(example) :]
+        turns = label_turns(example.context[drop - self._turns(example) :])
         return prompt_text(example.persona, turns, example.response if with_response else None)
 
     def _tokens(self, text: PromptText) -> Tokens:
@@ -215,7 +226,7 @@ class ExampleEncoder:
 
     def _turns_over(self, example: Example, text: PromptText, tokens: Tokens, with_response: bool) -> int:
         """How many turns have the tokens that a text has too many; the partner's last one is none of them."""
-        turns = label_turns(example.context)[-self._turns(example) :]
+        turns = label_turns(example.context[-self._turns(example) :])
         # where each turn but the first begins in the text
         first = len(text.persona) + len(text.context) - sum(map(len, turns)) - (len(turns) - 1)
         begins = list(accumulate((len(turn) + 1 for turn in turns[:-1]), initial=first))

@@ -18,9 +18,10 @@ from dataset.strict_json import fields_of, parsed_line
 from utils.appending import take_lock
 from utils.distributed import DistributedContext
 from utils.errors import Terminated, UserError, first_line, shown
-from utils.files import json_line, remove_folder, to_json, write_errors, write_whole
+from utils.files import json_line, to_json, write_errors, write_whole
+from utils.folders import remove_folder
 from utils.liveness import together
-from utils.untrusted import LARGEST_LINE, check_plain
+from utils.untrusted import LARGEST_LINE, check_link, check_links, check_plain
 
 _LOCK = "lock"
 _CHUNK = 1 << 16
@@ -87,7 +88,7 @@ class RowFolder:
         Raises:
             UserError: it is not JSON, or no object.
         """
-        if not self.record.is_file():
+        if not check_link(self.record, self.folder).is_file():
             return None
         try:
             with check_plain(self.record).open("rb") as file:
@@ -235,6 +236,8 @@ class KeptRows:
         self, opened: ExitStack, settings: Mapping[str, Any], distributed: DistributedContext
     ) -> set[int]:
         """Keep a second job out, and read the rows that are there, where they are of these settings: their numbers."""
+        check_link(self.folder, self.folder.parent)  # it may have come with somebody else's run folder
+        check_links(self.folder)
         with write_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
             lock = opened.enter_context((self.folder / _LOCK).open("ab"))

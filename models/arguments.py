@@ -82,6 +82,9 @@ def read_train_arguments(arguments: Sequence[str] | None = None) -> tuple[argpar
         raise
     config = model_type(name).config_class()
     args = train_parser(config, partial(_types_with_flag, name)).parse_args(arguments)
+    for flag in ("ckpt_path", "exp_name"):
+        if args.resume is not None and getattr(args, flag) is not None:
+            raise UserError(f"--resume goes on with the name and the start of its run; leave --{flag} out")
     made = build_config([*layers, (COMMAND_LINE, train_flags(args, config))])
     if args.do_test and not made.training.save_model:
         raise UserError(

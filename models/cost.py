@@ -92,8 +92,9 @@ def sizes_of(config: PretrainedConfig, precision: Precision) -> LMSizes:
         (value for name in names if isinstance(value := getattr(config, name, None), int)), None
     )
     width = config.hidden_size
+    family = config.model_type
     return LMSizes(
-        kind=config.model_type if config.model_type in _KINDS else "llama",
+        kind=family if family in _KINDS else "llama",
         width=width,
         layers=config.num_hidden_layers,
         feed_forward=feed_forward or 4 * width,

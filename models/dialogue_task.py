@@ -1,13 +1,16 @@
 """The training task of every model type: dialogues, a tokenizer, and a model on an LM."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
 from transformers.utils import logging as transformers_logging
 
+from dataset.encoding import EncodedExample
 from dataset.loading import Ranks
 from dataset.overlap import encoded_overlap
+from dataset.settings import DatasetSettings
 from models.reading import make_loader
 from models.registry import build_model, build_tokenizer
 from models.settings import Config
@@ -58,13 +61,23 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
         valid=valid,
         notes=notes,
         batching=f"rows: {config.training.rows}",
-        warnings=_overlap(config, train, valid) if distributed.is_main else {},
+        warnings=overlap_warnings(config.dataset, train.dataset.examples, valid.dataset.examples)
+        if distributed.is_main
+        else {},
     )
 
 
-def _overlap(config: Config, train: BatchLoader, valid: BatchLoader) -> dict[str, str]:
-    found = encoded_overlap(train.dataset.examples, valid.dataset.examples)
-    sentence = found.warning(config.dataset.train, config.dataset.valid)
+def overlap_warnings(
+    data: DatasetSettings, train: Sequence[EncodedExample], valid: Sequence[EncodedExample]
+) -> dict[str, str]:
+    """For `Prepared.warnings`: what the validation file has in common with the training file.
+
+    Args:
+        data: names the files.
+        train: examples of the training file.
+        valid: those of the validation file, of the same encoder.
+    """
+    sentence = encoded_overlap(train, valid).warning(data.train, data.valid)
     return {} if sentence is None else {"overlap": sentence}
 
 

@@ -170,7 +170,7 @@ def test_a_training_starts_from_what_another_has_kept(device, job):
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_a_run_that_was_stopped_goes_on(device, job):
-    """Adam's states, the loss scale or random states that stay behind on the device: the losses jump after a restart."""
+    """Adam's states, the loss scale or random states that stay behind on the device: losses jump after a restart."""
     _, runs = job(device)
     names = [name for name in runs if name.startswith("resumed")]
     assert names

@@ -24,6 +24,7 @@ from trainer.random_state import random_state
 from utils.distributed import DistributedContext
 from utils.errors import UserError, shown
 from utils.files import file_sha256, write_errors, write_whole
+from utils.folders import remove_parts
 from utils.partitioning import whole_shape
 from utils.runs import CHECKPOINTS, library_versions
 from utils.tensor_file import Shape, TensorFile, write_tensors
@@ -164,6 +165,7 @@ def save_trained(
     """
     state = _trained_float32(module, folder, distributed)
     if distributed.is_main:
+        remove_parts(folder)  # of a save that was killed; a whole LM takes up much room
         module.save_trained(folder, state, metadata)
     distributed.barrier()
 

@@ -34,7 +34,8 @@ def check_ds_config(ds_config: dict[str, Any]) -> None:
     Raises:
         UserError: DeepSpeed refuses it.
     """
-    with _refusals_as_user_errors():
+    # where nothing but the configuration is read, a value of a wrong kind is the cause of these
+    with _refusals_as_user_errors(TypeError, AttributeError, LookupError, ArithmeticError):
         DeepSpeedConfig(ds_config)
 
 
@@ -170,15 +171,19 @@ def free_memory() -> None:
 
 
 @contextmanager
-def _refusals_as_user_errors() -> Iterator[None]:
-    """One line for what DeepSpeed says about a configuration."""
+def _refusals_as_user_errors(*more: type[Exception]) -> Iterator[None]:
+    """One line for what DeepSpeed says about a configuration.
+
+    Args:
+        more: what it raises beside its usual errors.
+    """
     try:
         yield
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
         raise UserError(f"DeepSpeed refuses '{key}' of its configuration: {fault['msg']}") from None
-    except (AssertionError, ValueError, NotImplementedError, DeepSpeedConfigError) as error:
+    except (AssertionError, ValueError, NotImplementedError, DeepSpeedConfigError, *more) as error:
         raise UserError(f"DeepSpeed refuses the configuration: {first_line(error)}") from None
 
 

@@ -71,7 +71,7 @@ class Faults:
 
     def __init__(self, module: Trainable, distributed: DistributedContext, log: RunLog) -> None:
         self.module, self.distributed, self.log = module, distributed, log
-        self._said = {row.get("fault") for row in log.rows("warning")}
+        self._said = {str(row.get("fault")) for row in log.rows("warning")}
         self._gradients = GradientsSeen(module.learning_parts())
         self._frozen = FrozenWeights(module.named_parameters())
         self._begun = 0  # steps of the run before those of this epoch that are looked at

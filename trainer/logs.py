@@ -1,6 +1,5 @@
 """What a run writes about itself: metrics.jsonl and TensorBoard, each loss and each diagnostic apart."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from dataset.strict_json import parsed_line
 from models.trainable import Reducer, StepOutput
 from trainer.clock import STEP_PARTS
 from trainer.progress import Sums
@@ -20,7 +20,7 @@ from utils.distributed import DistributedContext
 from utils.errors import UserError, first_line
 from utils.files import flush_to_disk, json_line, write_errors
 from utils.runs import METRICS
-from utils.untrusted import check_link, check_plain
+from utils.untrusted import LARGEST_LINE, check_link, check_plain
 
 _NONE: Mapping[str, int] = {}
 _RESERVED = {"phase", "step", "epoch", "lr", "examples_per_second"}  # what else stands in a row
@@ -222,12 +222,19 @@ class RunLog:
                 self.file.flush()
 
     def rows(self, phase: str) -> list[dict[str, Any]]:
-        """The rows of a phase that the file has, on the main process; [] on the others."""
+        """The rows of a phase that the file has, on the main process; [] on the others.
+
+        Raises:
+            UserError: one of them is no row.
+        """
         if self.file is None:
             return []
-        with self.path.open(encoding="utf-8") as lines:
-            # most rows are of other phases, and need not be parsed
-            return [json.loads(line) for line in lines if line.startswith(f'{{"phase": "{phase}"')]
+        found, start = [], f'{{"phase": "{phase}"'.encode()
+        with self.path.open("rb") as file:
+            for number, line in enumerate(iter(partial(file.readline, LARGEST_LINE), b""), start=1):
+                if line.startswith(start):  # most rows are of other phases, and need not be parsed
+                    found.append(parsed_line(line, f"{self.path}:{number}"))
+        return found
 
     def _draw(self, board: SummaryWriter, kind: str, released: str, step: int, row: dict[str, Any]) -> None:
         # the release's names for the total loss, so that old and new runs share a plot

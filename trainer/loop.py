@@ -61,9 +61,12 @@ class Trainer:
         self.module: Trainable = engine.module
         self.train_loader, self.valid_loader, self.metadata = train, valid, metadata
         self.total_steps, self.resumed = total_steps, resumed
+        # of the schedule, before the first update of this process
+        self.scheduled = resumed.scheduled(total_steps) if resumed else 0
         progress = resumed.progress if resumed else Progress()
         self.steps, self.best, self.kept = progress.steps, progress.best, progress.steps if resumed else None
         self.epoch, self.done = progress.epoch, progress.done
+        self.updates_before = progress.steps - progress.skipped
         self.whole, self.recent = Tally(self.module.reducers), Tally(self.module.reducers)
         self.whole.go_on(progress.epoch_sums, distributed)
         self.recent.go_on(progress.recent_sums, distributed)
@@ -84,15 +87,17 @@ class Trainer:
             Terminated: by SIGTERM; what was done is kept.
         """
         try:
-            with self.stop:
-                while self.epoch < self.settings.num_epochs:
-                    self._train_epoch()
-                    self._end_epoch(self._validate(self.epoch))
+            with self.stop:  # the save, too: a launcher may send a second SIGTERM
+                try:
+                    while self.epoch < self.settings.num_epochs:
+                        self._train_epoch()
+                        self._end_epoch(self._validate(self.epoch))
+                except _Stopped:
+                    self._save()
+                    # one line for all of them
+                    raise Terminated(*(self._kept_words() if self.distributed.is_main else ())) from None
             self.distributed.say(f"after the last epoch, {in_words(self.clock.end_epoch())}")
-        except _Stopped:
-            self._save()
-            raise Terminated(*self._kept_words()) from None
-        except KeyboardInterrupt as stop:
+        except KeyboardInterrupt as stop:  # on every rank: the others may end by what the first one says
             stop.args = self._kept_words()
             raise
         finally:
@@ -227,6 +232,7 @@ class Trainer:
             return
         self.finite.report()
         known = self.distributed.share(self.metadata.result())
+        updates_made = self.steps - self.engine.skipped_steps
         progress = Progress(
             epoch=self.epoch,
             done=self.done,
@@ -235,6 +241,8 @@ class Trainer:
             samples=self.engine.global_samples,
             micro_steps=self.engine.micro_steps,
             total_steps=self.total_steps,
+            # where the number of ranks has changed, the steps before were of another size than the schedule's
+            scheduled=min(self.scheduled + updates_made - self.updates_before, self.total_steps),
             best=self.best,
             updates=updates(self.engine),
             loss_scale=loss_scale(self.engine),
@@ -251,9 +259,7 @@ class Trainer:
         self.clock.mark("saving")
 
     def _kept_words(self) -> tuple[str, ...]:
-        """What is kept, and how to go on; said by the main process."""
-        if not self.distributed.is_main:
-            return ()
+        """What is kept, and how to go on."""
         if not self.settings.save_model:
             return ("nothing is kept, as training.save_model is off",)
         kept = "nothing is kept yet" if self.kept is None else f"step {self.kept} is kept"

@@ -32,12 +32,14 @@ class Progress(Section):
     """what is done of it: (ranks, batches of each of them), one after another where the number of ranks changed; once
     all batches are done, the epoch's row is written, and the validation comes next"""
     steps: Count = 0
-    """optimiser steps, with those that float16 skipped"""
+    """optimiser steps, with those that float16 skipped, whatever the number of ranks was that made them"""
     skipped: Count = 0
     samples: Count = 0
     micro_steps: Count = 0
     total_steps: Count = 0
-    """steps of the whole training, as the learning rate's schedule was made for"""
+    """steps of the whole training with this number of ranks, as the learning rate's schedule was made for"""
+    scheduled: Count = 0
+    """how many of them the learning rate's schedule has behind it"""
     best: float | None = None
     """the best figure so far"""
     updates: dict[str, Count] = {}
@@ -61,7 +63,7 @@ class Progress(Section):
         """Counts that a training can have reached."""
         return [
             (self.skipped > self.steps, "more steps were skipped than were made"),
-            (self.steps > self.total_steps, "more steps were made than the training has"),
+            (self.scheduled > self.total_steps, "its learning-rate schedule is past the training's end"),
         ]
 
 

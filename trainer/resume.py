@@ -24,10 +24,16 @@ from utils.files import to_json, unique_keys
 from utils.partitioning import whole_shape
 from utils.runs import CONFIG
 from utils.tensor_file import Shape, TensorFile
-from utils.untrusted import check_link
+from utils.untrusted import check_links
 
 START = "start.json"
 _LARGEST_START = 1 << 20  # bytes
+_WRITING = (
+    "tensorboard",
+    "wandb",
+    "csv_monitor",
+    "flops_profiler",
+)  # sections that write, or send, elsewhere
 _SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -53,9 +59,8 @@ def read_start(folder: Path) -> Start:
     """
     if not folder.is_dir():
         raise UserError(f"--resume {folder}: no such folder")
-    path = existing_file(
-        check_link(folder / START, folder), "--resume: the record of how the run was started", _LARGEST_START
-    )
+    check_links(folder)
+    path = existing_file(folder / START, "--resume: the record of how the run was started", _LARGEST_START)
     try:
         start = Start.model_validate(
             json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
@@ -64,6 +69,26 @@ def read_start(folder: Path) -> Start:
         raise UserError(f"{path}: not the record of how a run was started") from None
     check_content(path, start.ds_config)
     return start
+
+
+def check_places(folder: Path, ds_config: Mapping[str, Any]) -> None:
+    """The DeepSpeed configuration in a run folder, which may be somebody else's, writes nowhere else.
+
+    Raises:
+        UserError: it does, by its key.
+    """
+    zero = ds_config.get("zero_optimization", {})
+    named = [name for name in _WRITING if ds_config.get(name, {}).get("enabled")]
+    named += [
+        f"zero_optimization.{key}.nvme_path"
+        for key in ("offload_param", "offload_optimizer")
+        if (zero.get(key) or {}).get("nvme_path") is not None
+    ]
+    if named:
+        raise UserError(
+            f"{folder / START}: {named[0]} of its DeepSpeed configuration writes outside of the run; where that is "
+            "meant, give the configuration with --deepspeed_config"
+        )
 
 
 def check_same_config(folder: Path, config: Any) -> None:
@@ -139,15 +164,12 @@ class Resumed(NamedTuple):
             )
         moments = {name: _moments(file, name, parameter) for name, parameter in parameters.items()}
         set_moments(engine, dict(progress.updates), moments)
-        updates = progress.steps - progress.skipped
-        if progress.total_steps not in (0, total_steps):
-            updates = updates * total_steps // progress.total_steps
         if engine.lr_scheduler is not None:
             with warnings.catch_warnings():
                 warnings.filterwarnings(
                     "ignore", message=".*lr_scheduler.step.*"
                 )  # no step of Adam came before
-                for _ in range(updates):
+                for _ in range(self.scheduled(total_steps)):
                     engine.lr_scheduler.step()
         engine.global_steps, engine.skipped_steps = progress.steps, progress.skipped
         engine.global_samples, engine.micro_steps = progress.samples, progress.micro_steps
@@ -155,6 +177,11 @@ class Resumed(NamedTuple):
         for name, value in progress.loss_scale.items():
             if name in _SCALE and hasattr(scaler, name):
                 setattr(scaler, name, value if name == "cur_scale" else int(value))
+
+    def scheduled(self, total_steps: int) -> int:
+        """Steps of the learning rate's schedule that are behind this training, of so many of the whole."""
+        there, of_all = self.progress.scheduled, max(1, self.progress.total_steps)
+        return there * total_steps // of_all
 
     def check_files(self, known: Mapping[str, Any]) -> None:
         """The files that the training rests on are those that it began with.

@@ -21,7 +21,16 @@ from trainer.engine import (
     total_steps,
 )
 from trainer.loop import Trainer
-from trainer.resume import START, Resumed, Start, check_same_config, load_values, read_start, start_to_json
+from trainer.resume import (
+    START,
+    Resumed,
+    Start,
+    check_places,
+    check_same_config,
+    load_values,
+    read_start,
+    start_to_json,
+)
 from utils.background import Later
 from utils.config.loading import dump
 from utils.distributed import DistributedContext
@@ -79,7 +88,13 @@ def _train(
     start = read_start(folder) if folder else None
     if folder and start:
         check_same_config(folder, task.config)
+        if not settings.save_model:
+            raise UserError(
+                f"--resume {folder}: this run keeps nothing (training.save_model: false); begin a new one"
+            )
         ckpt_path = start.ckpt_path
+        if not ds_config_path:
+            check_places(folder, start.ds_config)
     given = (
         start.ds_config if start and not ds_config_path else read_ds_config(ds_config_path or DEFAULT_PATH)
     )

@@ -145,6 +145,8 @@ def _terminates(process: int) -> Callable[[int, object], None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            return  # DeepSpeed's launcher sends it after Ctrl-C, which has words on what is kept
         signal.signal(number, signal.SIG_IGN)  # a second one must not end what the first one cleans up
         raise Terminated
 

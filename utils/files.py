@@ -1,8 +1,8 @@
 """Writing files whole: whoever reads, and whatever breaks, finds the old content or the new, never a part of one.
 
-Everything that a run writes at one go comes through here, but for DeepSpeed's checkpoints. Content goes to a file of
-its own beside the target, made exclusively under a name that nobody can guess (two writers never meet in it, a planted
-link is not followed), is flushed to the disk, and only then takes the target's name.
+Every file that a run writes at one go comes through here, and through folders.py where it is one of a folder. Content
+goes to a file of its own beside the target, made exclusively under a name that nobody can guess (two writers never meet
+in it, a planted link is not followed), is flushed to the disk, and only then takes the target's name.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,9 +24,9 @@ from utils.errors import UserError, first_line, shown
 Content = str | bytes | Callable[[Path], object]
 """text (written as UTF-8), bytes, or a function that writes to the path it is given"""
 
-_PART = ".part-"
+PART = ".part-"
+"""how the name of what is not whole yet begins"""
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}
-_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -63,16 +62,16 @@ def write_together(folder: Path, contents: Mapping[str, Content]) -> None:
                 _fill(part, content)
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "a folder has its name")
-        with write_errors(last), _locked(folder) as descriptor:
+        with write_errors(last), locked(folder) as descriptor:
             if others:
                 last.unlink(missing_ok=True)
-                _sync_folder(descriptor)
+                sync_folder(descriptor)
             for path in others:
                 os.replace(parts[path], path)
             if others:
-                _sync_folder(descriptor)
+                sync_folder(descriptor)
             os.replace(parts[last], last)
-            _sync_folder(descriptor)
+            sync_folder(descriptor)
     finally:
         for part in parts.values():
             with contextlib.suppress(OSError):  # most have moved; one that stays behind harms nobody
@@ -89,7 +88,7 @@ def write_new(path: Path, content: Content) -> bool:
         part = _new_part(path.parent)
         try:
             _fill(part, content)
-            with _locked(path.parent) as descriptor:
+            with locked(path.parent) as descriptor:
                 try:
                     os.link(part, path)
                 except FileExistsError:
@@ -100,94 +99,10 @@ def write_new(path: Path, content: Content) -> bool:
                     if os.path.lexists(path):  # the lock keeps other writers of ours out
                         return False
                     os.replace(part, path)
-                _sync_folder(descriptor)
+                sync_folder(descriptor)
         finally:
             part.unlink(missing_ok=True)
     return True
-
-
-def write_folder(
-    folder: Path, fill: Callable[[Path], object], unless: Callable[[], bool] | None = None
-) -> None:
-    """Write a folder of files, in the place of an earlier one.
-
-    Between two renames there is no `folder`, as no system call that is everywhere exchanges two: a crash just
-    then leaves both beside it, whole, under names that start with ".part-".
-
-    Args:
-        folder: what is replaced, with all that is in it.
-        fill: writes the files into the folder that it is given.
-        unless: asked when they are written and no other writer is at work; True: what is there stays.
-
-    Raises:
-        UserError: it cannot be written; an earlier folder is as it was.
-    """
-    part = folder.with_name(_PART + secrets.token_hex(8))
-    old = folder.with_name(_PART + secrets.token_hex(8))
-    try:
-        with write_errors(folder):
-            part.mkdir()
-            fill(part)
-            for path in part.rglob("*"):
-                if path.is_file():
-                    flush_to_disk(path)
-            with _locked(folder.parent) as descriptor:
-                if unless is not None and unless():
-                    return
-                if folder.exists():
-                    os.rename(folder, old)
-                try:
-                    os.rename(part, folder)
-                except BaseException:
-                    if old.exists():
-                        os.rename(old, folder)
-                    raise
-                _sync_folder(descriptor)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if folder.exists():  # else the old one could not come back, and is all that there is
-            if old.is_symlink():  # rmtree refuses one; what it points to is not ours to delete
-                old.unlink()
-            else:
-                shutil.rmtree(old, ignore_errors=True)
-
-
-def new_folder(folder: Path, contents: Mapping[str, Content]) -> bool:
-    """Make a folder with its first files, all of it at once; False, and nothing made, when its name is taken.
-
-    Args:
-        folder: its parent is made if need be.
-        contents: by file name, at least one.
-
-    Raises:
-        UserError: it cannot be made.
-    """
-    part = folder.with_name(_PART + secrets.token_hex(8))
-    try:
-        with write_errors(folder):
-            part.mkdir(parents=True)
-            write_together(part, contents)
-            if os.path.lexists(folder):
-                return False
-            try:
-                os.rename(part, folder)
-            except OSError as error:  # another one of that name, made just now, is not empty, and refuses
-                if error.errno in _TAKEN:
-                    return False
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return True
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder of the project's own with all that is in it.
-
-    Raises:
-        UserError: it cannot be deleted.
-    """
-    with write_errors(folder):
-        shutil.rmtree(folder)
 
 
 def put_in_place(part: Path, path: Path) -> None:
@@ -198,9 +113,9 @@ def put_in_place(part: Path, path: Path) -> None:
     """
     with write_errors(path):
         flush_to_disk(part)
-        with _locked(path.parent) as descriptor:
+        with locked(path.parent) as descriptor:
             os.replace(part, path)
-            _sync_folder(descriptor)
+            sync_folder(descriptor)
 
 
 def check_writable(folder: Path) -> None:
@@ -298,7 +213,7 @@ def _is_json(value: Any) -> bool:
 
 def _new_part(folder: Path) -> Path:
     """An empty file that did not exist before, with the rights that the user's umask leaves."""
-    part = folder / (_PART + secrets.token_hex(8))
+    part = folder / (PART + secrets.token_hex(8))
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return part
 
@@ -323,7 +238,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> Iterator[int]:
     """An open descriptor of a folder, which one writer at a time holds."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -335,7 +250,7 @@ def _locked(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _sync_folder(descriptor: int) -> None:
+def sync_folder(descriptor: int) -> None:
     """Names are on the disk, too, where the file system can be asked for that."""
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import existing_file, shown
-from utils.untrusted import check_header, check_link
+from utils.untrusted import check_header, check_link, is_zip
 
 LARGEST_FILE = 1 << 28  # bytes of a file that is read whole: a tokenizer's largest has 35 million
 LARGEST_SETTINGS = 1 << 22  # bytes of a config.json
@@ -154,6 +154,9 @@ def _check_config(value: Any, key: str = "") -> None:
         raise ValueError(f"config.json: {shown(key)} = {shown(value)}, more than {MOST_LAYERS}")
     elif isinstance(value, str) and "_implementation" in key and "/" in value:
         raise ValueError(f"config.json: {shown(key)} = {shown(value)} would run code of the hub")
+    elif key == "quant_method" and value is not None:
+        # for some of them the library fetches kernels from the hub
+        raise ValueError(f"config.json: weights quantised by {shown(value)} are not supported")
     elif key == "transformers_weights" and value is not None:
         raise ValueError(f"config.json: 'transformers_weights' = {shown(value)} is not supported")
 
@@ -168,7 +171,7 @@ def _check_name(name: Any, where: str, ending: str = "") -> str:
 def _check_weights(path: Path) -> None:
     if path.suffix == ".safetensors":
         check_header(path)
-    elif zipfile.is_zipfile(path):
+    elif is_zip(path):
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError(f"{path.name} is compressed, which a file of torch never is")

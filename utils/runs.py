@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, shown
-from utils.files import new_folder
+from utils.folders import new_folder
 
 CONFIG, METRICS = "config.yml", "metrics.jsonl"
 CHECKPOINTS = "ds_ckpt"

@@ -1,6 +1,7 @@
 """Bounds on files that came from somebody else: how large, of which kind, and where they lie."""
 
 import os
+import zipfile
 from pathlib import Path
 
 from utils.errors import UserError
@@ -26,6 +27,14 @@ def check_header(path: str | Path) -> None:
         raise UserError(
             f"{path}: not a readable safetensors file: its header would have {size} bytes, more than {LARGEST_HEADER}"
         )
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file begins and ends like a zip archive; `zipfile.is_zipfile` raises for some damaged ones."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def check_comparable(prediction: str, target: str) -> None:
@@ -70,3 +79,14 @@ def check_link(path: Path, folder: Path, *others: Path) -> Path:
         if not any(target.is_relative_to(place.resolve()) for place in (folder, *others)):
             raise UserError(f"{path} is a link that leads out of its folder; put the file itself there")
     return path
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder in which a link, however deep, leads out of it: what is written there would lie elsewhere.
+
+    Raises:
+        UserError: one does.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            check_link(Path(place, name), folder)

@@ -14,7 +14,7 @@ from dataset.batch import pad as pad_right
 from models.lm.families import longest_input
 from models.onednn import use_onednn
 from utils.errors import UserError
-from utils.files import write_folder
+from utils.folders import write_folder
 from utils.precision import Precision
 
 _LONGEST = 512  # tokens, where the tokenizer states no limit

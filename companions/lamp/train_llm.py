@@ -35,7 +35,7 @@ def main() -> None:
     from utils.liveness import distributed_context
 
     with distributed_context(args.local_rank) as distributed:
-        train_lm(config, distributed, args.name, args.deepspeed_config)
+        train_lm(config, distributed, args.name, args.deepspeed_config, args.resume)
 
 
 if __name__ == "__main__":

@@ -28,20 +28,25 @@ class Link(NamedTuple):
 def read_chain(arguments: Sequence[str] | None = None) -> list[Link]:
     """A command line as train.py's, but that `--config` may be given several times: a run each.
 
+    With `--resume RUN` that run goes on first, and those of `--config` follow on it.
+
     Raises:
         UserError: an unknown flag, or what is wrong with one of the configurations.
     """
     first = Parser("", add_help=False)
     first.add_argument("--config", action="append", default=[], metavar="FILE")
+    first.add_argument("--resume", metavar="RUN")
     known, others = first.parse_known_args(arguments)
-    if not known.config:  # `--help`, or the line that --config is needed
+    begun = [] if known.resume is None else [f"--resume={known.resume}"]
+    if not known.config and not begun:  # `--help`, or the line that --config is needed
         train_parser(PersonaConfig).parse_args(others)
     links = []
-    for path in known.config:
-        args, config = read_train_arguments([f"--config={path}", *others])
+    for run in [*begun, *(f"--config={path}" for path in known.config)]:
+        args, config = read_train_arguments([run, *others])
         if not isinstance(config, PersonaConfig):
             raise UserError(
-                f"{path}: model.model_type = {config.model.model_type}: personagpt is needed; train.py trains others"
+                f"{args.config}: model.model_type = {config.model.model_type}: personagpt is needed; train.py trains "
+                "others"
             )
         links.append(Link(args, config))
     for args, config in links:
@@ -75,7 +80,7 @@ def train_chain(links: Sequence[Link], distributed: DistributedContext) -> list[
             config = config.replaced({"model": {"model_name": str(runs[-1])}})
         name = run_name(args.config, changes_in_name(args, type(config)), args.exp_name)
         task = persona_task(config)
-        runs.append(train(task, distributed, name, args.deepspeed_config, args.ckpt_path))
+        runs.append(train(task, distributed, name, args.deepspeed_config, args.ckpt_path, args.resume))
     return runs
 
 

@@ -29,7 +29,7 @@ _FLAGS = """\
 
 Each command is `python -m companions.personagpt.COMMAND`. A flag that sets a key leaves the configuration's value when
 it is left out. Yes-or-no flags take `yes` or `no`. `train` takes `--config` several times: a run each, from the second
-on with the LM of the run before.
+on with the LM of the run before; with `--resume` that run goes on first, and those of `--config` follow it.
 """
 
 

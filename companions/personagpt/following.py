@@ -85,7 +85,7 @@ def openings_of(examples: Sequence[Example], count: int, seed: int) -> list[tupl
         UserError: there is none.
     """
     found = {
-        example.context
+        tuple(example.context)
         for example in examples
         if len(example.context) <= MAX_TURNS and len(example.context) % 2 == 0
     }

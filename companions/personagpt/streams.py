@@ -6,6 +6,7 @@ One pass goes over the old examples. The new ones are few: they begin again in a
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -114,13 +115,11 @@ class StreamSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
         """Choose the order of an epoch, counted from 0, without what is done of it; see `BatchSampler`."""
-        new = self.new_order(epoch)
-        for turn, (_, batches) in enumerate(done):
-            self.old.set_epoch(epoch, done[:turn])
-            for batch in self.old.batches[:batches]:
-                for _ in batch:
-                    next(new)
+        self.old.set_epoch(epoch)
+        whole = sum(map(len, self.old.batches))
         self.old.set_epoch(epoch, done)
+        # as many new ones are done as old ones; by another number of ranks: this one's share of them
+        new = islice(self.new_order(epoch), whole - sum(map(len, self.old.batches)), None)
         self.batches = [[*batch, *(self.num_old + next(new) for _ in batch)] for batch in self.old]
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from dataset.encoded import EncodedDataset
 from dataset.encoded_cache import encoded_file
 from dataset.encoding import EncodedExample
 from dataset.loading import Ranks, load_batches, make_batches, make_sampler
-from models.dialogue_task import dialogue_task
+from models.dialogue_task import dialogue_task, overlap_warnings
 from models.reading import example_file
 from models.task import BatchLoader, Prepared, Task
 from utils.distributed import DistributedContext
@@ -69,6 +69,7 @@ def _prepare(config: PersonaConfig, distributed: DistributedContext) -> Prepared
         valid=cast(BatchLoader, valid),
         notes=[*_choices(model, data.encoder.max_tokens), *data.notes],
         batching=f"rows: {config.training.rows}",
+        warnings=data.warnings,
     )
 
 
@@ -93,6 +94,16 @@ class _Data:
         self.config, self.encoder, self.distributed = config, encoder, distributed
         self.collator = Collator(pad_id=encoder.pad, share_rows=config.training.rows == "dialogue")
         self.notes: list[str] = []
+        self.warnings: dict[str, str] = {}
+
+    def both_files(self) -> tuple[Sequence[EncodedExample], Sequence[EncodedExample]]:
+        """The examples of training and validation; all ranks must call it."""
+        files = self.config.dataset
+        train = self.dialogues(files.train, self.config.training.training_ratio)
+        valid = self.dialogues(files.valid)
+        if self.distributed.is_main:
+            self.warnings |= overlap_warnings(files, train, valid)
+        return train, valid
 
     def dialogues(self, path: str, ratio: float = 1.0) -> Sequence[EncodedExample]:
         """The examples of a file of dialogues, with their responses; all ranks must call it."""
@@ -128,8 +139,7 @@ _Loaders = tuple[DataLoader[EncodedExample], DataLoader[EncodedExample]]
 def _dialogues_alone(data: _Data, ranks: Ranks) -> _Loaders:
     """Batches of the stage `pretrain`."""
     files, training, collate = data.config.dataset, data.config.training, data.collator.train
-    train = data.dialogues(files.train, training.training_ratio)
-    valid = data.dialogues(files.valid)
+    train, valid = data.both_files()
     return (
         load_batches(EncodedDataset(train), collate, training.num_workers, data.sampler(train, ranks)),
         make_batches(valid, collate, training, False, ranks, files.valid),
@@ -139,9 +149,8 @@ def _dialogues_alone(data: _Data, ranks: Ranks) -> _Loaders:
 def _with_actions(data: _Data, ranks: Ranks) -> _Loaders:
     """Batches of the stage `control`; validation has each example of either kind once."""
     files, training, collate = data.config.dataset, data.config.training, data.collator.train
-    old = data.dialogues(files.train, training.training_ratio)
-    new = data.actions(files.actions)
-    old_valid, new_valid = data.dialogues(files.valid), data.actions(files.valid_actions)
+    old, old_valid = data.both_files()
+    new, new_valid = data.actions(files.actions), data.actions(files.valid_actions)
     data.notes.append(
         f"{files.actions}: {len(new)} examples beside {len(old)} of dialogues; they come again as often as it takes"
     )

@@ -27,7 +27,7 @@ from models.lm.families import check_family, longest_input
 from models.lm.partitioned import load_partitioned
 from models.settings import LMSettings
 from utils.errors import UserError, first_line, shown
-from utils.files import write_folder
+from utils.folders import write_folder
 from utils.partitioning import partitioning, whole_shape
 from utils.precision import DTYPES
 from utils.pretrained_files import check_pretrained, check_sizes, weight_files

@@ -17,6 +17,7 @@ import torch
 
 from models.release.stored_data import ForeignName, NotData, StoredTensor, read_stored_data
 from utils.errors import UserError, existing_file, first_line
+from utils.untrusted import is_zip
 
 AUTHORS_CONFIG = "checkpoint_best.pth"
 _LARGEST_PICKLE = 4 << 20  # bytes; a model of 13 billion parameters has less than a tenth of that
@@ -105,7 +106,7 @@ def _opened(path: Path, what: str) -> Iterator[tuple[dict[Any, Any], zipfile.Zip
         UserError: as the public functions say.
     """
     path = existing_file(path, what)
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise UserError(
             f"{path} is not a whole zip-format torch file: it is cut short, or was saved in the format from "
             "before PyTorch 1.6"

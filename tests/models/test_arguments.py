@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from models.arguments import changes_in_name, train_flags, train_parser
+from models.arguments import changes_in_name, read_train_arguments, train_flags, train_parser
 from models.decoding.arguments import chat_parser, decode_parser
 from tests.helpers import SPT
 from utils.config.flags import boolean, positive
@@ -103,6 +103,13 @@ def test_train_takes_every_flag_of_the_release():
     assert (args.tokenizer_parallel, args.do_test, args.exp_name) == (False, True, "e")
     assert (args.local_rank, args.ckpt_path) == (1, "run")
     assert (args.deepspeed, args.deepspeed_config) == (True, "ds_config.json")
+
+
+@pytest.mark.parametrize("flag", ["ckpt_path", "exp_name"])
+def test_a_resumed_run_has_its_name_and_start_already(flag, run_copy):
+    """Another start that is given and has no effect: the run would pass for one that it is not."""
+    with pytest.raises(UserError, match=f"--resume goes on with .*; leave --{flag} out"):
+        read_train_arguments([f"--resume={run_copy}", f"--{flag}=x"])
 
 
 def test_a_flag_left_out_changes_nothing():

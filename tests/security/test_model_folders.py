@@ -90,6 +90,13 @@ def test_kernels_of_the_hub_are_refused(model_folder, key):
     assert "would run code of the hub" in model_folder.fault()
 
 
+@pytest.mark.parametrize("method", ["mxfp4", "fp8", "gptq"])
+def test_quantised_weights_are_refused(model_folder, method):
+    """For MXFP4 and others the library fetches kernels that the folder does not even name."""
+    model_folder.change("config.json", quantization_config={"quant_method": method})
+    assert f"weights quantised by '{method}' are not supported" in model_folder.fault()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from models.decoding.runs import load_run, read_run_config
+from models.dialogue_task import dialogue_task
 from models.trained_part import read_trained
 from trainer.checkpoints import open_checkpoint
 from trainer.logs import RunLog
 from trainer.resume import read_start
+from trainer.training import train
 from utils.runs import find_runs
 from utils.untrusted import LARGEST_HEADER
 
@@ -98,6 +100,39 @@ def test_logs_are_appended_to_in_the_run_folder_only(run_copy, refused, tmp_path
     os.mkfifo(run_copy / "metrics.jsonl")
     refused(RunLog, run_copy, distributed, {})
     assert outside.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    "ds_config",
+    [
+        {"flops_profiler": {"enabled": True, "profile_step": 1, "output_file": "OUTSIDE"}},
+        {"csv_monitor": {"enabled": True, "output_path": "OUTSIDE"}},
+        {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "OUTSIDE"}}},
+    ],
+)
+def test_a_run_that_goes_on_writes_where_it_is(run_copy, refused, tmp_path, distributed, ds_config):
+    """DeepSpeed's profiler writes over any file that its configuration names, and start.json holds one."""
+    outside = tmp_path / "outside"
+    start = json.loads((run_copy / "start.json").read_text())
+    start["ds_config"] = json.loads(json.dumps(ds_config).replace("OUTSIDE", str(outside)))
+    (run_copy / "start.json").write_text(json.dumps(start))
+    message = refused(
+        train, dialogue_task(read_run_config(run_copy)), distributed, None, resume=str(run_copy)
+    )
+    assert "writes outside of the run" in message
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize("name", ["ds_ckpt", "whole_model", "ds_ckpt/best"])
+def test_a_run_that_goes_on_leaves_other_runs_alone(run_copy, refused, tmp_path, name):
+    """With `ds_ckpt` as a link to another run's, checkpoints were written there, and the other run's deleted."""
+    outside = tmp_path / "another run"
+    outside.mkdir()
+    if (run_copy / name).is_dir():
+        shutil.rmtree(run_copy / name)
+    (run_copy / name).unlink(missing_ok=True)
+    (run_copy / name).symlink_to(outside)
+    assert "leads out of its folder" in refused(read_start, run_copy)
 
 
 def test_results_replace_a_link_and_are_not_written_through_it(run_copy, tmp_path):

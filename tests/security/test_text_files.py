@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from companions.lamp import item_feedback, json_lines, json_stream
+from companions.lamp import item_feedback, json_stream
 from companions.lamp.metrics import OutputError, compare
 from companions.lamp.questions import read_outputs, read_questions
 from companions.lamp.tasks import task_of
 from companions.personagpt.action_files import text_pairs
+from dataset import row_files
 from dataset.readers import read_dialogues
 from models.configuration import load_config
 from models.decoding.evaluate import Result, evaluate_runs, format_csv, read_examples
@@ -32,7 +33,7 @@ READERS = {
     "outputs.json": lambda path: list(read_outputs(path, None)),
     "scores.json": lambda path: list(item_feedback.read_feedback(path)),
     "scores.jsonl": lambda path: list(item_feedback.read_feedback(path)),
-    "rows.jsonl": lambda path: list(json_lines.rows_of(path)),
+    "rows.jsonl": lambda path: list(row_files.rows_of(path)),
 }
 WHOLE = [
     name
@@ -63,7 +64,7 @@ def test_files_that_are_read_whole_have_a_limit(tmp_path, refused, name):
 @pytest.mark.parametrize("name", ["questions.json", "rows.jsonl", "scores.jsonl"])
 def test_one_element_has_a_limit(tmp_path, refused, monkeypatch, name):
     """A file that is read an element at a time may be of any size, and one element of it may not."""
-    for module in (json_stream, json_lines, item_feedback):
+    for module in (json_stream, row_files, item_feedback):
         monkeypatch.setattr(module, "LARGEST_LINE", 1 << 16)
     monkeypatch.setattr(json_stream, "_CHUNK", 1 << 12)
     content = json.dumps({"id": "1", "input": "x" * (1 << 18)})

@@ -1,5 +1,6 @@
 """A training in a process of its own, for tests that kill it."""
 
+import os
 import sys
 
 from models.configuration import build_config
@@ -25,4 +26,7 @@ def train_run(sections: dict, ds_config: str, resume: str | None) -> None:
             )
 
     sys.argv = ["train.py"]
+    # the process group of the tests is another one's
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
     run_main(main)

@@ -1,9 +1,12 @@
 """Commands on several ranks for tests/trainer/test_resume_ranks.py.
 
 python -m tests.trainer.resumed_ranks rewrite RUN OUT STAGE...   read a checkpoint at each stage, and write it again
-python -m tests.trainer.resumed_ranks stop RANK:STEP FLAGS...    train.py, and one rank is asked to end at a step
+python -m tests.trainer.resumed_ranks stop RANK:STEP FLAGS...    train.py, and one rank is asked to end at a step;
+                                                                     LOG_DIR-stopped and LOG_DIR-again are copies
 """
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from trainer.loop import Trainer
 from trainer.moments import updates
 from trainer.resume import Resumed, load_values
 from utils.distributed import DistributedContext
-from utils.errors import run_main
+from utils.errors import Terminated, run_main
 from utils.liveness import distributed_context
 from utils.partitioning import end_partitioning, partition_on_loading
 
@@ -60,7 +63,14 @@ def stop(where: str, flags: list[str]) -> None:
 
     Trainer._save_if_due = save_if_due  # type: ignore[method-assign]
     sys.argv = ["train.py", *flags]
-    train.main()
+    try:
+        train.main()
+    except Terminated as ended:
+        if os.environ.get("RANK", "0") == "0":
+            folder = Path(str(ended).partition("--resume=")[2])
+            for use in ("stopped", "again"):  # one to be read, and one to go on
+                shutil.copytree(folder, f"{folder.parent}-{use}")
+        raise
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def by_hand(make_config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", [0.0, 0.01])
+@pytest.mark.parametrize("clip", [pytest.param(0.0, marks=pytest.mark.long), 0.01])
 def test_steps_are_those_of_plain_adam(run_accumulating, by_hand, clip):
     """A last group that is dropped, or summed where the others are averaged; AdamW's decay; one step too many.
 

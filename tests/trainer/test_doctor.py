@@ -2,11 +2,13 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT, VALID
+from tests.conftest import ROOT, TRAIN, VALID, head_of
 from trainer import checkup
 from trainer.doctor import examine
 from utils.findings import WIDTH, Report
@@ -141,3 +143,38 @@ def test_configurations_of_other_commands_are_named(capsys):
     assert examine([f"--config={ROOT / 'config' / 'lamp' / 'ropg-kd.yml'}"]) == 1
     out = capsys.readouterr().out
     assert "python -m companions.lamp.ropg.train_kd" in out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("family", "batch_size"), [("opt", 4), ("llama", 32)])
+def test_the_estimate_of_memory_is_near_what_a_run_takes(lm_folder, tmp_path, family, batch_size):
+    """An estimate that is half of the truth lets a run start that is killed in its first hour."""
+    train, valid = tmp_path / "train.txt", tmp_path / "valid.txt"
+    train.write_text(head_of(TRAIN, 40), encoding="utf-8")
+    valid.write_text(head_of(VALID, 4), encoding="utf-8")
+    config = tmp_path / "config.yml"
+    content = {
+        "model": {
+            "model_name": str(lm_folder(family)),
+            "K": 4,
+            "peft_config": {"num_virtual_tokens": 4},
+        },
+        "training": {"batch_size": batch_size, "log_dir": str(tmp_path / "runs")},
+        "dataset": {"train": str(train), "valid": str(valid)},
+    }
+    config.write_text(yaml.safe_dump(content))
+    told = subprocess.run(
+        [sys.executable, "-m", "utils.doctor", f"--config={config}"], capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    number, unit = re.search(r"about ([\d.]+) (MiB|GiB) of", told).groups()
+    estimate = float(number) * {"MiB": 2**20, "GiB": 2**30}[unit]
+    code = (
+        "import runpy, sys; sys.argv[0] = 'train.py'\n"
+        "try:\n    runpy.run_path('train.py', run_name='__main__')\n"
+        "finally:\n    from utils.resources import peak_memory; print('peak', peak_memory())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, f"--config={config}"], capture_output=True, text=True, cwd=ROOT
+    ).stdout
+    peak = int(re.search(r"peak (\d+)", run)[1])
+    assert 0.8 * peak < estimate < 1.2 * peak, (estimate / 2**20, peak / 2**20)

@@ -12,6 +12,7 @@ from trainer import training
 from trainer.faults import Faults, GradientsSeen
 from trainer.frozen import FrozenWeights, bit_sum
 from trainer.logs import RunLog
+from utils.distributed import DistributedContext
 
 
 @pytest.fixture
@@ -129,6 +130,35 @@ def test_nothing_is_looked_at_once_it_was_seen(distributed, monkeypatch):
     gradients.begin()
     (weight * 0.0).sum().backward()
     assert gradients.missing(distributed) == ["weight"]
+
+
+@pytest.mark.parametrize("learns_elsewhere", [True, False])
+def test_a_part_that_learns_on_one_rank_is_not_told(learns_elsewhere):
+    """A rank whose batches all lack what a part learns from is healthy."""
+
+    class OneOfTwo(DistributedContext):
+        def gather(self, value):
+            """The same of both ranks."""
+            return [value, dict.fromkeys(value, learns_elsewhere)]
+
+    seen = GradientsSeen({"weight": [nn.Parameter(torch.ones(2))]})
+    two = OneOfTwo(0, 0, 2, torch.device("cpu"))
+    assert seen.missing(two) == ([] if learns_elsewhere else ["weight"])
+
+
+def test_an_epoch_without_a_step_has_no_warning(distributed, tmp_path):
+    """A run that was stopped at the end of an epoch, and only validates when it goes on, is healthy."""
+    log = RunLog(tmp_path, distributed)
+    faults = Faults(Detached(), distributed, log)
+    faults.begin_epoch(3)
+    faults.end_epoch(0, 3)
+    assert log.rows("warning") == []
+    faults.end_epoch(0, 4)
+    assert {row["fault"] for row in log.rows("warning")} == {
+        "no gradient: the bias",
+        "no gradient: the weights",
+    }
+    log.close()
 
 
 def test_a_resumed_run_does_not_say_it_again(run_regression, distributed, capsys):

@@ -40,7 +40,10 @@ def _start(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "stage"), [*(("bf16", stage) for stage in STAGES), (16, 2)])
+@pytest.mark.parametrize(
+    ("precision", "stage"),
+    [*(("bf16", stage) for stage in STAGES), pytest.param(16, 2, marks=pytest.mark.long)],
+)
 def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
     """At a low learning rate hardly an entry of a bfloat16 model moves: a run's file was that of its start."""
     run = run_half(stage, precision, learning_rate=1e-5)
@@ -54,7 +57,10 @@ def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "stage"), [("bf16", 0), ("bf16", 2), ("bf16", 3), (16, 1)])
+@pytest.mark.parametrize(
+    ("precision", "stage"),
+    [("bf16", 0), pytest.param("bf16", 2, marks=pytest.mark.long), ("bf16", 3), (16, 1)],
+)
 def test_a_loaded_run_has_the_weights_of_its_validation(run_half, data, precision, stage):
     """A loaded model that computes otherwise than the one that was validated chooses other prompts."""
     run = run_half(stage, precision)

@@ -37,7 +37,7 @@ def _losses(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [32, 16, "bf16"])
+@pytest.mark.parametrize("precision", [32, pytest.param(16, marks=pytest.mark.long), "bf16"])
 def test_every_stage_learns_what_stage_2_learns(run_at, precision):
     """Gradients divided by a loss scale that was never applied, or a first step on gradients of zero.
 

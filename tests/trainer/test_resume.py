@@ -11,6 +11,7 @@ from models.dialogue_task import dialogue_task
 from tests.helpers import json_rows
 from trainer import loop, training
 from trainer.checkpoints import open_checkpoint
+from utils.runs import CHECKPOINTS
 
 CLOCKS = ("examples_per_second",)
 
@@ -34,22 +35,21 @@ def ds_file(folder: Path, stage: int, accumulation: int = 1) -> str:
 def runs(make_config, distributed, tmp_path, monkeypatch):
     """runs(kill_at, stage, ...): the folder of a training that is killed after so many steps, and resumed each time."""
 
-    def make(*kill_at, stage=0, accumulation=1, resume_stage=None, **sections):
+    def make(*kill_at, stage=0, accumulation=1, **sections):
         wanted = {
             "num_epochs": 2,
             "training_ratio": 0.5,
             "save_steps": 3,
             "log_every": 2,
             "deterministic": True,
+            "adding_noise": 0.1,  # random states matter
         }
         config = make_config(**{**sections, "training": {**wanted, **sections.get("training", {})}})
         folder, steps = None, iter([*kill_at, None])
         while True:
             limit = next(steps)
             _kill_after(monkeypatch, limit)
-            ds_path = ds_file(
-                tmp_path, stage if folder is None or resume_stage is None else resume_stage, accumulation
-            )
+            ds_path = ds_file(tmp_path, stage, accumulation)
             try:
                 return training.train(
                     dialogue_task(config), distributed, "run", ds_path, resume=folder and str(folder)
@@ -71,9 +71,14 @@ def _kill_after(monkeypatch, limit):
 
 def assert_equal_runs(ours: Path, theirs: Path) -> None:
     """The same weights, checkpoints and rows, bit for bit."""
-    mine, other = load_file(ours / "trained.safetensors"), load_file(theirs / "trained.safetensors")
-    assert mine.keys() == other.keys()
-    assert all(torch.equal(mine[name], other[name]) for name in mine)
+    weights = [
+        path.relative_to(theirs) for path in theirs.rglob("*.safetensors") if path.parent.name != CHECKPOINTS
+    ]
+    assert weights
+    for path in weights:
+        mine, other = load_file(ours / path), load_file(theirs / path)
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine), path
     for found, wanted in zip(open_checkpoint(ours), open_checkpoint(theirs), strict=True):
         if isinstance(found, loop.Progress):
             left_out = {"logs", "seconds"}
@@ -92,10 +97,12 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
     ("stage", "sections"),
     [
         (0, {}),
-        (2, {}),
+        pytest.param(2, {}, marks=pytest.mark.long),
         (3, {}),
         (1, {"model": {"load_bit": "bf16"}}),
-        (0, {"training": {"warmup_type": "OneCycle", "warmup_ratio": 0.3}}),
+        pytest.param(
+            0, {"training": {"warmup_type": "OneCycle", "warmup_ratio": 0.3}}, marks=pytest.mark.long
+        ),
     ],
     ids=["0", "2", "3", "1-bf16", "one-cycle"],
 )

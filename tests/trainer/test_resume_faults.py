@@ -3,18 +3,20 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from models.decoding.runs import read_run_config
 from models.dialogue_task import dialogue_task
 from tests.helpers import train
-from trainer import checkpoints, training
+from trainer import checkpoints, loop, training
 from trainer.checkpoints import open_checkpoint
 from trainer.logs import RunLog
-from trainer.resume import Resumed
-from utils.errors import UserError
+from trainer.progress import progress_to_json
+from utils.errors import Terminated, UserError
 
 TRAINING = {"num_epochs": 1, "training_ratio": 0.34, "save_steps": 2}
 
@@ -130,9 +132,66 @@ def test_a_finished_run_is_said_to_be(run_copy, distributed, capsys):
     assert _kept(run_copy) == before
 
 
-def test_other_data_than_at_the_start_is_refused(run_copy):
-    """The rest of an epoch from another file: a mixture that no hash of the run tells of."""
-    file, progress = open_checkpoint(run_copy)
-    resumed = Resumed(file, progress, 0)
-    with pytest.raises(UserError, match="has changed since the run began"):
-        resumed.check_files({**progress.files, "train_sha256": "0", "train": "x.txt"})
+@pytest.mark.parametrize("name", ["train", "base_model"])
+def test_other_data_than_at_the_start_is_refused(run_copy, distributed, name):
+    """The rest of an epoch from another file, or LM: a mixture that no hash of the run tells of."""
+    files = open_checkpoint(run_copy)[1].files
+    _change_progress(run_copy, {"epoch": 2, "files": {**files, f"{name}_sha256": "0"}})
+    config = read_run_config(run_copy, [])
+    path = config.dataset.train if name == "train" else config.model.model_name
+    with pytest.raises(UserError, match=f"{path} has changed since the run began"):
+        training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+
+
+def _change_progress(run, changes):
+    """Forge the progress of a run's newest checkpoint."""
+    tag = (run / "ds_ckpt/latest").read_text().strip()
+    path = run / f"ds_ckpt/{tag}.safetensors"
+    progress = open_checkpoint(run)[1].replaced(changes)
+    save_file(load_file(path), path, {"progress": progress_to_json(progress)})
+
+
+def test_a_second_sigterm_does_not_end_the_save(make_config, distributed, tmp_path, monkeypatch):
+    """DeepSpeed's launcher sends one for each signal that it gets: the last steps, and perhaps the ranks, are lost."""
+    due, save = loop.Trainer._save_if_due, loop.save_checkpoint
+
+    def ask(self):
+        self.stop.is_asked = self.steps == 3
+        due(self)
+
+    def save_checkpoint(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_save_if_due", ask)
+    monkeypatch.setattr(loop, "save_checkpoint", save_checkpoint)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the second one came through"))
+    try:
+        with pytest.raises(Terminated, match="step 3 is kept; go on with --resume=.*"):
+            train(make_config(training={**TRAINING, "save_steps": 0}), distributed, "run")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert open_checkpoint(run)[1].steps == 3
+
+
+def test_the_best_figure_is_known_after_a_stop(run_copy, distributed):
+    """The best epoch's trained part gives way to that of a worse one; or parts of killed saves fill the disk."""
+    _change_progress(run_copy, {"epoch": 2, "best": 0.0})
+    best = (run_copy / "trained.safetensors").read_bytes()
+    (run_copy / "ds_ckpt" / ".part-0").write_bytes(b"x")
+    config = read_run_config(run_copy, [])
+    training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+    assert not list(run_copy.rglob(".part-*"))
+    assert (run_copy / "trained.safetensors").read_bytes() == best
+    assert open_checkpoint(run_copy)[1].best == 0.0
+
+
+def test_a_run_that_keeps_nothing_is_not_begun_anew(make_config, distributed, tmp_path):
+    """`--resume` would delete the logs of a finished training, and train it again."""
+    config = make_config(training={**TRAINING, "save_model": False})
+    run = train(config, distributed, "run")
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match="this run keeps nothing"):
+        training.train(dialogue_task(config), distributed, "", resume=str(run))
+    assert (run / "metrics.jsonl").read_bytes() == before

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.feedback import feedback_reducers
 from models.trainable import StepOutput
-from tests.helpers import train
+from tests.helpers import json_rows, train
 from trainer import loop
 from trainer.logs import RunLog, Tally
 from trainer.loop import Trainer
@@ -121,9 +122,29 @@ def test_the_best_validation_loss_decides_what_is_kept(make_config, distributed,
 
 def test_a_full_disk_is_one_line(tmp_path, distributed):
     """A training of days would end in a traceback that does not name the disk."""
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     log = RunLog(tmp_path, distributed)
+    log.file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left"):
         log.write("train", 1, {"total": 1.0})
     with pytest.raises(UserError, match="No space left"):
         log.close()
+
+
+def test_curves_of_a_run_that_was_resumed_have_no_doubles(tmp_path, distributed):
+    """TensorBoard would draw the steps between the checkpoint and the kill twice, as a line that runs back."""
+    log = RunLog(tmp_path, distributed)
+    log.write("train", 1, {"total": 1.0})
+    lengths = log.lengths()
+    log.write("train", 2, {"total": 2.0})
+    log.close()
+    for name in (
+        f"events.out.tfevents.{number}.host" for number in (1, 9999999999)
+    ):  # of stops before any save
+        (tmp_path / name).write_bytes(b"x")
+    log = RunLog(tmp_path, distributed, lengths)
+    log.write("train", 2, {"total": 3.0})
+    log.close()
+    curves = EventAccumulator(str(tmp_path)).Reload()
+    assert [(point.step, point.value) for point in curves.Scalars("Loss-0/train")] == [(1, 1.0), (2, 3.0)]
+    assert not list(tmp_path.glob("*.host"))
+    assert [row["total"] for row in json_rows(tmp_path / "metrics.jsonl")] == [1.0, 3.0]

@@ -176,6 +176,7 @@ def test_two_ranks_decode_what_one_does(job, distributed, tmp_path):
     assert_same_results(json_rows(runs[2] / "evaluation_result.jsonl"), rows)
 
 
+@pytest.mark.long
 def test_two_nodes_learn_what_one_does(job, nodes):
     """Nodes that each take themselves for the whole job, or both for rank 0, train on half of the examples or twice."""
     ours, theirs = nodes[1], job[1][2]

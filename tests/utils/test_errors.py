@@ -70,6 +70,23 @@ def test_run_main_ends_with_status_and_one_line(main, status, stderr, capsys):
     assert capsys.readouterr().err == stderr
 
 
+def test_sigterm_after_ctrl_c_leaves_its_words(capsys):
+    """Ctrl-C under DeepSpeed's launcher, which sends SIGTERM as well: nobody is told how to go on."""
+
+    def main():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            os.kill(os.getpid(), signal.SIGTERM)
+            error.args = ("7 rows are kept",)
+            raise
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted: 7 rows are kept\n"
+
+
 def test_sigterm_is_as_before_outside(capsys):
     """A handler that stays: the program around a script can no longer be ended."""
     before = signal.getsignal(signal.SIGTERM)

@@ -19,7 +19,8 @@ from tests.conftest import ROOT
 from tests.test_floors import FILES
 from utils.appending import append_line
 from utils.errors import UserError
-from utils.files import json_line, put_in_place, to_json, write_folder, write_new, write_whole
+from utils.files import json_line, put_in_place, to_json, write_new, write_whole
+from utils.folders import write_folder
 
 TEXT = "result.txt"
 
@@ -220,14 +221,14 @@ def test_json_holds_finite_numbers_only(number):
 
 
 def test_everything_that_is_written_whole_comes_through_here():
-    """A second scheme would be a second set of faults: temporary names, renames and flushes lie in one file."""
+    """A second scheme would be a second set of faults: temporary names, renames and flushes lie in one place."""
     words = ("os.replace(", ".rename(", "tempfile.", ".replace(folder", "os.rename(", "shutil.rmtree(")
     found = {
         str(path.relative_to(ROOT))
         for path in FILES
         if any(word in path.read_text("utf-8") for word in words)
     }
-    assert found == {"utils/files.py"}
+    assert found == {"utils/files.py", "utils/folders.py"}
 
 
 def test_reading_the_module_is_quick():

@@ -1,19 +1,16 @@
-"""Files that belong together, and folders: whatever breaks between two steps, nobody finds a mixture."""
+"""Files that belong together: whatever breaks between two steps, nobody finds a mixture."""
 
 import errno
-import os
 import threading
 from contextlib import nullcontext
-from functools import partial
 
 import pytest
 
 from utils import files
 from utils.errors import UserError
-from utils.files import write_folder, write_together
+from utils.files import write_together
 
 ROWS, TEXT = "result.jsonl", "result.txt"
-STEPS = ("replace", "unlink", "fsync", "rename")
 
 
 def names(folder):
@@ -26,33 +23,6 @@ def pair(folder):
     return tuple(
         (folder / name).read_text("utf-8") if (folder / name).exists() else None for name in (ROWS, TEXT)
     )
-
-
-@pytest.fixture
-def break_at(monkeypatch):
-    """break_at(number, before): let one call of the system fail, the number-th from now; `before` sees each."""
-
-    def arm(number, before=lambda: None):
-        calls = []
-
-        def wrap(step):
-            real = getattr(os, step)
-
-            def call(*arguments, **options):
-                before()
-                calls.append(step)
-                if len(calls) == number:
-                    raise OSError(errno.EIO, "Input/output error")
-                return real(*arguments, **options)
-
-            monkeypatch.setattr(os, step, call)
-
-        for step in STEPS:
-            wrap(step)
-        return calls
-
-    yield arm
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("number", range(1, 10))
@@ -118,67 +88,3 @@ def test_one_of_a_pair_that_cannot_be_staged_leaves_both(tmp_path):
             write_together(tmp_path, new)
         assert pair(tmp_path) == ("old", "old")
     assert names(tmp_path) == [ROWS, TEXT]
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-def test_a_folder_is_swapped_whole(tmp_path, break_at, number):
-    """A base LM whose weights are of one epoch and whose tokenizer is of another, or of which half is there."""
-    folder = tmp_path / "model"
-
-    def fill(text, part):
-        for name in ("a", "b"):
-            (part / name).write_text(text)
-
-    write_folder(folder, partial(fill, "old"))
-    calls = break_at(number)
-    with pytest.raises(UserError, match=f"cannot write {folder}: Input/output error"):
-        write_folder(folder, partial(fill, "new"))
-    assert calls[:number] == ["fsync", "fsync", "rename", "rename", "fsync"][:number]
-    assert {(folder / name).read_text() for name in ("a", "b")} == {"old" if number < 5 else "new"}
-    assert names(tmp_path) == ["model"]
-
-
-def test_a_folder_that_cannot_be_filled_leaves_the_old_one(tmp_path):
-    """The old LM must outlive a full disk, and no half of the new one may lie about."""
-    write_folder(tmp_path / "model", lambda part: (part / "a").write_text("old"))
-
-    def stop(part):
-        (part / "a").write_text("new")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(UserError, match="cannot write .*/model: No space left on device"):
-        write_folder(tmp_path / "model", stop)
-    assert names(tmp_path) == ["model"]
-    assert (tmp_path / "model" / "a").read_text() == "old"
-
-
-def test_a_folder_that_is_wanted_stays(tmp_path):
-    """Whoever reads it would miss it between two renames; it is asked when all is written, not before."""
-    folder, written = tmp_path / "model", []
-
-    def fill(part):
-        (part / "a").write_text("new")
-        written.append(part)
-
-    def is_there():
-        assert written
-        return (folder / "a").is_file()
-
-    write_folder(folder, fill, unless=is_there)
-    (folder / "a").write_text("of another writer")
-    before = folder.stat().st_ino
-    write_folder(folder, fill, unless=is_there)
-    assert (folder / "a").read_text() == "of another writer"
-    assert folder.stat().st_ino == before
-    assert names(tmp_path) == ["model"]
-
-
-def test_a_link_to_a_folder_is_replaced(tmp_path):
-    """The old link stayed behind under the name of a part; what it points to is not ours to delete."""
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "a").write_text("old")
-    (tmp_path / "model").symlink_to(tmp_path / "far")
-    write_folder(tmp_path / "model", lambda part: (part / "a").write_text("new"))
-    assert names(tmp_path) == ["far", "model"]
-    assert (tmp_path / "far" / "a").read_text() == "old"
-    assert (tmp_path / "model" / "a").read_text() == "new"

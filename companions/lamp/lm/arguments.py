@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from companions.lamp.lm.settings import AnsweringConfig
-from utils.config.flags import Parser, add_engine_flags, add_section_flags, given_flags
+from utils.config.flags import (
+    Parser,
+    add_engine_flags,
+    add_resume_flag,
+    add_section_flags,
+    given_flags,
+    with_config_of_run,
+)
 from utils.config.loading import COMMAND_LINE, parse_assignments, read_layers, validated
 from utils.config.schema import nested, section_of
 
@@ -35,6 +42,7 @@ def answering_parser(config: type[AnsweringConfig], description: str, engine_run
     if engine_runs:
         parser.add_argument("--lr_scheduler_type", help="training.warmup_type: linear, or constant")
         parser.add_argument("--name", help="name of the run folder, before the time (default: the task)")
+        add_resume_flag(parser)
     else:
         parser.add_argument("--output_dir", required=True, metavar="FOLDER", help="folder of what is written")
         parser.add_argument(
@@ -56,6 +64,8 @@ def read_arguments(
     Raises:
         UserError: an unknown flag, or what is wrong with the configuration.
     """
+    if engine_runs:
+        arguments = with_config_of_run(arguments)
     args: argparse.Namespace = answering_parser(config, description, engine_runs).parse_args(arguments)
     given: dict[str, Any] = {}
     for name, field in config.model_fields.items():

@@ -27,7 +27,7 @@ from companions.lamp.loading import load_pretrained
 from models.lm.families import check_family, longest_input
 from models.onednn import use_onednn
 from utils.errors import UserError
-from utils.files import write_folder
+from utils.folders import write_folder
 from utils.precision import Precision
 
 # what a generation_config.json may ask for beside what `LM.search` reads; outputs would differ from the LM's own

@@ -17,6 +17,7 @@ from companions.lamp.lm.model import AnswerBatch, AnsweringModel
 from companions.lamp.lm.settings import USUAL_BATCH, TrainConfig
 from companions.lamp.questions import read_questions
 from companions.lamp.tasks import task_of
+from dataset.overlap import Overlap
 from dataset.sampler import BatchSampler
 from models.task import Prepared, Task
 from trainer.training import train
@@ -41,7 +42,11 @@ class Examples(Dataset[Numbered]):
 
 
 def train_lm(
-    config: TrainConfig, distributed: DistributedContext, name: str | None, ds_config_path: str | None = None
+    config: TrainConfig,
+    distributed: DistributedContext,
+    name: str | None,
+    ds_config_path: str | None = None,
+    resume: str | None = None,
 ) -> Path:
     """Train the LM of a configuration; with a test file, evaluate its best checkpoint on that.
 
@@ -50,6 +55,7 @@ def train_lm(
         distributed: the processes; all of them call this.
         name: of the run folder, before the time; the task's by default.
         ds_config_path: DeepSpeed configuration; the default is the project's.
+        resume: a run folder whose training goes on, see `trainer.training.train`.
 
     Returns:
         The run folder, with the LM in its folder `model`.
@@ -62,7 +68,8 @@ def train_lm(
         existing_file(test, "test file")
         if not config.training.save_model:
             raise UserError("a test file needs the checkpoint that training.save_model: false does not keep")
-    folder = train(task, distributed, name or task_of(config.dataset.task or "").option, ds_config_path)
+    name = name or task_of(config.dataset.task or "").option
+    folder = train(task, distributed, name, ds_config_path, resume=resume)
     if test:
         precision = task.config.model.load_bit
         lm = load_lm(str(folder), precision).to(distributed.device)
@@ -127,7 +134,20 @@ def _prepare(config: TrainConfig, distributed: DistributedContext) -> Prepared:
             valid_examples, config, distributed, generation.batch_size or USUAL_BATCH, shuffle=False
         ),
         notes=notes,
+        warnings=_overlap(config, train_examples, valid_examples),
     )
+
+
+def _overlap(config: TrainConfig, train: Sequence[Example], valid: Sequence[Example]) -> dict[str, str]:
+    known = set(map(_hash, train))
+    equal = sum(_hash(example) in known for example in valid)
+    overlap = Overlap(dialogues=0, num_dialogues=0, examples=equal, num_examples=len(valid), personas=0)
+    sentence = overlap.warning(config.dataset.train or "", config.dataset.valid or "")
+    return {} if sentence is None else {"overlap": sentence}
+
+
+def _hash(example: Example) -> int:
+    return hash(tuple(array("i", ids).tobytes() for ids in (example.source, example.target)))
 
 
 def read_examples(reader: PromptReader, path: str) -> list[Example]:

@@ -22,7 +22,8 @@ from companions.lamp.lm.load import LM
 from companions.lamp.peft.settings import AdapterSettings
 from models.baselines.lora import is_transposed, projections
 from utils.errors import UserError, existing_file, first_line, shown
-from utils.files import to_json, write_folder
+from utils.files import to_json
+from utils.folders import write_folder
 from utils.untrusted import check_header, check_link
 
 WEIGHTS, CONFIG, METADATA = "adapter_model.safetensors", "adapter_config.json", "training.json"

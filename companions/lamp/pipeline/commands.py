@@ -51,7 +51,7 @@ def _on_main(
 
 def _train_lm(words: Words, distributed: DistributedContext) -> None:
     args, config = lm_arguments.read_arguments(lm_settings.TrainConfig, "", words, engine_runs=True)
-    train_lm(config, distributed, args.name)
+    train_lm(config, distributed, args.name, resume=args.resume)
 
 
 def _item_feedback(words: Words, distributed: DistributedContext) -> None:
@@ -66,17 +66,17 @@ def _retriever_feedback(words: Words, distributed: DistributedContext) -> None:
 
 def _ropg_kd(words: Words, distributed: DistributedContext) -> None:
     args, config = ropg_arguments.read_arguments(KDConfig, "kd", words)
-    train(ropg_task(config), distributed, args.name)
+    train(ropg_task(config), distributed, args.name, resume=args.resume)
 
 
 def _ropg_rl(words: Words, distributed: DistributedContext) -> None:
     args, config = ropg_arguments.read_arguments(RLConfig, "rl", words)
-    train(ropg_task(config), distributed, args.name)
+    train(ropg_task(config), distributed, args.name, resume=args.resume)
 
 
 def _rspg(words: Words, distributed: DistributedContext) -> None:
     args, config = rspg_arguments.read_arguments(words)
-    run_rspg(config, distributed, args.name, args.do_train, args.do_validation)
+    run_rspg(config, distributed, args.name, args.do_train, args.do_validation, resume=args.resume)
 
 
 _RUNNERS: dict[str, Runner] = {

@@ -92,12 +92,13 @@ class _Plan:
         after: Sequence[str] = (),
         files: Sequence[str] = (),
         resumes: bool = False,
+        run: str = "",
     ) -> Step:
         """A step. Of what it may read, names of the hub are no files, and what a step makes is none from outside."""
         needs = [one for one in after if one != "models" or self.config.models.tiny]
         outside = [path for path in files if not Path(path).is_relative_to(self.folder)]
         there = [path for path in outside if Path(path).exists()]
-        return Step(name, title, tuple(commands), tuple(needs), tuple(there), resumes)
+        return Step(name, title, tuple(commands), tuple(needs), tuple(there), resumes, run)
 
     def models(self) -> Step:
         """Small models in the place of pretrained ones."""
@@ -150,7 +151,8 @@ class _Plan:
         ]
         files = [self.names["lm"]]
         title = "The LM is trained with the items that BM25 finds"
-        return self.step("lm", title, [_command("train_llm", words)], ["models", "bm25"], files)
+        command = _command("train_llm", words)
+        return self.step("lm", title, [command], ["models", "bm25"], files, run=self.run("lm"))
 
     def prompts(self, name: str) -> list[str]:
         """What stands in the LM's prompts under a strategy."""
@@ -202,7 +204,8 @@ class _Plan:
         files += [self.names["encoder"]]
         title = f"The retriever learns from the feedback: ROPG-{method.upper()}"
         after = ["models", "contriever", "items"]
-        return self.step(name, title, [_command(f"ropg.train_{method}", words)], after, files)
+        command = _command(f"ropg.train_{method}", words)
+        return self.step(name, title, [command], after, files, run=self.run(name))
 
     def feedback(self, name: str) -> Step:
         """Answers all questions under a strategy."""
@@ -260,7 +263,8 @@ class _Plan:
         files = [self.data("dev", "outputs"), str(CONFIGS / "rspg.yml")]
         files += [self.names["scorer"]] if self.scorer_step == "models" else []
         title = f"A scorer learns which strategy serves a question: RSPG-{kind}"
-        return self.step(name, title, [_command("rspg.rspg", words)], [self.scorer_step, "rspg-data"], files)
+        after = [self.scorer_step, "rspg-data"]
+        return self.step(name, title, [_command("rspg.rspg", words)], after, files, run=self.run(name))
 
     def table(self) -> Step:
         """Compares everything."""

@@ -12,18 +12,20 @@ import re
 import secrets
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from companions.lamp.lm.evaluate import made_folder
+from trainer.resume import START
 from utils.distributed import DistributedContext
 from utils.errors import UserError, existing_file
-from utils.files import file_sha256, remove_folder, to_json, write_errors, write_whole
+from utils.files import file_sha256, to_json, write_errors, write_whole
+from utils.folders import remove_folder
 from utils.liveness import together
-from utils.runs import library_versions
+from utils.runs import CONFIG, library_versions
 
 RECORD = "step.json"
 _ROOT = Path(__file__).resolve().parents[3]
@@ -65,6 +67,8 @@ class Step:
     """files, or folders of files, from outside that it reads"""
     resumes: bool = False
     """its commands go on where they were interrupted; others begin anew"""
+    run: str = ""
+    """the run folder that its training makes, with a `*` for the time; interrupted, it goes on there by `--resume`"""
 
 
 def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedContext, run: Run) -> list[str]:
@@ -86,14 +90,14 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
     made = []
     for number, step in enumerate(steps, start=1):
         own = folder / step.name
-        stands, record, other = False, dict[str, Any](), ""
+        stands, record, other, begun = False, dict[str, Any](), "", None
         with together(distributed):
             if distributed.is_main:
                 wanted, there = _record(step, makings, folder), _read(own)
                 stands = _stands(own, there, wanted)
-                record = there if stands else _begin(own, there, wanted, step.resumes)
-                other = _other_versions(own, record, wanted)
-        stands, makings[step.name] = distributed.share((stands, record.get("making")))
+                record = there if stands else _begin(own, there, wanted, step)
+                other, begun = _other_versions(own, record, wanted), _begun_run(step)
+        stands, makings[step.name], begun = distributed.share((stands, record.get("making"), begun))
         head = f"\n=== {number}/{len(steps)} {step.title}"
         if stands:
             distributed.say(f"{head}: stands in {own}{other}")
@@ -102,6 +106,8 @@ def run_steps(steps: Sequence[Step], folder: Path, distributed: DistributedConte
         for command in step.commands:
             with together(distributed):
                 command = command.expanded()
+            if begun:
+                command = replace(command, words=(*command.words, f"--resume={begun}"))
             distributed.say(f"$ {command.shown()}")
             run(command, distributed)
         with together(distributed):
@@ -117,10 +123,22 @@ def _expanded(word: str) -> str:
         return word
     # a folder may have a name with "=" in it
     for name, path in (("", word), (word.partition("=")[0] + "=", word.partition("=")[2])):
-        root = Path("/" if path.startswith("/") else ".")
-        if path and (found := sorted(str(one) for one in root.glob(path.lstrip("/")))):
+        if path and (found := _matching(path)):
             return f"{name}{found[-1]}"
     raise UserError(f"{word}: nothing there, though the step before has ended; remove that step's folder")
+
+
+def _matching(path: str) -> list[Path]:
+    """What a path with a `*` stands for."""
+    root = Path("/" if path.startswith("/") else ".")
+    return sorted(root.glob(path.lstrip("/")))
+
+
+def _begun_run(step: Step) -> str | None:
+    """The run folder in which a training can go on; None: there is none."""
+    found = _matching(step.run) if step.run else []
+    begun = [path for path in found if (path / START).is_file() and (path / CONFIG).is_file()]
+    return str(begun[-1]) if begun else None
 
 
 def _record(step: Step, makings: Mapping[str, str], folder: Path) -> dict[str, Any]:
@@ -183,14 +201,17 @@ def _stands(folder: Path, there: Mapping[str, Any], record: Mapping[str, Any]) -
     return there.get("key") == record["key"] and "made" in there and there["made"] == _sizes(folder)
 
 
-def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], resumes: bool) -> dict[str, Any]:
+def _begin(folder: Path, there: dict[str, Any], record: Mapping[str, Any], step: Step) -> dict[str, Any]:
     """Make room for a step: what an earlier call left is removed, unless it goes on from there.
 
     Returns:
         The record as it is in the folder; its `making` is the name of this attempt, which those after it rest on.
     """
-    if resumes and there.get("key") == record["key"] and "made" not in there:
-        return there
+    if there.get("key") == record["key"] and "made" not in there:
+        # a run names its files by their paths, which are others where the chain's folder was moved
+        same_paths = there.get("commands") == record["commands"]
+        if step.resumes or (same_paths and _begun_run(step)):
+            return there
     made_folder(folder)
     earlier = [path for path in folder.iterdir() if path.name != RECORD]
     if earlier and not there:

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from companions.lamp.ropg.settings import FeedbackTrainingSettings, KDConfig, RLConfig
-from utils.config.flags import Parser, add_engine_flags, add_section_flags, given_flags, natural, positive
+from utils.config.flags import (
+    Parser,
+    add_engine_flags,
+    add_resume_flag,
+    add_section_flags,
+    given_flags,
+    natural,
+    positive,
+    with_config_of_run,
+)
 from utils.config.loading import COMMAND_LINE, parse_assignments, read_layers, validated
 from utils.config.schema import Section, nested, section_of
 from utils.errors import UserError
@@ -36,7 +45,7 @@ def read_arguments(
     Raises:
         UserError: an unknown flag, or what is wrong with the configuration.
     """
-    args: argparse.Namespace = ropg_parser(config, method).parse_args(arguments)
+    args: argparse.Namespace = ropg_parser(config, method).parse_args(with_config_of_run(arguments))
     return args, read_configuration(args, config, f"ROPG-{method.upper()}")
 
 
@@ -65,6 +74,7 @@ def original_parser(description: str, config: type[Section], file: str) -> Parse
     parser.add_argument("--scheduler_steps", type=positive, help="the last step; must be --total_steps")
     parser.add_argument("--fixed_lr", action="store_true", help="--scheduler linear does not fall again")
     parser.add_argument("--local-rank", dest="local_rank", type=int, default=-1, help="as --local_rank")
+    add_resume_flag(parser)
     add_engine_flags(parser, engine_runs=True)
     return parser
 

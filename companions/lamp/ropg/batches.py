@@ -101,27 +101,36 @@ class Rounds(Sampler[list[int]]):
     last_is_repeat = False  # no round is a validation
 
     def __init__(self, passes: BatchSampler, batches: int | None, num_examples: int) -> None:
-        self.passes, self.num_examples = passes, num_examples
-        self.batches = len(passes) if batches is None else batches
-        self.first = self.end = 0
+        self.passes, self.batches, self.num_examples = passes, batches, num_examples
+        self.batches_of_pass = len(passes)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, done: Sequence[Sequence[int]] = ()) -> None:
-        """Choose the round, counted from 0, without the batches that are done."""
-        self.first = epoch * self.batches + sum(batches for _, batches in done)
-        self.end = (epoch + 1) * self.batches
+        """Choose the round, counted from 0, without the batches that are done.
+
+        A round that is a pass has every question once, whatever numbers of ranks have had parts of it. In rounds of
+        another length the order is throughout that of this number of ranks.
+        """
+        if self.batches is None:
+            self.done = done
+            self.passes.set_epoch(epoch, done)
+            self.places = [(epoch, place) for place in range(len(self.passes))]
+        else:
+            self.done = ()
+            first = epoch * self.batches + sum(batches for _, batches in done)
+            numbers = range(first, (epoch + 1) * self.batches)
+            self.places = [divmod(number, self.batches_of_pass) for number in numbers]
 
     def __len__(self) -> int:
-        return self.end - self.first
+        return len(self.places)
 
     def __iter__(self) -> Iterator[list[int]]:
         current = None
-        for number in range(self.first, self.end):
-            current_pass, place = divmod(number, len(self.passes))
-            if current_pass != current:
-                self.passes.set_epoch(current_pass)
-                current = current_pass
-            yield [current_pass * self.num_examples + index for index in self.passes.batches[place]]
+        for number, place in self.places:
+            if number != current:
+                self.passes.set_epoch(number, self.done)
+                current = number
+            yield [number * self.num_examples + index for index in self.passes.batches[place]]
 
 
 class Collator:

@@ -23,4 +23,4 @@ def train_retriever(config_class: type[_RopgConfig], method: str) -> None:
     from utils.liveness import distributed_context
 
     with distributed_context(args.local_rank) as distributed:
-        train(ropg_task(config), distributed, args.name, args.deepspeed_config)
+        train(ropg_task(config), distributed, args.name, args.deepspeed_config, resume=args.resume)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from companions.lamp.ropg.arguments import original_parser, read_configuration
 from companions.lamp.rspg.settings import RspgConfig
-from utils.config.flags import Parser
+from utils.config.flags import Parser, with_config_of_run
 from utils.errors import UserError
 
 
@@ -33,9 +33,11 @@ def read_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Nam
         UserError: an unknown flag, nothing to do, or what is wrong with the configuration.
     """
     flags = rspg_parser()
-    args = flags.parse_args(arguments)
+    args = flags.parse_args(with_config_of_run(arguments))
     if getattr(args, "model.model_name") == "none":  # as the original has it
         setattr(args, "model.model_name", None)
     if not args.do_train and not args.do_validation:
         raise UserError("nothing to do: give --do_train, --do_validation or both")
+    if args.resume and not args.do_train:
+        raise UserError("--resume goes on with a training: give --do_train, too; --model_path predicts")
     return args, read_configuration(args, RspgConfig, "RSPG")

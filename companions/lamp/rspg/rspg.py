@@ -25,7 +25,15 @@ def main() -> None:
     from utils.liveness import distributed_context
 
     with distributed_context(args.local_rank) as distributed:
-        run_rspg(config, distributed, args.name, args.do_train, args.do_validation, args.deepspeed_config)
+        run_rspg(
+            config,
+            distributed,
+            args.name,
+            args.do_train,
+            args.do_validation,
+            args.deepspeed_config,
+            args.resume,
+        )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ def run_rspg(
     do_train: bool,
     do_validation: bool,
     ds_config_path: str | None = None,
+    resume: str | None = None,
 ) -> Path:
     """Train a scorer, predict with it, or both.
 
@@ -27,6 +28,7 @@ def run_rspg(
         do_validation: write predictions and metrics to `predictions/` of the run folder, or of
             `<checkpoint_dir>/<name>` where nothing is trained.
         ds_config_path: DeepSpeed configuration; the default is the project's ds_config.json.
+        resume: a run folder whose training goes on, see `trainer.training.train`.
 
     Returns:
         That folder.
@@ -36,7 +38,7 @@ def run_rspg(
     """
     folder = Path(config.training.log_dir) / name
     if do_train:
-        folder = train(rspg_task(config), distributed, name, ds_config_path)
+        folder = train(rspg_task(config), distributed, name, ds_config_path, resume=resume)
         config = config.replaced({"model": {"model_name": str(folder)}})
     if do_validation:
         report = validate(config, folder / "predictions", distributed)

@@ -4,7 +4,6 @@ import json
 import math
 
 import pytest
-from companions.lamp.json_lines import rows_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from companions.lamp.questions import read_outputs, read_questions
 from companions.lamp.rankings import read_rankings
 from companions.lamp.rspg.data import read_rows
 from companions.lamp.tasks import task_of
+from dataset.row_files import rows_of
 from tests.hunted import files, judged, judged_file, texts, values, with_a_part_replaced
 from utils.files import unique_keys
 

@@ -20,6 +20,16 @@ def test_what_an_epoch_leaves_over_comes_into_the_next_ones_first_update():
     assert list(sampler) == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_a_resumed_epoch_has_its_other_updates():
+    """What the epoch before left over would come into the first update after a kill, for the second time."""
+    sampler = WholeUpdates(7, 3, shuffled(7, 1, True))
+    sampler.set_epoch(1)
+    whole = list(sampler)
+    for steps in range(3):
+        sampler.set_epoch(1, [(1, steps)])
+        assert list(sampler) == whole[steps:]
+
+
 def test_nothing_is_left_over_where_the_updates_fit():
     """An epoch that is even would begin with an update of examples that it had already."""
     sampler = WholeUpdates(6, 3, lambda epoch: range(6))

@@ -64,6 +64,31 @@ def test_one_pass_over_the_old_examples(size):
     assert max(new.count(number) for number in range(3)) - min(new.count(number) for number in range(3)) <= 1
 
 
+def test_a_resumed_pass_goes_on_where_it_was():
+    """New examples that begin anew with every resumed run are those of the start of the order, again and again."""
+    training = golden_config(training={"batch_size": 2, "rows": "example", "seed": 3}).training
+
+    def left(done=(), rank=0, size=1):
+        ranks = Ranks(rank, size)
+        sampler = StreamSampler(
+            make_sampler(OLD, training, True, ranks), len(OLD), recycled(len(NEW), 3, ranks)
+        )
+        sampler.set_epoch(1, done)
+        return list(sampler)
+
+    whole = left()
+    for steps in range(len(whole) + 1):
+        assert left([(1, steps)]) == whole[steps:]
+    # alone after two ranks: every old example comes once, and new ones go on where the two of them were
+    both = [number for rank in (0, 1) for batch in left(rank=rank, size=2)[:2] for number in batch]
+    alone = [number for batch in left([(2, 2)]) for number in batch]
+    old = [number for number in both + alone if number < len(OLD)]
+    assert sorted(old) == list(range(len(OLD)))
+    new = [number for batch in whole for number in batch if number >= len(OLD)]
+    assert sorted(number for number in both if number >= len(OLD)) == sorted(new[: len(both) // 2])
+    assert [number for number in alone if number >= len(OLD)] == new[len(both) // 2 :]
+
+
 def test_the_order_is_a_function_of_seed_and_epoch():
     """A run could not be repeated, nor could the ranks agree."""
 

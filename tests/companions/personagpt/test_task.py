@@ -111,6 +111,14 @@ def test_control_trains_on_both_and_validates_each_example_once(make, distribute
     assert alone["examples"] == row["examples"] - 32
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "control"])
+def test_an_overlap_is_told(make, distributed, stage):
+    """Validation on dialogues that were trained on says nothing, and chooses the checkpoint that remembers most."""
+    config = make(training={"stage": stage}, dataset={"valid": FILES["train"]})
+    assert "stand in" in persona_task(config).prepare(distributed).warnings["overlap"]
+    assert not persona_task(make(training={"stage": stage})).prepare(distributed).warnings
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["pretrain", "control"])
 def test_the_releases_stages_run_on_files(make, distributed, stage):

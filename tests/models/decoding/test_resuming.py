@@ -88,7 +88,7 @@ def test_a_decoding_survives_kills_at_any_moment(run_copy, distributed, whole, s
         Moment(GENERATE, 2),
         Moment("models.decoding.decode:write_together"),
         Moment("os:replace", after=True),  # the rows are in place, the text is not
-        Moment("utils.files:shutil.rmtree"),
+        Moment("utils.folders:shutil.rmtree"),
     ]
     for moment in once:
         ending = run_killed(_decode(run_copy, distributed, options), moment)

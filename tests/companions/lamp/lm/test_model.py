@@ -48,6 +48,7 @@ def test_a_trained_lm_is_kept_and_answers(family, merged, tmp_path, distributed)
         generation={"max_length": 6},
     )
     run = train_lm(config, distributed, "run")
+    assert [row["fault"] for row in logged(run, "warning")] == ["overlap"]
     rows = logged(run, "valid_epoch")
     assert rows[-1]["llm"] < rows[0]["llm"]
     maes = [row["mae"] for row in rows]

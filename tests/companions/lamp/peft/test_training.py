@@ -1,6 +1,7 @@
 """Adapters of many users, trained one after the other."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from companions.lamp.peft.adapters import UserAdapters
 from companions.lamp.peft.settings import AdapterSettings
 from companions.lamp.peft.training import train_users
 from tests.companions.lamp.peft.conftest import T5, record, train_config, write
+from tests.companions.lamp.test_rankings import ALONE
+from tests.kills import Moment, run_job, run_killed
 from utils.errors import UserError
 
 
@@ -95,6 +98,32 @@ def test_users_who_are_done_are_skipped(train_file, distributed, tmp_path, monke
     assert (tmp_path / "adaptors" / "7" / "training.json").stat().st_mtime_ns == before
     train_users(config, tmp_path, distributed)
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("moment", "whole"),
+    [
+        (Moment("companions.lamp.peft.training:train_user", 2, after=True), ["7"]),
+        (Moment("companions.lamp.peft.adapters:save_file", 2, after=True), ["7"]),
+        (Moment("os:rename", 2), ["7"]),
+        (Moment("os:rename", 2, after=True), ["7", "8"]),
+    ],
+    ids=["trained", "weights", "before", "after"],
+)
+def test_a_kill_in_the_middle_of_a_user(train_file, tmp_path, moment, whole, survived):
+    """An adapter of which half is there is taken for that of a user who is done."""
+    config, context = train_config(train_file, training={"num_epochs": 1}), ALONE
+    folders = tmp_path / "killed", tmp_path / "never"
+    assert run_killed(partial(train_users, config, folders[0], context), moment).killed
+    users = [path for path in (folders[0] / "adaptors").iterdir() if not path.name.startswith(".part-")]
+    assert sorted(path.name for path in users) == whole
+    assert all(len(list(user.iterdir())) == 3 for user in users)
+    for folder in folders:
+        run_job(partial(train_users, config, folder, context))
+    for user in "789":
+        values = [_values(folder, user) for folder in folders]
+        assert all(torch.equal(values[0][name], values[1][name]) for name in values[1])
+    survived("kills")
 
 
 def test_adapters_of_other_settings_are_not_mixed(train_file, distributed, tmp_path, trained):

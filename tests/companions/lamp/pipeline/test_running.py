@@ -10,7 +10,9 @@ from companions.lamp.pipeline.running import run_pipeline
 from companions.lamp.pipeline.settings import read_config
 from companions.lamp.sample import generate
 from tests.companions.lamp.golden import GOLDEN
+from tests.companions.resumed import killed
 from tests.conftest import ROOT
+from tests.helpers import json_rows
 from utils.errors import UserError
 
 COUNTS = {"train": 300, "dev": 60}
@@ -19,6 +21,7 @@ SHORT = [
     "ropg_kd.num_epochs=6",
     "ropg_rl.num_epochs=12",
     "ropg_rl.learning_rate=2e-3",
+    "ropg_rl.save_steps=8",
     "rspg.total_steps=4",
 ]
 """just long enough for the LM to use its items, and for the retriever to find them"""
@@ -52,6 +55,9 @@ def test_the_chain_runs_and_resumes(config, distributed, monkeypatch, tmp_path):
 
     def run(command, context):
         name = command.module.rpartition(".")[2]
+        if name == "train_rl" and interrupted:
+            with killed(9):
+                run_command(command, context)
         if name in interrupted:
             raise KeyboardInterrupt
         ran.append(name)
@@ -62,10 +68,13 @@ def test_the_chain_runs_and_resumes(config, distributed, monkeypatch, tmp_path):
         run_pipeline(config(), distributed)
     before = len(ran)
     interrupted.clear()
+    (begun,) = (tmp_path / "runs" / "ropg-rl-training").glob("ropg-rl-training_*")
     text = run_pipeline(config(), distributed)
     for name in ("tiny_models", "train_llm", "train_kd", "profile_item_utilization_scorer"):
         assert name in ran[:before]
         assert name not in ran[before:]
+    assert list(begun.parent.glob("ropg-rl-training_*")) == [begun], "the training went on"
+    assert json_rows(begun / "metrics.jsonl")[-1]["step"] > 9
     check_table(text, tmp_path)
     ran.clear()
     assert run_pipeline(config(), distributed) == text

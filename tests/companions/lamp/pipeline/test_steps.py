@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 from companions.lamp.pipeline import steps
 from companions.lamp.pipeline.steps import RECORD, Command, Step, run_steps
 from tests.companions.lamp.test_rankings import Rank
+from trainer.resume import START
 from utils.distributed import DistributedContext
 from utils.errors import UserError
+from utils.runs import CONFIG
 
 ALONE = DistributedContext(rank=0, local_rank=0, size=1, device=torch.device("cpu"))
 ORDER = ["first", "second", "third", "other"]
@@ -165,6 +168,55 @@ def test_an_interrupted_step_resumes_or_begins_anew(chain, resumes):
     chain.failing = None
     assert chain(second=step) == ["second", "third", "other"]
     assert (chain.folder / path).read_text() == ("112" if resumes else "12")
+
+
+@pytest.fixture
+def training(tmp_path):
+    """training(folder, *words, begins): call a chain of one training; the words of its command.
+
+    It is interrupted when its run folder has the files that `begins` names.
+    """
+
+    def call(folder, *words, begins=()):
+        own, given = folder / "lm", []
+        step = Step("lm", "LM", (Command("train", (str(own), *words)),), run=f"{escape(str(own))}/lm_*")
+
+        def run(command, distributed):
+            given.extend(command.words[1:])
+            made = own / f"lm_{words[0]}"
+            made.mkdir(exist_ok=True)
+            for name in begins:
+                (made / name).write_text("{}")
+            if begins:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) if begins else nullcontext():
+            run_steps([step], folder, ALONE, run)
+        return given
+
+    return call
+
+
+def test_an_interrupted_training_goes_on_in_its_run_folder(training, tmp_path):
+    """Days of training would be done again; or the next step finds two run folders, and the older one is its."""
+    begun = (START, CONFIG)
+    assert training(tmp_path / "a", "1", begins=begun) == ["1"]
+    run = f"--resume={tmp_path / 'a' / 'lm' / 'lm_1'}"
+    assert training(tmp_path / "a", "1", begins=begun) == ["1", run]
+    assert training(tmp_path / "a", "1") == ["1", run]
+    assert training(tmp_path / "a", "1") == []
+
+
+@pytest.mark.parametrize("change", ["start", "settings", "moved"])
+def test_a_training_that_cannot_go_on_begins_anew(training, tmp_path, change):
+    """A run without its start, of other settings, or of files that are elsewhere now, ends the chain at each call."""
+    folder = tmp_path / "a"
+    training(folder, "1", begins=(CONFIG,) if change == "start" else (START, CONFIG))
+    if change == "moved":
+        folder = folder.rename(tmp_path / "b")
+    word = "2" if change == "settings" else "1"
+    assert training(folder, word) == [word]
+    assert len(list((folder / "lm").glob("lm_*"))) == 1
 
 
 def test_a_changed_setting_does_not_go_on_from_the_old_one(chain):

@@ -1,5 +1,7 @@
 """Batches of ROPG: texts in parts, pads, draws and rounds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,29 @@ def test_rounds_go_on_through_the_passes():
     assert len({tuple(order) for order in orders}) == 5
     rounds.set_epoch(1)
     assert list(rounds) == found[1]
+
+
+@pytest.mark.parametrize("batches", [None, 5])
+def test_a_resumed_round_goes_on_where_it_was(batches):
+    """A round that begins anew trains twice on its first questions, and outlasts the learning rate's schedule."""
+    rounds = Rounds(BatchSampler([1] * 10, range(10), batch_size=4, seed=1), batches, 10)
+    for epoch in (0, 2):
+        rounds.set_epoch(epoch)
+        whole = list(rounds)
+        for steps in range(len(whole) + 1):
+            rounds.set_epoch(epoch, [(1, steps)])
+            assert (list(rounds), len(rounds)) == (whole[steps:], len(whole) - steps)
+
+
+def test_a_pass_that_other_ranks_have_begun():
+    """A pass of fewer batches than the ranks before had is taken for one that is done."""
+    sampler = partial(BatchSampler, [1] * 10, range(10), batch_size=1, seed=1)
+    begun = Rounds(sampler(), None, 10)
+    begun.set_epoch(1)
+    seen = [number for batch in list(begun)[:6] for number in batch]
+    for rank in (0, 1):
+        rest = Rounds(sampler(rank=rank, world_size=2), None, 10)
+        rest.set_epoch(1, [(1, 6)])
+        assert len(rest) == 2
+        seen += [number for batch in rest for number in batch]
+    assert sorted(seen) == list(range(10, 20))
