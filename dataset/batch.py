@@ -24,6 +24,7 @@ class Query:
 
     ids: Tensor  # [B, Q] int64
     mask: Tensor  # [B, Q] bool: True where the token counts
+    last_turn: Tensor  # [B, Q] bool: True where it is of the last turn
 
     def pin_memory(self) -> "Query":
         """For the loader of a GPU."""
@@ -43,6 +44,7 @@ class Batch:
     # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
     pair_labels: Tensor
     indices: Tensor  # [B] int64: places of the examples in their file
+    turns: Tensor  # [B] int64: which of the speaker's responses in the dialogue, counted from 0
 
     @property
     def num_examples(self) -> int:
@@ -175,6 +177,7 @@ class Collator:
                 self.pair_labels(personas) if self.pair_labels else [], dtype=torch.float32
             ),
             indices=torch.tensor([example.index for example in examples]),
+            turns=torch.tensor([example.turn for example in examples]),
         )
 
     def inference(self, examples: Sequence[EncodedExample]) -> InferenceBatch:
@@ -189,7 +192,9 @@ class Collator:
 
     def _query(self, examples: Sequence[EncodedExample], training: bool) -> Query:
         """What the retriever reads: the text up to the end of the last turn."""
-        return Query(*pad([example.ids[: example.query_end] for example in examples], self.pad_id))
+        ids, mask = pad([example.ids[: example.query_end] for example in examples], self.pad_id)
+        starts = torch.tensor([example.last_turn for example in examples])
+        return Query(ids, mask, mask & (torch.arange(ids.shape[1]) >= starts[:, None]))
 
     def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The target positions of a text that have a loss: all of them."""

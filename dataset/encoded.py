@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         "persona": pa.string(),
         "dialogue": pa.int64(),
         "index": pa.int64(),
+        "turn": pa.int32(),
+        "last_turn": pa.int32(),
     }
 )
 
@@ -44,6 +46,8 @@ def record_batch(examples: Sequence[EncodedExample], first: int = 0) -> pa.Recor
         pa.array([example.persona for example in examples], pa.string()),
         pa.array([example.dialogue for example in examples], pa.int64()),
         pa.array([first + example.index for example in examples], pa.int64()),
+        pa.array([example.turn for example in examples], pa.int32()),
+        pa.array([example.last_turn for example in examples], pa.int32()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -152,8 +156,8 @@ class _Batch:
         self.ids, self.starts = (_numbers(part) for part in (rows["ids"].values, rows["ids"].offsets))
         self.targets = _numbers(rows["targets"].values)
         self.target_starts = _numbers(rows["targets"].offsets)
-        self.query_end, self.dialogue, self.index = (
-            _numbers(rows[name]) for name in ("query_end", "dialogue", "index")
+        self.query_end, self.dialogue, self.index, self.turn, self.last_turn = (
+            _numbers(rows[name]) for name in ("query_end", "dialogue", "index", "turn", "last_turn")
         )
 
     def check(self, num_ids: int, first: int) -> None:
@@ -167,6 +171,8 @@ class _Batch:
             (lengths > 0).all()
             and ((self.query_end >= 0) & (self.query_end <= lengths)).all()
             and (flat % 2 == 0).all()
+            and (self.turn >= 0).all()
+            and ((self.last_turn >= 0) & (self.last_turn <= self.query_end)).all()
             # position 0 has nothing before it that could predict it
             and ((spans[::2] > 0) & (spans[::2] <= spans[1::2])).all()
             and (spans[1::2] <= np.repeat(lengths, flat // 2)).all()
@@ -185,6 +191,8 @@ class _Batch:
             persona=self.personas[row].as_py(),
             dialogue=int(self.dialogue[row]),
             index=int(self.index[row]),
+            turn=int(self.turn[row]),
+            last_turn=int(self.last_turn[row]),
         )
 
 

@@ -37,6 +37,10 @@ class EncodedExample:
     dialogue: int
     index: int
     """place in the file"""
+    turn: int = 0
+    """which of the modelled speaker's responses in the dialogue, counted from 0"""
+    last_turn: int = 0
+    """ids[last_turn:query_end] is the last turn, with its mark"""
 
 
 class Encoder(Protocol):
@@ -246,6 +250,7 @@ class ExampleEncoder:
         first = len(self.bos)
         cue_start = len(text.persona) + len(text.context)
         context_start = first + _token_at(tokens, len(text.persona))
+        last_turn = first + _token_at(tokens, cue_start - len(label_turns(example.context)[-1]))
         query_end = first + _token_at(tokens, cue_start + 1)  # the letter after the cue's space
         response_start = first + _token_at(tokens, cue_start + len(text.cue) - 1) + 1
         ids = np.array([*self.bos, *tokens.ids, *([self.eos] if with_response else [])], dtype=np.int32)
@@ -256,7 +261,9 @@ class ExampleEncoder:
             spans += [] if self.freeze_context else [(context_start, response_start)]
             spans += [(response_start, len(ids))]
         persona = " ".join(example.persona)
-        return EncodedExample(ids, query_end, tuple(spans), persona, example.dialogue, index)
+        return EncodedExample(
+            ids, query_end, tuple(spans), persona, example.dialogue, index, example.turn, last_turn
+        )
 
 
 def _token_at(tokens: Tokens, char: int) -> int:

@@ -21,6 +21,32 @@ def llm_loss(token_losses: Tensor, weights: Tensor | None = None) -> Tensor:
     return (token_losses if weights is None else token_losses * weights).mean()
 
 
+def turn_assignment(turns: Tensor, num_prompts: int) -> Tensor:
+    """`assignment: turn`: prompt k has the examples of turn k alone, the last prompt those of all later turns.
+
+    Args:
+        turns: [B] int64, counted from 0.
+        num_prompts: K.
+
+    Returns:
+        [K, B] float32, 1 for the prompt that an example trains, else 0.
+    """
+    return F.one_hot(turns.clamp(max=num_prompts - 1), num_prompts).T.float()
+
+
+def posterior_assignment(losses: Tensor, tau: float = 1.0) -> Tensor:
+    """`assignment: posterior`: softmax over k of -losses / tau, the responsibilities of a mixture; detached.
+
+    Args:
+        losses: [K, B] summed target cross-entropies.
+        tau: temperature; at 1 they are the probabilities of the prompts given the response, by equal priors.
+
+    Returns:
+        [K, B].
+    """
+    return F.softmax(-losses.detach() / tau, dim=0)
+
+
 def example_losses(token_losses: Tensor, example_of_token: Tensor, num_examples: int) -> Tensor:
     """Mean target cross-entropy of each example under each prompt.
 
@@ -32,10 +58,23 @@ def example_losses(token_losses: Tensor, example_of_token: Tensor, num_examples:
     Returns:
         [K, B]. An example without target tokens has loss 0.
     """
-    sums = token_losses.new_zeros(token_losses.shape[0], num_examples).index_add(
-        1, example_of_token, token_losses
-    )
+    sums = summed_losses(token_losses, example_of_token, num_examples)
     return sums / count_each(example_of_token, num_examples).clamp(min=1)
+
+
+def summed_losses(token_losses: Tensor, example_of_token: Tensor, num_examples: int) -> Tensor:
+    """Summed target cross-entropy of each example under each prompt: minus the log-probability of the response.
+
+    Args:
+        token_losses: [K, N], nats.
+        example_of_token: [N], the example of each token.
+        num_examples: B.
+
+    Returns:
+        [K, B]. An example without target tokens has loss 0.
+    """
+    zeros = token_losses.new_zeros(token_losses.shape[0], num_examples)
+    return zeros.index_add(1, example_of_token, token_losses)
 
 
 def count_each(example_of_token: Tensor, size: int) -> Tensor:
@@ -53,7 +92,7 @@ def selection_loss(
 
     Args:
         scores: [K, B] scores of the retriever; the gradient flows here only.
-        losses: [K, B] mean target cross-entropies; detached.
+        losses: [K, B] mean or summed target cross-entropies; detached.
         tau_gold: temperature of the LM's preference.
         tau_sim: temperature of the scores.
         noise: [K, B] added to the LM's preference (`adding_noise`).
@@ -73,6 +112,31 @@ def fusion_loss(token_losses: Tensor, example_of_token: Tensor, num_examples: in
         num_examples: B.
     """
     return example_losses(token_losses[None], example_of_token, num_examples).mean()
+
+
+def normalised_fusion_loss(
+    scores: Tensor,
+    token_losses: Tensor,
+    example_of_token: Tensor,
+    num_examples: int,
+    tau_sim: float = 1.0,
+) -> Tensor:
+    """L_fusion with `fusion: normalised`: each example's losses, in expectation over prompts drawn by the scores.
+
+    Unlike the fused logits, it asks every prompt to predict well alone, as it does in decoding.
+
+    Args:
+        scores: [K, B]; has a gradient, as the losses have.
+        token_losses: [K, N], nats.
+        example_of_token: [N], the example of each token.
+        num_examples: B.
+        tau_sim: temperature of the scores.
+
+    Returns:
+        The mean over examples of sum over k of softmax over k of (scores / tau_sim) * mean loss.
+    """
+    losses = example_losses(token_losses, example_of_token, num_examples)  # [K, B]
+    return (F.softmax(scores / tau_sim, dim=0) * losses).sum(dim=0).mean()
 
 
 def contrastive_loss(scores: Tensor, pair_labels: Tensor, pairs: Tensor | None = None) -> Tensor:

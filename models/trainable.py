@@ -78,6 +78,8 @@ class Trainable(nn.Module, ABC):
     """how each of its diagnostics becomes figures of a row"""
     best: Figure = Figure("total", "lower", "total validation loss")
     """which epoch's checkpoint is the best"""
+    warm_start_key: str | None = None
+    """the key of the configuration that `warm_start` obeys; None: it has nothing to do"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +108,16 @@ class Trainable(nn.Module, ABC):
             examples: the loader's data set, n examples.
         """
         return {}
+
+    def warm_start(self) -> None:
+        """Put values from elsewhere into a module that is trained from its start; `warm_start_key` asks for them.
+
+        Called on every rank, and neither where a stopped run goes on nor where the start is another run's whole
+        trained part. What it draws must be the same on all ranks.
+
+        Raises:
+            UserError: the values cannot be read, or do not fit.
+        """
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The optimiser's groups: every trainable parameter in one of them, each group with `lr` of its own.

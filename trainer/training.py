@@ -112,12 +112,19 @@ def _train(
     with partition_on_loading(ds_config):
         prepared = task.prepare(distributed)
     module = prepared.module
-    values: Mapping[str, Tensor] = module.trained_state()
+    values: Mapping[str, Tensor]
     if resumed:
         values = load_values(module, resumed.file)
+    elif ckpt_path and module.warm_start_key:
+        raise UserError(
+            f"--ckpt_path and {module.warm_start_key} both say what the training starts from: leave one of them out"
+        )
     elif ckpt_path:
         values, source = module.read_trained(Path(ckpt_path))
         module.load_trained_state(values, str(source))
+    else:
+        module.warm_start()
+        values = module.trained_state()
     steps = total_steps(len(prepared.train), settings.num_epochs, ds_config)
     metadata = Later[dict[str, Any]](lambda: {})
     if distributed.is_main and settings.save_model:

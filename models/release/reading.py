@@ -34,10 +34,14 @@ class ReleasedEncoder(ExampleEncoder):
             return whole
         if not with_response:
             kept, end = whole.ids[: self.max_tokens], min(whole.query_end, self.max_tokens)
-            return dataclasses.replace(whole, ids=kept, query_end=end)
+            return dataclasses.replace(whole, ids=kept, query_end=end, last_turn=min(whole.last_turn, end))
         targets = tuple((max(start - lost, 1), end - lost) for start, end in whole.targets if end - lost > 1)
         return dataclasses.replace(
-            whole, ids=whole.ids[lost:], query_end=max(whole.query_end - lost, 1), targets=targets
+            whole,
+            ids=whole.ids[lost:],
+            query_end=max(whole.query_end - lost, 1),
+            targets=targets,
+            last_turn=max(whole.last_turn - lost, 0),
         )
 
 
@@ -58,7 +62,8 @@ class ReleasedCollator(Collator):
     def _query(self, examples: Sequence[EncodedExample], training: bool) -> Query:
         width = self.max_tokens if training else 0
         ids, mask = pad([example.ids for example in examples], self.pad_id, left=not training, width=width)
-        return Query(ids, torch.ones_like(mask))
+        everything = torch.ones_like(mask)
+        return Query(ids, everything, everything)
 
     def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         return places if self.hide_id is None else places[ids[places] != self.hide_id]

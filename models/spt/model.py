@@ -1,6 +1,7 @@
 """SPT: frozen LM, soft prompts and retriever composed (paper, section 3). Its losses are in models/spt/terms.py."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +20,21 @@ from models.model_type import ModelType, StoredSize
 from models.release.retriever import ReleasedRetriever
 from models.spt.dominance import dominance_warning
 from models.spt.equal_prompts import equal_prompts_warning
+from models.spt.linear_retriever import LinearRetriever
 from models.spt.retriever import Retriever
-from models.spt.settings import SelectiveConfig
-from models.spt.soft_prompts import SoftPrompts, prepend_each, start_prompts, stored_tokens
+from models.spt.settings import SelectiveConfig, SelectiveModelSettings
+from models.spt.soft_prompts import (
+    SoftPrompts,
+    prepend_each,
+    start_prompts,
+    stored_tokens,
+    warm_start_prompts,
+)
 from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
-from utils.partitioning import whole
+from utils.errors import UserError
+from utils.partitioning import whole, whole_shape
 
 
 class SelectivePromptTuning(ConversationModel):
@@ -40,12 +49,20 @@ class SelectivePromptTuning(ConversationModel):
         self.num_prompts = config.model.K
         self.prompts_per_pass = config.model.prompts_per_pass or self.num_prompts
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
+        self.query_kind = config.model.retriever.query
+        hidden_width = whole_shape(lm.head_weight)[1]
+        if self.query_kind == "hidden" and hidden_width != lm.width:
+            raise UserError(
+                f"model.retriever.query: hidden needs hidden states as wide as the embeddings; this LM's are "
+                f"{hidden_width} and {lm.width} wide"
+            )
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
-        kind = ReleasedRetriever if config.model.released else Retriever
-        self.retriever = None if config.training.skip_retrieval else kind(lm.width, config.model)
+        self.retriever = None if config.training.skip_retrieval else _make_retriever(lm.width, config.model)
         self.settings = config.training
         self.losses = active_losses(config.training)
+        if config.training.warm_start_prompt is not None:
+            self.warm_start_key = "training.warm_start_prompt"
 
     @property
     def has_retriever(self) -> bool:
@@ -56,7 +73,13 @@ class SelectivePromptTuning(ConversationModel):
         """Retriever scores [K, B]; without a retriever all prompts have the same."""
         if self.retriever is None:
             return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
-        return self.retriever(self.soft_prompts.weight, self.lm.embed(query.ids), query.mask)
+        context = self.lm.embed(query.ids)  # [B, Q, D]
+        if self.query_kind == "context_mean":
+            return self.retriever(self.soft_prompts.weight, context, query.mask)
+        if self.query_kind == "hidden":
+            with torch.no_grad():
+                context = self.lm.hidden(context)  # [B, Q, H]; H = D
+        return self.retriever(self.soft_prompts.weight, context, query.last_turn)
 
     @torch.no_grad()
     def score_prompts(self, query: Query) -> Tensor | None:
@@ -115,6 +138,11 @@ class SelectivePromptTuning(ConversationModel):
         hidden = [checkpoint(passed, prompts, use_reentrant=False) for prompts in earlier]
         return torch.cat([*hidden, passed(last)])
 
+    def warm_start(self) -> None:
+        """Start the prompts from a trained one, with `warm_start_prompt`."""
+        if self.settings.warm_start_prompt is not None:
+            warm_start_prompts(self.soft_prompts, Path(self.settings.warm_start_prompt), self.settings.seed)
+
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""
         weights = {name: term.weight(self.settings) for name, term in self.losses.items()}
@@ -145,6 +173,12 @@ class SelectivePromptTuning(ConversationModel):
         with whole([self.soft_prompts.weight]):
             warning = equal_prompts_warning(self.soft_prompts.weight)
         return {} if warning is None else {"equal prompts": warning}
+
+
+def _make_retriever(width: int, config: SelectiveModelSettings) -> Retriever:
+    if config.retriever.scorer == "linear":
+        return LinearRetriever(width, config)
+    return (ReleasedRetriever if config.released else Retriever)(width, config)
 
 
 def build_selective(config: SelectiveConfig, tokenizer: PreTrainedTokenizerBase) -> SelectivePromptTuning:

@@ -39,7 +39,7 @@ class PromptStartSettings(Section):
 
 
 class EncoderSettings(Section):
-    """An encoder before the retriever's linear layer."""
+    """What the retriever reads, an encoder before its linear layer, and what gives the scores after it."""
 
     retriever_type: Literal["transformer_encoder"] | None = None
     """null: mean of embeddings only; transformer_encoder: a trainable encoder first"""
@@ -49,6 +49,20 @@ class EncoderSettings(Section):
     """attention heads of the encoder; must divide D"""
     num_layers: Annotated[int, Field(ge=1, le=200)] = 1
     """layers of the encoder"""
+    query: Literal["context_mean", "last_turn", "hidden"] = "context_mean"
+    """what is read of an example: all its embeddings; those of the last turn; the bare LM's hidden states there"""
+    scorer: Literal["cosine", "linear"] = "cosine"
+    """cosine: of prompt and context; linear: a weight vector and a bias per prompt, on the context alone"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """The linear scorer reads the context, so the encoder must."""
+        return [
+            (
+                self.scorer == "linear" and self.retriever_type is not None and "lm" not in self.retriever_on,
+                "model.retriever.retriever_on without lm leaves the encoder out of model.retriever.scorer: linear, "
+                "which reads the context alone",
+            )
+        ]
 
 
 class RetrieverSettings(Section):
@@ -61,7 +75,22 @@ class RetrieverSettings(Section):
     score_activation: Literal["softplus", "relu", "leaky_relu"] = "softplus"
     """activation on the cosine: softplus has beta 10, threshold 1"""
     retriever: EncoderSettings = EncoderSettings()
-    """an encoder before the normalizer"""
+    """what is read, an encoder before the normalizer, and what gives the scores after it"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """What only cosines have is not asked of the linear scorer."""
+        is_linear = self.retriever.scorer == "linear"
+        return [
+            (
+                is_linear and self.score_activation != "softplus",
+                "model.score_activation is of cosines; model.retriever.scorer: linear has none: leave it out",
+            ),
+            (
+                is_linear and self.normalizer is not None and "lm" not in self.normalizer_on,
+                "model.normalizer_on without lm leaves the normalizer out of model.retriever.scorer: linear, which "
+                "reads the context alone",
+            ),
+        ]
 
 
 class LLMLossSettings(Section):
@@ -77,14 +106,26 @@ class LLMLossSettings(Section):
     """lower end of the clamp"""
     annealing_max: NonNegative = 1.0
     """upper end of the clamp"""
+    assignment: Literal["all", "turn", "posterior"] = "all"
+    """prompts that an example trains by L_LLM: all; that of its turn; each by its probability given the response"""
+    assignment_tau: Temperature = 1.0
+    """temperature of assignment: posterior, on losses summed over the response"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """`annealing_min` is at most `annealing_max`."""
+        """`annealing_min` is at most `annealing_max`; L_LLM is there, and has one kind of weights."""
         return [
+            (
+                self.assignment != "all" and self.annealing_nll,
+                "training.assignment and training.annealing_nll both weigh L_LLM by prompt: leave one of them out",
+            ),
+            (
+                self.assignment != "all" and self.disable_nll,
+                "training.assignment needs L_LLM, which training.disable_nll switches off",
+            ),
             (
                 self.annealing_min > self.annealing_max,
                 "training.annealing_min is larger than training.annealing_max",
-            )
+            ),
         ]
 
 
@@ -97,6 +138,8 @@ class SelectionLossSettings(Section):
     """weight of L_selection"""
     tau_gold: Temperature = 1.0
     """temperature of the LM's preference over prompts"""
+    selection_target: Literal["mean", "sum"] = "mean"
+    """what of the LM's losses the preference is made of: their mean per target token, or their sum over the tokens"""
     tau_sim: Temperature = 1.0
     """temperature of the retriever's scores"""
     adding_noise: Annotated[NonNegative | None, Flag("adding_noise", "NOISE")] = None
@@ -108,6 +151,17 @@ class FusionLossSettings(Section):
 
     ensemble: bool = True
     """cross-entropy of the score-weighted sum of all prompts' logits (L_fusion)"""
+    fusion: Literal["raw", "normalised", "off"] = "raw"
+    """raw: the scores weigh the logits; normalised: their softmax weighs the losses; off: as ensemble: false"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """A kind of L_fusion is asked for only where there is an L_fusion."""
+        return [
+            (
+                self.fusion == "normalised" and not self.ensemble,
+                "training.fusion: normalised needs training.ensemble: true, which switches L_fusion on",
+            )
+        ]
 
 
 class ContrastiveLossSettings(Section):
@@ -164,9 +218,11 @@ class SelectiveTrainingSettings(
     """no retriever: prompts are chosen at random at decoding, and only L_LLM trains them"""
     all_tunable: bool = False
     """train the LM's own parameters too"""
+    warm_start_prompt: str | None = None
+    """the run folder of a prompt_tuning run of equal V, whose prompt, with small offsets, all prompts start from"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """At least one loss is on, registered losses included."""
+        """At least one loss is on, registered losses included; turns that prompts are assigned by are kept."""
         from models.spt.terms import active_losses
 
         disabled = (
@@ -178,7 +234,11 @@ class SelectiveTrainingSettings(
             (
                 all(term.weight(self) is None for term in active_losses(self).values()),
                 f"{disabled} no loss: every other one is off too",
-            )
+            ),
+            (
+                self.assignment == "turn" and self.only_longest,
+                "training.assignment: turn splits a dialogue by its turns, of which training.only_longest keeps one",
+            ),
         ]
 
 
@@ -189,3 +249,36 @@ class SelectiveConfig(Config):
     """the model"""
     training: SelectiveTrainingSettings = SelectiveTrainingSettings()
     """the training"""
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """`fidelity: released_code` has what the release has; only cosines can weigh logits as they are."""
+        from models.spt.terms import active_losses
+
+        linear = self.model.retriever.scorer == "linear"
+        beyond = {
+            "model.retriever.scorer: linear": linear,
+            f"model.retriever.query: {self.model.retriever.query}": self.model.retriever.query
+            != "context_mean",
+            "training.warm_start_prompt": self.training.warm_start_prompt is not None,
+            f"training.assignment: {self.training.assignment}": self.training.assignment != "all",
+            "training.fusion: normalised": self.training.fusion == "normalised",
+            "training.selection_target: sum": self.training.selection_target == "sum",
+        }
+        return [
+            (
+                self.model.released and is_on,
+                f"{setting} needs model.fidelity: paper (the authors' release has no such setting)",
+            )
+            for setting, is_on in beyond.items()
+        ] + [
+            (
+                self.training.warm_start_prompt is not None and self.model.prompt_init != "random",
+                "training.warm_start_prompt and model.prompt_init both say what the prompts start from: leave one of "
+                "them out",
+            ),
+            (
+                linear and "fusion" in active_losses(self.training) and self.training.fusion == "raw",
+                "training.fusion: raw needs model.retriever.scorer: cosine (scores of a linear one have any size and "
+                "sign): set it to normalised or off",
+            ),
+        ]

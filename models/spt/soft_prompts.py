@@ -1,6 +1,7 @@
 """K soft prompts of V virtual tokens each."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,15 @@ from transformers import PreTrainedTokenizerBase
 from models.lm.language_model import LanguageModel
 from models.model_type import StoredSize
 from models.spt.settings import PromptSizes, PromptStartSettings
+from models.trained_part import read_trained
 from utils.errors import UserError
-from utils.partitioning import whole
+from utils.partitioning import whole, whole_shape
 
+_NAME = "soft_prompts.weight"
 TEXT_NOISE = 0.5  # of the embeddings' standard deviation: the text is still the nearest, yet prompts can part
+
+
+WARM_START_NOISE = 0.1  # of the trained prompt's own: each starts about as good as it, yet they can part
 
 
 class SoftPrompts(nn.Module):
@@ -80,3 +86,34 @@ def start_prompts(
         deviation = table.float().std().to(prompts.weight.device)
     if config.prompt_init == "text":
         prompts.weight[1:] += TEXT_NOISE * deviation * torch.randn_like(prompts.weight[1:])
+
+
+@torch.no_grad()
+def warm_start_prompts(prompts: SoftPrompts, run: Path, seed: int) -> None:
+    """`warm_start_prompt`: prompt 0 becomes the one of a prompt_tuning run; Gaussian noise sets the others apart.
+
+    Args:
+        prompts: K tables of V virtual tokens.
+        run: the run folder.
+        seed: of the noise.
+
+    Raises:
+        UserError: there is no checkpoint, or it is not one prompt of V virtual tokens of the LM's width.
+    """
+    state, source = read_trained(run)
+    num_prompts, *shape = whole_shape(prompts.weight)
+    found = state.get(_NAME)
+    if found is None or state.keys() != {_NAME} or found.dim() != 3 or len(found) != 1:
+        raise UserError(
+            f"training.warm_start_prompt: {source} is not of a prompt_tuning run: one soft prompt alone is needed"
+        )
+    if list(found.shape[1:]) != shape:
+        raise UserError(
+            f"training.warm_start_prompt: {source}: the prompt has shape {list(found.shape[1:])}, the configuration "
+            f"asks for {shape} (virtual tokens, width)"
+        )
+    trained = found[0].float()  # [V, D]
+    noise = torch.randn(num_prompts, *shape, generator=torch.Generator().manual_seed(seed))
+    noise[0] = 0
+    with whole([prompts.weight], changed=True):
+        prompts.weight.copy_(trained + WARM_START_NOISE * trained.std() * noise)

@@ -21,6 +21,7 @@ from models.spt.settings import (
     FusionLossSettings,
     LLMLossSettings,
     SelectionLossSettings,
+    SelectiveTrainingSettings,
 )
 from utils.config.schema import Section
 
@@ -39,6 +40,12 @@ class LossInputs:
     progress: float
     """share of the training that is done, 0 to 1"""
     training: bool
+
+    def summed_losses(self) -> Tensor:
+        """[K, B] sums over each example's target tokens, detached."""
+        return L.summed_losses(
+            self.token_losses.detach(), self.batch.target_examples, self.batch.num_examples
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,14 @@ def _llm(inputs: LossInputs, training: LLMLossSettings) -> Tensor:
         limits = training.annealing_scalar, training.annealing_min, training.annealing_max
         of_examples = L.annealing_weights(inputs.scores, inputs.progress, *limits)  # [K, B]
         weights = of_examples[:, inputs.batch.target_examples]  # [K, N]
+    elif training.assignment != "all":
+        num_prompts = len(inputs.token_losses)
+        if training.assignment == "turn":
+            shares = L.turn_assignment(inputs.batch.turns, num_prompts)  # [K, B]
+        else:
+            shares = L.posterior_assignment(inputs.summed_losses(), training.assignment_tau)
+        # times K: the mean over prompts is then the sum of shares that add up to 1
+        weights = num_prompts * shares[:, inputs.batch.target_examples]
     return L.llm_loss(inputs.token_losses, weights)
 
 
@@ -74,12 +89,16 @@ def _selection(inputs: LossInputs, training: SelectionLossSettings) -> Tensor:
     noise = None
     if training.adding_noise and inputs.training:
         noise = training.adding_noise * torch.randn_like(inputs.scores)
-    return L.selection_loss(inputs.scores, inputs.example_losses, training.tau_gold, training.tau_sim, noise)
+    losses = inputs.summed_losses() if training.selection_target == "sum" else inputs.example_losses
+    return L.selection_loss(inputs.scores, losses, training.tau_gold, training.tau_sim, noise)
 
 
-def _fusion(inputs: LossInputs, training: FusionLossSettings) -> Tensor:
-    # the head is linear: the score-weighted sum of logits is the head of the weighted sum of hidden states
+def _fusion(inputs: LossInputs, training: SelectiveTrainingSettings) -> Tensor:
     example_of_token = inputs.batch.target_examples
+    if training.fusion == "normalised":
+        of_tokens = inputs.token_losses, example_of_token, inputs.batch.num_examples
+        return L.normalised_fusion_loss(inputs.scores, *of_tokens, training.tau_sim)
+    # the head is linear: the score-weighted sum of logits is the head of the weighted sum of hidden states
     weights = inputs.scores[:, example_of_token].to(inputs.hidden.dtype)  # [K, N]
     fused = torch.einsum("kn,knh->nh", weights, inputs.hidden)
     return L.fusion_loss(inputs.losses_of(fused[None])[0], example_of_token, inputs.batch.num_examples)
@@ -124,7 +143,7 @@ LOSSES: dict[str, LossTerm] = {
         settings=FusionLossSettings,
         compute=_fusion,
         weight=lambda training: 1.0,
-        is_on=lambda training: training.ensemble,
+        is_on=lambda training: training.ensemble and training.fusion != "off",
     ),
     "contrastive": LossTerm(
         settings=ContrastiveLossSettings,

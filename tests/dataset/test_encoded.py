@@ -24,7 +24,9 @@ NUM_IDS = 100
 
 def _example(number, length=4, **changes):
     ids = np.arange(number, number + length, dtype=np.int32)
-    whole = EncodedExample(ids, 2, ((1, 2), (3, length)), f"persona {number // 2}", number // 2, number)
+    whole = EncodedExample(
+        ids, 2, ((1, 2), (3, length)), f"persona {number // 2}", number // 2, number, 3 + number, 1
+    )
     return dataclasses.replace(whole, **changes)
 
 
@@ -90,6 +92,9 @@ def test_columns_are_those_of_the_rows(table, wrap):
         ({"ids": np.array([1, 2, -1, 3], np.int32)}, "token id"),
         ({"query_end": 5}, "border"),
         ({"query_end": -1}, "border"),
+        ({"turn": -1}, "border"),
+        ({"last_turn": -1}, "border"),
+        ({"last_turn": 3}, "border"),  # after the end of the query
         ({"targets": ((3, 5),)}, "border"),
         ({"targets": ((0, 2),)}, "border"),
         ({"targets": ((3, 2),)}, "border"),

@@ -107,6 +107,10 @@ def test_inference_ids_are_a_prefix_of_training_ids(kind, make_encoder, examples
             f"given persona: {' '.join(example.persona)}; context: {' '.join(label_turns(example.context))}"
         )
         assert _text(encoder, without.ids[without.query_end :]) == " R:"
+        assert without.turn == with_response.turn == example.turn
+        assert without.last_turn == with_response.last_turn
+        last_turn = _text(encoder, without.ids[without.last_turn : without.query_end])
+        assert last_turn.lstrip() == label_turns(example.context)[-1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,6 +122,8 @@ def test_texts_that_look_like_the_template_move_no_border(kind, make_encoder):
     assert inference.ids.tolist() == training.ids[: training.targets[0][0]].tolist()
     assert _text(encoder, training.ids[training.query_end : training.targets[0][0]]) == " R:"
     assert _text(encoder, training.ids[: training.query_end]).endswith("Q: what about R:")
+    last_turn = _text(encoder, training.ids[training.last_turn : training.query_end])
+    assert last_turn.lstrip() == label_turns(TRICKY.context)[-1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -228,6 +234,7 @@ def test_too_long_drops_the_oldest_whole_turns(make_encoder, examples, with_resp
             == prompt_text(example.persona, turns[drop:], None).body.removesuffix(" R:")
         ]
         assert len(kept) == 1
+        assert _text(tight, cut.ids[cut.last_turn : cut.query_end]).lstrip() == turns[-1]
         if with_response:
             assert _target_text(tight, cut) == [f" {example.response}</s>"]
         dropped |= set(kept)
@@ -274,6 +281,8 @@ def test_the_release_cuts_left_in_training_and_right_at_inference(make_encoder, 
     assert _target_text(long, cut_training) == [f" {example.response}</s>"]
     assert cut_inference.query_end == limit
     assert cut_training.query_end == training.query_end - (len(training.ids) - limit)
+    assert cut_training.last_turn == training.last_turn - (len(training.ids) - limit)
+    assert cut_inference.last_turn == limit  # nothing is left of the last turn
     (short,) = make_encoder(model=released, dataset={"max_token_length": 4}).encode(
         [example], with_response=True
     )
@@ -295,7 +304,8 @@ def test_offsets_without_their_blanks_move_no_border(make_encoder, load_tokenize
     expected = _both(make_encoder(tokenizer), examples[5])
     tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     for encoded, whole in zip(_both(make_encoder(tokenizer), examples[5]), expected, strict=True):
-        assert (encoded.query_end, encoded.targets) == (whole.query_end, whole.targets)
+        borders = [(found.last_turn, found.query_end, found.targets) for found in (encoded, whole)]
+        assert borders[0] == borders[1]
 
 
 @pytest.mark.parametrize(("max_turns", "kept"), [(-1, 5), (0, 1), (1, 1), (2, 2), (3, 3), (9, 5)])

@@ -11,7 +11,9 @@ from models.losses import (
     example_losses,
     fusion_loss,
     llm_loss,
+    posterior_assignment,
     selection_loss,
+    turn_assignment,
 )
 
 # softmax(-(0, ln 3)) = (3/4, 1/4); against r = (1/2, 1/2): 3/4 ln(3/2) + 1/4 ln(1/2)
@@ -25,6 +27,21 @@ def test_llm_loss_is_the_mean_over_prompts_and_tokens():
     assert llm_loss(losses).item() == pytest.approx(3)
     # (1*1 + 0*2 + 0.5*3 + 0.5*6) / 4 = 1.375: the weights scale the losses, they are not normalised
     assert llm_loss(losses, torch.tensor([[1.0, 0.0], [0.5, 0.5]])).item() == pytest.approx(1.375)
+
+
+def test_turns_are_assigned_one_prompt_each_and_the_rest_the_last():
+    """Turns modulo K would give the first turn and a later one to the same prompt."""
+    assert turn_assignment(torch.tensor([0, 1, 2, 7]), 2).T.tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
+    assert turn_assignment(torch.tensor([0, 1, 2, 7]), 3).argmax(dim=0).tolist() == [0, 1, 2, 2]
+    assert turn_assignment(torch.tensor([0, 5]), 1).tolist() == [[1, 1]]
+
+
+def test_posterior_shares_are_bayes_rule():
+    """exp(-loss) is the response's probability: of losses 0 and 2 ln 3 at temperature 2, 3 to 1."""
+    losses = (2 * GOLD_THREE_TO_ONE).requires_grad_()
+    shares = posterior_assignment(losses, tau=2.0)
+    assert shares.flatten().tolist() == pytest.approx([0.75, 0.25])
+    assert not shares.requires_grad
 
 
 def test_example_losses_are_means_and_an_example_without_targets_counts_as_zero():

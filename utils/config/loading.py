@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from utils.config.schema import Section, merge, nested, plain_types, section_of
+from utils.config.schema import Section, merge, nested, plain_types, section_of, words_of
 from utils.config.strict_yaml import load_yaml, read_yaml, yaml_fault
 from utils.errors import UserError, existing_file, nearest, shown
 
@@ -100,7 +100,7 @@ def validated(
         UserError: an unknown key (with the nearest valid one), a wrong type, a contradiction.
     """
     try:
-        made = section.model_validate(_numbers(merged(layers), section))
+        made = section.model_validate(_as_meant(merged(layers), section))
     except ValidationError as error:
         raise UserError(_explained(error, layers, section, of_what, hint)) from None
     broken = made.contradictions()
@@ -113,7 +113,7 @@ def _brought_by(sentence: str, layers: Sequence[Layer], section: type[Section]) 
     """The layer with which a contradiction came up; the file that was asked for where even the defaults have it."""
     for number in range(len(layers) - 1, -1, -1):
         try:
-            below = section.model_validate(_numbers(merged(layers[:number]), section))
+            below = section.model_validate(_as_meant(merged(layers[:number]), section))
         except ValidationError:  # not whole without the layers above
             continue
         if sentence not in below.contradictions():
@@ -126,8 +126,8 @@ def dump(section: Section) -> str:
     return yaml.safe_dump(section.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def _numbers(content: Any, section: type[Section]) -> Any:
-    """Fix what YAML 1.1 reads otherwise than people write: 1e-5 is a text there, and 1 an integer."""
+def _as_meant(content: Any, section: type[Section]) -> Any:
+    """Fix what YAML 1.1 reads otherwise than people write: 1e-5 is a text there, 1 an integer, and off is false."""
     if not isinstance(content, Mapping):
         return content
     fixed = {}
@@ -135,7 +135,9 @@ def _numbers(content: Any, section: type[Section]) -> Any:
         field = section.model_fields.get(key)
         inner = section_of(field) if field else None
         if inner is not None:
-            value = _numbers(value, inner)
+            value = _as_meant(value, inner)
+        elif field and value is False and "off" in words_of(field.annotation):
+            value = "off"
         elif field and float in plain_types(field.annotation) and _is_number_or_text(value):
             with contextlib.suppress(ValueError, OverflowError):  # stays as it is, and is reported
                 value = float(value)
