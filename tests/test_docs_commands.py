@@ -86,7 +86,9 @@ class StandIns:
         return words
 
     def train(self, words: list[str]) -> list[str]:
-        """A few steps on tiny data, wherever the command does not say which data."""
+        """A few steps on tiny data, wherever the command does not say which data; or a run that is finished."""
+        if "--resume=RUN" in words:
+            return self.of_run(words)
         for kind, path in self.json_lines.items():
             words = [word.replace(f"={kind}.jsonl", f"={path}") for word in words]
         words = [word.replace("=FOLDER", f"={self.lm}") for word in words]

@@ -1,6 +1,6 @@
 """On a GPU everything gives what the CPU gives in float32, within the tolerances stated here. `make gpu` runs these.
 
-Every test runs on the CPU too, so that it is known to be in order where a GPU is at last at hand.
+Every test runs on the CPU too (those that train in `make test-long`), so that it is known to be in order where a GPU is at last at hand.
 """
 
 import functools
@@ -31,10 +31,15 @@ GRADIENTS = {"32": 1e-3, "16": 0.05, "bf16": 0.15}  # the distance of two vector
 TRAINED = {"32": 1e-4, "16": 1e-3, "bf16": 1e-3}
 
 RUNS = [
-    pytest.param(device, f"{precision} {stage}", marks=[pytest.mark.gpu] * (device == "cuda"))
+    pytest.param(
+        device, f"{precision} {stage}", marks=pytest.mark.gpu if device == "cuda" else pytest.mark.long
+    )
     for device, cases in CASES.items()
     for precision, stage in cases
 ]
+trained_on_each_device = pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.long), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
 on_each_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
@@ -159,7 +164,7 @@ def test_a_run_is_kept_loaded_and_decoded(device, name, job):
 
 
 @pytest.mark.slow
-@on_each_device
+@trained_on_each_device
 def test_a_training_starts_from_what_another_has_kept(device, job):
     """The trained part would be read and left on the CPU, or not be read: the second run begins where the first did."""
     _, runs = job(device)
@@ -168,7 +173,7 @@ def test_a_training_starts_from_what_another_has_kept(device, job):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@trained_on_each_device
 def test_a_run_that_was_stopped_goes_on(device, job):
     """Adam's states, the loss scale or random states that stay behind on the device: losses jump after a restart."""
     _, runs = job(device)

@@ -90,6 +90,7 @@ def test_a_failed_test_is_told_with_its_reason(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_tests_over_their_limit_keep_what_they_have_shown(tmp_path):
     """One test that hangs would take the benchmark's time, and the results of all others with it."""
     endless = "def test_endless():\n    while True: print('.', flush=True); time.sleep(0.1)\n"

@@ -49,7 +49,10 @@ def test_the_table_has_the_sums():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "precision", "trained"), [("opt", 32, False), ("llama", 32, True)])
+@pytest.mark.parametrize(
+    ("kind", "precision", "trained"),
+    [pytest.param("opt", 32, False, marks=pytest.mark.long), ("llama", 32, True)],
+)
 def test_the_kept_coefficients_are_those_that_are_measured(kind, precision, trained):
     """The estimate before a training would be of an LM that keeps less, and the training would run out of memory."""
     found, error = fit(partial(measured, precision=precision, trained=trained), kind)

@@ -25,6 +25,8 @@ def _plant(path, options=None, schema=SCHEMA):
         pa.array([""]),
         pa.array([0], pa.int64()),
         pa.array([0], pa.int64()),
+        pa.array([0], pa.int32()),
+        pa.array([0], pa.int32()),
     ]
     rows = pa.RecordBatch.from_arrays(columns, schema=schema)
     with path.open("wb") as file, pa.ipc.new_stream(file, schema, options=options) as writer:

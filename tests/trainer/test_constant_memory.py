@@ -71,6 +71,7 @@ def _memory():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_thousands_of_steps_at_constant_memory(distributed, tmp_path, monkeypatch):
     """A list that every step adds to ends a training of weeks by the system's killer, days after its start."""
     found = []

@@ -53,6 +53,7 @@ def test_every_stage_learns_what_stage_2_learns(run_at, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_gradients_may_be_summed_in_float32_at_every_stage(run_at):
     """A valid `grad_accum_dtype` ended in a NotImplementedError at stage 0, after the LM was loaded."""
     content = {"gradient_accumulation_steps": 2, "data_types": {"grad_accum_dtype": "fp32"}}

@@ -60,6 +60,7 @@ def test_each_pass_is_in_its_mode(calls):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_noise_does_not_depend_on_the_workers(make_config, distributed):
     """Workers that draw from the global random state make other runs of the same seed, from epoch 2 on."""
     runs = []

@@ -191,6 +191,7 @@ def test_two_nodes_learn_what_one_does(job, nodes):
     assert_same_results(rows, json_rows(theirs / "evaluation_result.jsonl"))
 
 
+@pytest.mark.long
 def test_only_the_first_node_prints_and_writes(nodes):
     """Rank 0 of its own node is not rank 0 of the job: two nodes would write one run folder, or a folder each."""
     (first, second), run = nodes

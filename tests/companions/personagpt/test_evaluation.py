@@ -75,7 +75,10 @@ def test_everything_is_written_and_agrees(run, distributed, capsys):
     assert f"{found['answers']['token_perplexity']:.2f}" in screen
 
 
-@pytest.mark.parametrize("stage", ["teacher_forcing:predict_targets", "following:generate_replies"])
+@pytest.mark.parametrize(
+    "stage",
+    ["teacher_forcing:predict_targets", pytest.param("following:generate_replies", marks=pytest.mark.long)],
+)
 def test_a_killed_evaluation_goes_on_where_it_was(run, distributed, monkeypatch, survived, stage):
     """Three jobs in one command: the hours of those that were done would be spent again."""
     options = replace(QUICK, batch_size=4)

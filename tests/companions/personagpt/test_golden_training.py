@@ -30,7 +30,10 @@ def _variants(part: str) -> list[Any]:
     for case in cases(part, "*/"):
         expected = content(case / "expected.json")
         names = [*(["release"] if "release" in expected else []), *expected["computed"]]
-        found += [pytest.param(case, name, id=f"{case.name}-{name}") for name in names]
+        for name in names:
+            # of the further cases the release's own numbers are enough, but for `make test-long`
+            marks = [] if name == "release" or case == cases(part, "*/")[0] else [pytest.mark.long]
+            found.append(pytest.param(case, name, id=f"{case.name}-{name}", marks=marks))
     return found
 
 

@@ -103,7 +103,13 @@ def test_a_file_with_too_many_layers_is_refused_before_anything_is_partitioned(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("selective_pt", "lora") else pytest.param(name, marks=pytest.mark.long)
+        for name in TYPES
+    ],
+)
 def test_every_type_trains_on_a_partitioned_lm(make_config, distributed, tmp_path, monkeypatch, name):
     """What a type makes from the LM's weights, before there is an engine, would be made from empty ones."""
     loaded, losses, linear = [], {}, torch.nn.functional.linear

@@ -18,6 +18,7 @@ _SHARDED = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_outputs_of_other_lengths_do_not_part_the_ranks(tmp_path):
     """At stage 3 a rank whose outputs end early leaves the others waiting for its weights for ever."""
     lm = made("t5")

@@ -78,7 +78,7 @@ def weights(run):
     ("method", "settings"),
     [
         ("kd", {"temperature": 0.5}),
-        ("rl", {"expectation": "exact"}),
+        pytest.param("rl", {"expectation": "exact"}, marks=pytest.mark.long),
         ("rl", {"expectation": "sampled", "learning_rate": 4e-4}),
     ],
 )

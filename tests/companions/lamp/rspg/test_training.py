@@ -191,7 +191,7 @@ def test_longformer_attends_to_the_whole_input(config_with, distributed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fidelity", ["paper", "released_code"])
+@pytest.mark.parametrize("fidelity", ["paper", pytest.param("released_code", marks=pytest.mark.long)])
 def test_longformer_trains_and_predicts(config_with, distributed, fidelity):
     """Without global attention some of its weights get no gradient, and stay as they are."""
     model = {"model_name": str(ENCODER), "fidelity": fidelity, "gradient_checkpointing": fidelity == "paper"}
