@@ -59,7 +59,12 @@ def test_the_file_holds_what_was_trained_in_float32(run_half, precision, stage):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "stage"),
-    [("bf16", 0), pytest.param("bf16", 2, marks=pytest.mark.long), ("bf16", 3), (16, 1)],
+    [
+        ("bf16", 0),
+        pytest.param("bf16", 2, marks=pytest.mark.long),
+        ("bf16", 3),
+        pytest.param(16, 1, marks=pytest.mark.long),
+    ],
 )
 def test_a_loaded_run_has_the_weights_of_its_validation(run_half, data, precision, stage):
     """A loaded model that computes otherwise than the one that was validated chooses other prompts."""

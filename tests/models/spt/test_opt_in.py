@@ -202,7 +202,7 @@ def test_it_learns(make, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 3])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.long), 3])
 def test_all_together_train_and_reply(make_config, distributed, examples, tmp_path, stage):
     """A part that is not saved, or not whole where ranks share it out, replies by a choice that nobody trained."""
     ds_config = tmp_path / "ds.json"

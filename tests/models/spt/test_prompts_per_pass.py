@@ -95,7 +95,7 @@ def test_memory_falls_with_the_prompts_of_a_pass(make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [*(pytest.param(stage, marks=pytest.mark.long) for stage in (0, 1, 2)), 3])
 def test_every_stage_of_zero_trains_the_same(make_config, distributed, tmp_path, stage):
     """ZeRO takes weights apart between a group's two readings: the second one would see none of them."""
     ds_config = tmp_path / "ds.json"

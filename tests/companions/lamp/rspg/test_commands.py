@@ -33,6 +33,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_train_and_predict_as_one(trained):
     """Shares of ranks that are put together in another order give each question another one's prediction."""
     one, two = trained
