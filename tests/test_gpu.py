@@ -1,6 +1,7 @@
 """On a GPU everything gives what the CPU gives in float32, within the tolerances stated here. `make gpu` runs these.
 
-Every test runs on the CPU too (those that train in `make test-long`), so that it is known to be in order where a GPU is at last at hand.
+Every test runs on the CPU too (those that train in `make test-long`), so that it is known to be in order where a GPU
+is at last at hand.
 """
 
 import functools
