@@ -38,7 +38,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # all inputs of a test, which therefore must not depend on what the inputs before it left there
 settings.register_profile(
     "quick",
-    max_examples=50,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,

@@ -99,6 +99,7 @@ def test_decode_and_score(done):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_chat_under_the_launcher(done):
     """A launcher that keeps what is typed to itself leaves a chat that ends at once."""
     run = _run_folder(done[1]["launched"])

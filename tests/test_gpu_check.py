@@ -58,6 +58,7 @@ def test_one_json_and_the_exit_status(monkeypatch, capsys, tmp_path, fault):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_tests_and_benchmark_in_one_report():
     """Nothing else runs the two together before a GPU is at hand, where each minute counts."""
     tests = ["tests/test_gpu.py::test_replies_are_those_of_the_cpu[opt-cpu]"]

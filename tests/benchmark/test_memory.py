@@ -53,6 +53,7 @@ def test_the_table_has_the_sums():
     ("kind", "precision", "trained"),
     [pytest.param("opt", 32, False, marks=pytest.mark.long), ("llama", 32, True)],
 )
+@pytest.mark.long
 def test_the_kept_coefficients_are_those_that_are_measured(kind, precision, trained):
     """The estimate before a training would be of an LM that keeps less, and the training would run out of memory."""
     found, error = fit(partial(measured, precision=precision, trained=trained), kind)

@@ -37,7 +37,9 @@ def _losses(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [32, pytest.param(16, marks=pytest.mark.long), "bf16"])
+@pytest.mark.parametrize(
+    "precision", [*(pytest.param(bits, marks=pytest.mark.long) for bits in (32, 16)), "bf16"]
+)
 def test_every_stage_learns_what_stage_2_learns(run_at, precision):
     """Gradients divided by a loss scale that was never applied, or a first step on gradients of zero.
 

@@ -146,6 +146,7 @@ def trained(small, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_second_run_begins_with_the_first_ones_lm(trained):
     """A second stage on the base LM has action codes, and no persona."""
     first, second = trained[0]
@@ -159,6 +160,7 @@ def test_the_second_run_begins_with_the_first_ones_lm(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_train_both_stages(trained):
     """Ranks that disagree on the number of steps, or at stage 3 of forward passes, wait for each other for ever."""
     runs = trained[1]

@@ -79,6 +79,7 @@ def test_everything_is_written_and_agrees(run, distributed, capsys):
     "stage",
     ["teacher_forcing:predict_targets", pytest.param("following:generate_replies", marks=pytest.mark.long)],
 )
+@pytest.mark.long
 def test_a_killed_evaluation_goes_on_where_it_was(run, distributed, monkeypatch, survived, stage):
     """Three jobs in one command: the hours of those that were done would be spent again."""
     options = replace(QUICK, batch_size=4)

@@ -103,6 +103,7 @@ def test_the_tokens_of_answers_and_replies_meet_the_same_rows(lm_folder, valid, 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks_write_what_one_does(lm_folder, valid, tmp_path):
     """A rank that scores an LM of its own, or a reply that no rank made, changes the figures in silence."""
     base = str(lm_folder("gpt2"))
