@@ -6,7 +6,7 @@ python -m trainer.results --config=config/results/plan.yml --set data.model_name
 import os
 from pathlib import Path
 
-from utils.config.flags import Parser, positive
+from utils.config.flags import Parser, boolean, positive
 from utils.errors import run_main
 
 
@@ -26,6 +26,10 @@ def parser() -> Parser:
     flags.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, help="jobs at once, by default one per core"
     )
+    flags.add_argument("--page", metavar="FILE", help="a Markdown page whose tables are brought up to date")
+    flags.add_argument(
+        "--run", type=boolean, default=True, metavar="yes|no", help="no: only show what is done already"
+    )
     return flags
 
 
@@ -38,7 +42,8 @@ def main() -> None:
     plan = read_plan(args.config, args.assignments, only)
     from trainer.results.results import make_results
 
-    make_results(plan, Path(args.config).parent, args.workers)
+    page = None if args.page is None else Path(args.page)
+    make_results(plan, Path(args.config).parent, args.workers, page, args.run)
 
 
 if __name__ == "__main__":

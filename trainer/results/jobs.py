@@ -114,7 +114,7 @@ def _jobs_of_method(layout: Layout, method: MethodSettings) -> list[Job]:
         seed = plan.tuning.seed
         for rate in method.learning_rates:
             name = tuning_job(method, rate)
-            share = plan.tuning.training_ratio * plan.tuning.num_epochs / 2
+            share = plan.tuning.training_ratio * plan.tuning.num_epochs
             jobs.append(
                 Job(
                     name,

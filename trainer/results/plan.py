@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from utils.config.loading import COMMAND_LINE, parse_assignments, read_layers, validated
 from utils.config.schema import Positive, Section, Several
 from utils.errors import UserError, existing_file, nearest
 
+Pair = Annotated[tuple[str, str], Strict(False)]
 LearningRate = Annotated[float, Field(gt=0)]
 
 
@@ -65,10 +66,8 @@ class MethodSettings(Section):
     """whether a router is fitted on the held-out dialogues after the training, and chooses in decoding"""
     report: bool = False
     """whether fit_router says what the ceiling of each run is"""
-    tokens: Positive | None = None
-    """virtual tokens before an example"""
-    trained_tokens: Positive | None = None
-    """virtual tokens in all prompts together"""
+    tables: Several[Literal["per_example", "in_all", "others"]] = ("others",)
+    """equal virtual tokens per example; equal virtual tokens in all prompts together; neither"""
     minutes: Annotated[float, Field(gt=0)] = 5.0
     """what a training takes on one processor core of the machine of docs/results.md"""
 
@@ -86,6 +85,8 @@ class Plan(Section):
     """what a decoding of the validation dialogues takes on one such core"""
     methods: Several[MethodSettings] = ()
     """in the order of the tables; a method that another one starts from stands before it"""
+    compare: Several[Pair] = ()
+    """pairs of methods whose difference is tested, the first minus the second"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """Each method has a name of its own, and starts from one that stands before it and has its seeds."""
@@ -101,6 +102,8 @@ class Plan(Section):
                 )
             )
             names.append(method.name)
+        for name in (name for pair in self.compare for name in pair):
+            broken.append((name not in names, f"compare: '{name}' is no method{nearest(name, names)}"))
         return broken
 
     def seeds_of(self, method: MethodSettings) -> tuple[int, ...]:
@@ -135,4 +138,5 @@ def read_plan(path: str, assignments: Sequence[str] = (), only: Sequence[str] | 
         if method.name in wanted and method.start is not None:
             wanted.add(method.start)
     kept = [method for method in plan.methods if method.name in wanted]
-    return plan.model_copy(update={"methods": tuple(kept)})
+    pairs = [pair for pair in plan.compare if {method.name for method in kept}.issuperset(pair)]
+    return plan.model_copy(update={"methods": tuple(kept), "compare": tuple(pairs)})
