@@ -1,3 +1,5 @@
+"""Intervals and paired tests: of the numbers that the report has, and as wide as they claim."""
+
 import numpy as np
 import pytest
 
