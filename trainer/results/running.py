@@ -87,18 +87,18 @@ class Running:
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         # what stopped calls have taken counts too
-        record = read_record(folder) or {"commands": [], "seconds_so_far": 0.0, "processor_seconds": 0.0}
-        for command in job.commands():
-            seconds, processor = self._command(command, folder)
-            record["commands"].append(["python", *command])
-            record["seconds_so_far"] += seconds
-            record["processor_seconds"] += processor
-        record["seconds"] = record.pop("seconds_so_far")
-        write_whole(folder / RECORD, to_json(record, indent=1) + "\n")
+        record = read_record(folder) or {"commands": [], "so_far": 0.0, "processor_seconds": 0.0}
+        try:
+            for command in job.commands():
+                record["commands"].append(["python", *command])
+                self._command(command, folder, record)
+            record["seconds"] = record.pop("so_far")
+        finally:
+            write_whole(folder / RECORD, to_json(record, indent=1) + "\n")
         return record
 
-    def _command(self, command: Command, folder: Path) -> tuple[float, float]:
-        """Run one; seconds by the clock and of the processor."""
+    def _command(self, command: Command, folder: Path, record: dict[str, Any]) -> None:
+        """Run one, and add its seconds, by the clock and of the processor, to the job's."""
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         started = time.monotonic()
         with (folder / LOG).open("ab") as log, self.lock:
@@ -119,12 +119,13 @@ class Running:
         process.returncode = os.waitstatus_to_exitcode(status)
         with self.lock:
             self.processes.remove(process)
+        record["so_far"] += time.monotonic() - started
+        record["processor_seconds"] += usage.ru_utime + usage.ru_stime
         if process.returncode:
             raise UserError(
                 f"python {' '.join(command)} ended with status {process.returncode}; see {folder / LOG}. The same "
                 "command goes on from here"
             )
-        return time.monotonic() - started, usage.ru_utime + usage.ru_stime
 
 
 def read_record(folder: Path) -> dict[str, Any]:
