@@ -180,7 +180,8 @@ def _tuning_commands(
     def commands() -> Iterator[Command]:
         yield _train(layout, method, name, tuning.seed, settings)
         run = layout.run_of(name)
-        yield from _fit_router(layout, method, run)
+        if method.router:
+            yield _fit_router(layout, run)
         yield _decode(method, run, layout.held_out, "--max_new_tokens=1")
 
     return commands
@@ -192,14 +193,14 @@ def _training_commands(
     def commands() -> Iterator[Command]:
         rates = {"training.learning_rate": layout.learning_rate(method)} if method.learning_rates else {}
         yield _train(layout, method, name, seed, rates)
-        yield from _fit_router(layout, method, layout.run_of(name))
+        if method.router:
+            yield _fit_router(layout, layout.run_of(name))
 
     return commands
 
 
-def _fit_router(layout: Layout, method: MethodSettings, run: Path) -> Iterator[Command]:
-    if method.router:
-        yield "-m", "trainer.fit_router", str(run), f"--fit_on={layout.held_out}", "--save"
+def _fit_router(layout: Layout, run: Path) -> Command:
+    return ("-m", "trainer.fit_router", str(run), f"--fit_on={layout.held_out}", "--save")
 
 
 def _decoding_commands(layout: Layout, method: MethodSettings, name: str) -> Callable[[], Iterator[Command]]:
