@@ -216,6 +216,6 @@ class Checkup:
     def copies(self) -> tuple[int, int]:
         """K, and how many of the K copies of a batch are in the LM at once; 1 without soft prompts."""
         model: Any = self.config.model
-        prompts = self.model.num_prompts if self.model is not None else getattr(model, "K", 0)
+        prompts = getattr(model, "copies", getattr(model, "K", 1))
         together = getattr(model, "prompts_per_pass", None) or prompts
-        return max(1, prompts), max(1, together)
+        return prompts, together
