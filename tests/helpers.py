@@ -92,7 +92,7 @@ def target_losses(
     Returns:
         Sums over the target tokens [B] in nats, and their numbers [B].
     """
-    prompts = model.prompts_for(choice, batch.num_examples)
+    prompts = model.prompts_for(choice, batch.num_examples, batch.query)
     if prompts is not None:
         examples_of_rows = torch.zeros_like(batch.indices)
         examples_of_rows[batch.target_rows] = batch.target_examples

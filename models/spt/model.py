@@ -86,7 +86,7 @@ class SelectivePromptTuning(ConversationModel):
         """Scores [K, B] to choose the prompt by; None with `skip_retrieval`, where prompts are drawn."""
         return None if self.retriever is None else self.scores(query)
 
-    def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor:
+    def prompts_for(self, choice: Tensor | None, num_rows: int, query: Query | None = None) -> Tensor:
         """The chosen soft prompts [B, V, D]; the only one where there is nothing to choose."""
         if choice is None:
             return self.soft_prompts.weight.expand(num_rows, -1, -1)

@@ -14,6 +14,12 @@ _ACTIVATIONS = {
 }
 
 
+def masked_mean(embeddings: Tensor, mask: Tensor) -> Tensor:
+    """Mean of embeddings [B, Q, D] over the positions of a mask [B, Q]: [B, D] float32; 0 where there is none."""
+    weights = mask.to(torch.float32)[..., None]
+    return (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
 class Retriever(nn.Module):
     """s[k, b] = act(cos(e_k, e_ctx_b)), from means of embeddings through one shared Linear(D, D).
 
@@ -73,8 +79,7 @@ class Retriever(nn.Module):
         embeddings = embeddings.to(dtype)
         if self.encoder is not None and encoder_name in self.encoder_on:
             embeddings = self.encode(self.encoder, embeddings, mask)
-        weights = mask.to(torch.float32)[..., None]
-        mean = (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        mean = masked_mean(embeddings, mask)
         if self.linear is None or linear_name not in self.linear_on:
             return mean
         return self.linear(mean.to(dtype))

@@ -10,7 +10,7 @@ from pydantic import Field
 from models.settings import Config, PretrainedSettings, TrainingSettings
 from utils.config.schema import Flag, NonNegative, Positive, Section, Several, Temperature
 
-_MOST_VIRTUAL_TOKENS = 100_000
+MOST_VIRTUAL_TOKENS = 100_000
 
 
 class PromptSizes(Section):
@@ -197,7 +197,7 @@ class SelectiveModelSettings(RetrieverSettings, PromptStartSettings, PretrainedS
                 "model.prompts_per_pass is larger than model.K",
             ),
             (
-                self.K * self.peft_config.num_virtual_tokens > _MOST_VIRTUAL_TOKENS,
+                self.K * self.peft_config.num_virtual_tokens > MOST_VIRTUAL_TOKENS,
                 "model.K times model.peft_config.num_virtual_tokens is more than 100,000 virtual tokens",
             ),
         ]
