@@ -26,19 +26,19 @@ def choice_sums(losses: Tensor, num_tokens: int, scores: Tensor | None = None) -
         scores: [K, B], the highest one is chosen; None: the prompt is drawn, and its loss is the expectation.
     """
     losses = losses.detach().double()
+    best = losses.amin(dim=0)  # [B]
+    sums = {}
     if scores is None:
-        chosen, usage = losses.mean(dim=0), torch.full_like(losses, 1 / len(losses))
+        chosen = losses.mean(dim=0)
     else:
         choice = chosen_candidates(scores)  # [B]
         chosen = losses.gather(0, choice[None])[0]
         usage = F.one_hot(choice, len(losses)).T.double()
-    best = losses.amin(dim=0)  # [B]
+        sums["choices"] = torch.stack([usage.sum(dim=1), (losses == best).sum(dim=1)])
     squares = (chosen - losses).square().sum(dim=1)  # [K]
     tokens = losses.new_full((), num_tokens)
-    return {
-        "losses": torch.cat([losses.sum(dim=1), squares, torch.stack([chosen.sum(), best.sum(), tokens])]),
-        "choices": torch.stack([usage.sum(dim=1), (losses == best).sum(dim=1)]),
-    }
+    sums["losses"] = torch.cat([losses.sum(dim=1), squares, torch.stack([chosen.sum(), best.sum(), tokens])])
+    return sums
 
 
 def _loss_figures(total: Tensor, num_examples: int) -> dict[str, float | list[float]]:
