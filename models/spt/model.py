@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from models.release.retriever import ReleasedRetriever
 from models.spt.dominance import dominance_warning
 from models.spt.equal_prompts import equal_prompts_warning
 from models.spt.linear_retriever import LinearRetriever
+from models.spt.query_whitening import whitening_of_training
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig, SelectiveModelSettings
 from models.spt.soft_prompts import (
@@ -34,7 +35,11 @@ from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import StepOutput
 from utils.config.schema import Section
 from utils.errors import UserError
-from utils.partitioning import whole, whole_shape
+from utils.partitioning import is_partitioned, whole, whole_shape, whole_when_used
+
+if TYPE_CHECKING:  # takes seconds
+    from models.task import BatchLoader
+    from utils.distributed import DistributedContext
 
 
 class SelectivePromptTuning(ConversationModel):
@@ -73,13 +78,17 @@ class SelectivePromptTuning(ConversationModel):
         """Retriever scores [K, B]; without a retriever all prompts have the same."""
         if self.retriever is None:
             return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
+        return self.retriever(self.soft_prompts.weight, *self._query_states(query))
+
+    def _query_states(self, query: Query) -> tuple[Tensor, Tensor]:
+        """What the retriever reads, [B, Q, D], and which positions count, [B, Q]."""
         context = self.lm.embed(query.ids)  # [B, Q, D]
         if self.query_kind == "context_mean":
-            return self.retriever(self.soft_prompts.weight, context, query.mask)
+            return context, query.mask
         if self.query_kind == "hidden":
             with torch.no_grad():
                 context = self.lm.hidden(context)  # [B, Q, H]; H = D
-        return self.retriever(self.soft_prompts.weight, context, query.last_turn)
+        return context, query.last_turn
 
     @torch.no_grad()
     def score_prompts(self, query: Query) -> Tensor | None:
@@ -142,6 +151,28 @@ class SelectivePromptTuning(ConversationModel):
         """Start the prompts from a trained one, with `warm_start_prompt`."""
         if self.settings.warm_start_prompt is not None:
             warm_start_prompts(self.soft_prompts, Path(self.settings.warm_start_prompt), self.settings.seed)
+
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """Mean and matrix of `query_whiten`."""
+        whitening = None if self.retriever is None else self.retriever.whitening
+        buffers = {} if whitening is None else dict(whitening.named_buffers())
+        return {f"retriever.whitening.{name}": value for name, value in buffers.items()}
+
+    def measure(self, batches: "BatchLoader", distributed: "DistributedContext") -> None:
+        """Whiten the queries by those of the training, with `query_whiten`."""
+        retriever = self.retriever
+        if retriever is None or retriever.whitening is None:
+            return
+        if not is_partitioned(self.lm.embedding_weight):
+            self.lm.to(distributed.device)  # where the engine would put it
+
+        def queries_of(batch: Batch) -> Tensor:
+            return retriever.queries(*self._query_states(batch.query))
+
+        with whole_when_used(self.lm):
+            found = whitening_of_training(batches, queries_of, self.lm.width, distributed)
+        retriever.whitening.start(found)
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""
