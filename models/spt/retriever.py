@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.spt.query_whitening import QueryWhitening
 from models.spt.settings import RetrieverSettings
 from utils.errors import UserError
 
@@ -35,6 +36,7 @@ class Retriever(nn.Module):
 
     def __init__(self, width: int, config: RetrieverSettings) -> None:
         super().__init__()
+        self.whitening = QueryWhitening(width) if config.retriever.query_whiten else None
         self.linear = nn.Linear(width, width) if config.normalizer == "linear" else None
         self.linear_on = set(config.normalizer_on)
         self.activation = _ACTIVATIONS[config.score_activation]
@@ -69,17 +71,33 @@ class Retriever(nn.Module):
         """
         everything = torch.ones(prompts.shape[:2], dtype=torch.bool, device=prompts.device)
         of_prompts = self._vectors(prompts, everything, "extra", "prompt")  # [K, D]
-        of_context = self._vectors(context, mask, "lm", "lm")  # [B, D]
+        of_context = self.vectors(context, mask)  # [B, D]
         cosine = F.cosine_similarity(of_prompts[:, None].float(), of_context[None].float(), dim=-1)
         return self.activation(cosine)
 
+    def queries(self, context: Tensor, mask: Tensor) -> Tensor:
+        """Means [B, D] of what is read of the examples; arguments as those of `forward`."""
+        return self._means(context, mask, "lm")
+
+    def vectors(self, context: Tensor, mask: Tensor) -> Tensor:
+        """What becomes of `queries` before it is scored: [B, D]."""
+        return self._vectors(context, mask, "lm", "lm")
+
     def _vectors(self, embeddings: Tensor, mask: Tensor, encoder_name: str, linear_name: str) -> Tensor:
-        """Mean over the real positions, through the encoder and the linear layer where they apply: [*, D]."""
-        dtype = next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)
-        embeddings = embeddings.to(dtype)
-        if self.encoder is not None and encoder_name in self.encoder_on:
-            embeddings = self.encode(self.encoder, embeddings, mask)
-        mean = masked_mean(embeddings, mask)
+        """Mean over the real positions, whitened and through encoder and linear layer where they apply: [*, D]."""
+        mean = self._means(embeddings, mask, encoder_name)
+        if self.whitening is not None and linear_name == "lm":
+            mean = self.whitening(mean)
         if self.linear is None or linear_name not in self.linear_on:
             return mean
-        return self.linear(mean.to(dtype))
+        return self.linear(mean.to(self._dtype(embeddings)))
+
+    def _means(self, embeddings: Tensor, mask: Tensor, encoder_name: str) -> Tensor:
+        """Mean over the real positions, through the encoder where it applies: [*, D] float32."""
+        embeddings = embeddings.to(self._dtype(embeddings))
+        if self.encoder is not None and encoder_name in self.encoder_on:
+            embeddings = self.encode(self.encoder, embeddings, mask)
+        return masked_mean(embeddings, mask)
+
+    def _dtype(self, embeddings: Tensor) -> torch.dtype:
+        return next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)

@@ -9,9 +9,11 @@ from models.decoding.evaluate import read_examples
 from trainer.results.jobs import RESULT, Layout, decoding_job, training_job, tuning_job
 from trainer.results.plan import MethodSettings
 from trainer.results.running import read_record
+from utils.config.strict_yaml import read_yaml
+from utils.errors import UserError
 from utils.metrics.comparison import Measure, difference, estimate
 from utils.metrics.measures import MEASURES, Rows, measures_of
-from utils.runs import library_versions
+from utils.runs import CONFIG, library_versions
 
 
 def figures_of(layout: Layout) -> dict[str, Any]:
@@ -82,14 +84,28 @@ def _differences(
 
 
 def _of_method(layout: Layout, method: MethodSettings) -> dict[str, Any]:
+    """What the tables say of a method beside its metrics.
+
+    Raises:
+        UserError: a run has another learning rate than the one that is chosen now, with more of them tried.
+    """
     seeds = layout.plan.seeds_of(method)
+    rate = layout.learning_rate(method) if method.learning_rates else None
+    for seed in seeds:
+        run = layout.run_of(training_job(method.name, seed))
+        trained = read_yaml(run / CONFIG)["training"]["learning_rate"]
+        if rate is not None and trained != rate:
+            raise UserError(
+                f"{run}: trained at learning rate {trained:g}; {rate:g} has a lower loss now: remove {run.parent} and "
+                f"{layout.root / decoding_job(method.name, seed)}, and give the command again"
+            )
     tuned = len(method.learning_rates) > 1
     training = [read_record(layout.root / training_job(method.name, seed)) for seed in seeds]
     decoding = [read_record(layout.root / decoding_job(method.name, seed)) for seed in seeds]
     return {
         "title": method.title,
         "tables": list(method.tables),
-        "learning_rate": layout.learning_rate(method) if method.learning_rates else None,
+        "learning_rate": rate,
         "tuning": {f"{rate:g}": layout.held_out_loss(method, rate) for rate in method.learning_rates}
         if tuned and all(_is_done(layout, tuning_job(method, rate)) for rate in method.learning_rates)
         else {},

@@ -66,8 +66,8 @@ class MethodSettings(Section):
     """whether a router is fitted on the held-out dialogues after the training, and chooses in decoding"""
     report: bool = False
     """whether fit_router says what the ceiling of each run is"""
-    tables: Several[Literal["per_example", "in_all", "others"]] = ("others",)
-    """equal virtual tokens per example; equal virtual tokens in all prompts together; neither"""
+    tables: Several[Literal["per_example", "in_all", "others", "silence"]] = ("others",)
+    """equal virtual tokens per example; equal virtual tokens in all prompts together; neither; of dataset.silence"""
     minutes: Annotated[float, Field(gt=0)] = 5.0
     """what a training takes on one processor core of the machine of docs/results.md"""
 

@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"(<!-- table: ([a-z_]+) -->\n)(.*?)(<!-- end -->)", re.DOTA
 def tables_of(figures: Mapping[str, Any]) -> dict[str, str]:
     """The tables by name, from the figures of `figures_of`."""
     methods = figures["methods"]
-    kinds = ("per_example", "in_all", "others")
+    kinds = ("per_example", "in_all", "others", "silence")
     return {
         **{kind: _scores([one for one in methods.values() if kind in one["tables"]]) for kind in kinds},
         "differences": _differences(figures),
