@@ -20,11 +20,12 @@ from dataset.similarity import PairLabels
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the retriever reads of each example."""
+    """What prompts are chosen by: of each example."""
 
     ids: Tensor  # [B, Q] int64
     mask: Tensor  # [B, Q] bool: True where the token counts
     last_turn: Tensor  # [B, Q] bool: True where it is of the last turn
+    turns: Tensor  # [B] int64: which of the speaker's responses in the dialogue, counted from 0
 
     def pin_memory(self) -> "Query":
         """For the loader of a GPU."""
@@ -44,12 +45,23 @@ class Batch:
     # [P] float32: +1 or -1 per pair i < j of examples, row by row; empty when not asked for
     pair_labels: Tensor
     indices: Tensor  # [B] int64: places of the examples in their file
-    turns: Tensor  # [B] int64: which of the speaker's responses in the dialogue, counted from 0
 
     @property
     def num_examples(self) -> int:
         """B."""
         return self.indices.shape[0]
+
+    @property
+    def turns(self) -> Tensor:
+        """[B] int64, those of the query."""
+        return self.query.turns
+
+    @property
+    def example_of_row(self) -> Tensor:
+        """[R] int64: an example of each row; with `rows: example` the only one."""
+        # every row has target tokens
+        rows = self.target_rows.new_zeros(self.input_ids.shape[0])
+        return rows.scatter(0, self.target_rows, self.target_examples)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -110,6 +122,11 @@ def assign_rows(texts: Sequence[np.ndarray], groups: Sequence[Hashable]) -> tupl
             text_of_row.append(number)
         row_of_text[number] = row
     return row_of_text, text_of_row
+
+
+def turns_of(examples: Sequence[EncodedExample]) -> Tensor:
+    """[B] int64: which of the speaker's responses in the dialogue each example is, counted from 0."""
+    return torch.tensor([example.turn for example in examples])
 
 
 def pad(
@@ -177,7 +194,6 @@ class Collator:
                 self.pair_labels(personas) if self.pair_labels else [], dtype=torch.float32
             ),
             indices=torch.tensor([example.index for example in examples]),
-            turns=torch.tensor([example.turn for example in examples]),
         )
 
     def inference(self, examples: Sequence[EncodedExample]) -> InferenceBatch:
@@ -194,7 +210,7 @@ class Collator:
         """What the retriever reads: the text up to the end of the last turn."""
         ids, mask = pad([example.ids[: example.query_end] for example in examples], self.pad_id)
         starts = torch.tensor([example.last_turn for example in examples])
-        return Query(ids, mask, mask & (torch.arange(ids.shape[1]) >= starts[:, None]))
+        return Query(ids, mask, mask & (torch.arange(ids.shape[1]) >= starts[:, None]), turns_of(examples))
 
     def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         """The target positions of a text that have a loss: all of them."""

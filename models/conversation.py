@@ -1,7 +1,8 @@
 """What the decoder asks of a model of any type, beside what the trainer asks: an LM, and what stands before its texts.
 
-A type overrides `num_prompts`, `num_virtual_tokens`, `has_retriever`, `score_prompts`, `prompts_for` and `prefix_cache`
-as far as it has them. The decoder also uses `summed_losses`, `text_limit`, `lm`, `tokenizer` and `config`.
+A type overrides `num_prompts`, `num_virtual_tokens`, `reads_query`, `has_retriever`, `score_prompts`, `prompts_for` and
+`prefix_cache` as far as it has them. The decoder also uses `summed_losses`, `text_limit`, `lm`, `tokenizer` and
+`config`.
 """
 
 from abc import abstractmethod
@@ -49,6 +50,9 @@ class ConversationModel(Trainable):
     num_virtual_tokens: int = 0
     """V, positions of the LM that the prompt takes"""
 
+    reads_query: bool = False
+    """whether what stands before a text depends on the text itself, beside the choice"""
+
     @property
     def has_retriever(self) -> bool:
         """Whether prompts are chosen by scores."""
@@ -58,12 +62,13 @@ class ConversationModel(Trainable):
         """Scores [K, B] to choose the prompt by, or None where there is nothing to choose."""
         return None
 
-    def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor | None:
+    def prompts_for(self, choice: Tensor | None, num_rows: int, query: Query | None = None) -> Tensor | None:
         """Soft prompts [B, V, D] that stand before each row, or None.
 
         Args:
             choice: [B] index of each row's prompt, or None where there is nothing to choose.
             num_rows: B.
+            query: of the B examples, for types that have `reads_query`.
         """
         return None
 

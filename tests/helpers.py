@@ -50,6 +50,17 @@ def untied(model: ConversationModel) -> ConversationModel:
     return model
 
 
+@torch.no_grad()
+def route_apart(
+    model: ConversationModel, examples: Sequence[Example], size: float = 20.0
+) -> ConversationModel:
+    """The model with a drawn router whose logits differ between the examples: means of long texts are nearly equal."""
+    model.router.weight.normal_(std=size)
+    model.router.bias.zero_()
+    model.router.bias.copy_(-model.logits(train_batch(model, examples).query).mean(dim=0))
+    return model
+
+
 def train(
     config: Config,
     distributed: DistributedContext,
@@ -92,7 +103,7 @@ def target_losses(
     Returns:
         Sums over the target tokens [B] in nats, and their numbers [B].
     """
-    prompts = model.prompts_for(choice, batch.num_examples)
+    prompts = model.prompts_for(choice, batch.num_examples, batch.query)
     if prompts is not None:
         examples_of_rows = torch.zeros_like(batch.indices)
         examples_of_rows[batch.target_rows] = batch.target_examples

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from dataset.batch import Query
 from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.plain import PlainModel
@@ -38,7 +39,7 @@ class PromptTuning(PlainModel):
         self.soft_prompts = SoftPrompts(1, self.num_virtual_tokens, lm.width)
         start_prompts(self.soft_prompts, lm, tokenizer, config.model)
 
-    def prompts_for(self, choice: Tensor | None, num_rows: int) -> Tensor:
+    def prompts_for(self, choice: Tensor | None, num_rows: int, query: Query | None = None) -> Tensor:
         """The one soft prompt [B, V, D]."""
         return self.soft_prompts.weight.expand(num_rows, -1, -1)
 

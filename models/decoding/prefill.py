@@ -119,8 +119,10 @@ def prefill(
     count, virtual = len(texts), model.num_virtual_tokens
     with_targets = [*texts, *([] if targets is None else targets.texts)]
     labels = [0] * count if choice is None else choice.tolist()
+    if model.reads_query:  # keys and values after two texts' prompts are never the same
+        labels = list(range(count))
     row_of_text, text_of_row = assign_rows(with_targets, labels * (len(with_targets) // count))
-    prompts = model.prompts_for(choice, count)  # [B, V, D] or None
+    prompts = model.prompts_for(choice, count, batch.query)  # [B, V, D] or None
     length = virtual + max(len(text) for text in texts) - 1  # L, without the last token
     layers: list[PreallocatedLayer] = []
     hidden: Tensor | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dataset.batch import Collator, Query, pad
+from dataset.batch import Collator, Query, pad, turns_of
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample, ExampleEncoder
 from dataset.prefixes import Tokens
@@ -63,7 +63,7 @@ class ReleasedCollator(Collator):
         width = self.max_tokens if training else 0
         ids, mask = pad([example.ids for example in examples], self.pad_id, left=not training, width=width)
         everything = torch.ones_like(mask)
-        return Query(ids, everything, everything)
+        return Query(ids, everything, everything, turns_of(examples))
 
     def _counted(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         return places if self.hide_id is None else places[ids[places] != self.hide_id]

@@ -31,6 +31,10 @@ def export_run(run: Path, out: Path) -> list[Path]:
         raise UserError(f"{source}: no soft prompts here (model_type {config.model.model_type})")
     if state["soft_prompts.weight"].dim() != 3:
         raise UserError(f"{source}: 'soft_prompts.weight' has no shape [K, V, D]")
+    if any(name.startswith("router.") for name in state):
+        raise UserError(
+            f"{source}: a router scales these prompts for each text, which no adapter of PEFT can do"
+        )
     folders = []
     for index, prompt in enumerate(state["soft_prompts.weight"]):  # [V, D]
         folder = out / f"prompt_{index}"

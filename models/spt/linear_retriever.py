@@ -20,15 +20,16 @@ class LinearRetriever(Retriever):
 
     def __init__(self, width: int, config: SelectiveModelSettings) -> None:
         super().__init__(width, config)
-        self.scorer = _Float32Linear(width, config.K)
+        self.scorer = Float32Linear(width, config.K)
 
     def forward(self, prompts: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Scores [K, B] float32 as those of `Retriever`; the prompts themselves are not read."""
         return self.scorer(self.vectors(context, mask)).T
 
 
-class _Float32Linear(nn.Linear):
+class Float32Linear(nn.Linear):
     """Its products are float32 whatever its weights are: the choice rests on small differences."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """[*, out] float32 of [*, in]."""
         return F.linear(input.float(), self.weight.float(), self.bias.float())

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.spt.query_whitening import QueryWhitening
 from models.spt.settings import RetrieverSettings
 from utils.errors import UserError
 
@@ -12,6 +13,12 @@ _ACTIVATIONS = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
 }
+
+
+def masked_mean(embeddings: Tensor, mask: Tensor) -> Tensor:
+    """Mean of embeddings [B, Q, D] over the positions of a mask [B, Q]: [B, D] float32; 0 where there is none."""
+    weights = mask.to(torch.float32)[..., None]
+    return (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 class Retriever(nn.Module):
@@ -29,6 +36,7 @@ class Retriever(nn.Module):
 
     def __init__(self, width: int, config: RetrieverSettings) -> None:
         super().__init__()
+        self.whitening = QueryWhitening(width) if config.retriever.query_whiten else None
         self.linear = nn.Linear(width, width) if config.normalizer == "linear" else None
         self.linear_on = set(config.normalizer_on)
         self.activation = _ACTIVATIONS[config.score_activation]
@@ -76,8 +84,10 @@ class Retriever(nn.Module):
         return self._vectors(context, mask, "lm", "lm")
 
     def _vectors(self, embeddings: Tensor, mask: Tensor, encoder_name: str, linear_name: str) -> Tensor:
-        """Mean over the real positions, through the encoder and the linear layer where they apply: [*, D]."""
+        """Mean over the real positions, whitened and through encoder and linear layer where they apply: [*, D]."""
         mean = self._means(embeddings, mask, encoder_name)
+        if self.whitening is not None and linear_name == "lm":
+            mean = self.whitening(mean)
         if self.linear is None or linear_name not in self.linear_on:
             return mean
         return self.linear(mean.to(self._dtype(embeddings)))
@@ -87,8 +97,7 @@ class Retriever(nn.Module):
         embeddings = embeddings.to(self._dtype(embeddings))
         if self.encoder is not None and encoder_name in self.encoder_on:
             embeddings = self.encode(self.encoder, embeddings, mask)
-        weights = mask.to(torch.float32)[..., None]
-        return (embeddings.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return masked_mean(embeddings, mask)
 
     def _dtype(self, embeddings: Tensor) -> torch.dtype:
         return next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)
