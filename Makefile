@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo demo-personagpt demo-lamp test test-long gpu lint docs bench doctor clean
+.PHONY: help install demo demo-personagpt demo-lamp test test-long gpu lint docs results bench doctor clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -42,6 +42,9 @@ lint: $(STAMP) ## linter, format check and type check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+results: $(STAMP) ## compare methods on real data, to the tables of docs/results.md (hours; goes on where it stopped)
+	$(BIN)/python -m trainer.results $(ARGS)
 
 docs: $(STAMP) ## write the pages of keys and flags from the code
 	$(BIN)/python -m models.describe

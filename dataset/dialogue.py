@@ -10,6 +10,11 @@ SELF = "self"
 """the speaker that is modelled"""
 PARTNER = "partner"
 SPEAKERS = (SELF, PARTNER)
+SILENCE = "__SILENCE__"
+"""what ConvAI2 writes as the first words of a dialogue that the other speaker opens; nobody said them"""
+Silence = Literal["keep", "drop", "skip"]
+"""of a `__SILENCE__` that opens a dialogue: it stays in the texts; it is no part of them, and the answer to it begins
+the dialogue; that answer is no example either"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,21 @@ class Dialogue:
         remaining = {speaker: iter(lines) for speaker, lines in self.personas.items()}
         return tuple(next(remaining[speaker]) for speaker in self.persona_order)
 
+    @property
+    def opens_with_silence(self) -> bool:
+        """Whether its first utterance is `__SILENCE__`."""
+        return bool(self.utterances) and is_silence(self.utterances[0].text)
+
     def responses(self, speaker: str = SELF) -> list[int]:
         """Where in `utterances` the speaker answers: all of the speaker's, except one that opens the dialogue."""
         return [
             index for index, utterance in enumerate(self.utterances) if index and utterance.speaker == speaker
         ]
+
+
+def is_silence(text: str) -> bool:
+    """Whether an utterance says that nothing was said."""
+    return text.strip() == SILENCE
 
 
 def _check_speaker(speaker: str, where: str) -> None:
@@ -113,7 +128,8 @@ class Example:
 
     persona: tuple[str, ...]
     context: Sequence[str]
-    """all that was said before, oldest first; the other speaker's words are the last"""
+    """all that was said before, oldest first; the other speaker's words are the last. Empty where the response begins
+    the dialogue"""
     response: str
     dialogue: int
     turn: int
@@ -127,6 +143,7 @@ def examples_of(
     only_longest: bool = False,
     speaker: str = SELF,
     personas: Literal["all", "own"] | None = None,
+    silence: Silence = "keep",
 ) -> list[Example]:
     """Every response of one speaker as an example, in the order of the file (docs/method.md, section 1).
 
@@ -137,14 +154,19 @@ def examples_of(
         personas: "own" for the speaker's persona lines, "all" for every line of the dialogue in the order of the
             file. None is "all" for `self`, as SPT reads files with both personas, and "own" for `partner`,
             who would else be given the persona of `self`.
+        silence: what becomes of a `__SILENCE__` that opens a dialogue.
     """
     if personas is None:
         personas = "all" if speaker == SELF else "own"
     examples = []
     for number, dialogue in enumerate(dialogues):
         persona = dialogue.persona if personas == "all" else dialogue.personas.get(speaker, ())
-        texts = tuple(utterance.text for utterance in dialogue.utterances)
-        responses = list(enumerate(dialogue.responses(speaker)))
+        first = int(
+            silence != "keep" and dialogue.opens_with_silence
+        )  # the utterance that contexts begin with
+        texts = tuple(utterance.text for utterance in dialogue.utterances[first:])
+        indices = [index - first for index in dialogue.responses(speaker)]
+        responses = list(enumerate(index for index in indices if index or silence == "drop"))
         for turn, index in responses[-1:] if only_longest else responses:
             examples.append(
                 Example(
@@ -153,7 +175,7 @@ def examples_of(
                     response=texts[index],
                     dialogue=number,
                     turn=turn,
-                    where=f"{dialogue.source}:{dialogue.utterances[index].line}",
+                    where=f"{dialogue.source}:{dialogue.utterances[first + index].line}",
                 )
             )
     return examples

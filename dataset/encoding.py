@@ -250,7 +250,9 @@ class ExampleEncoder:
         first = len(self.bos)
         cue_start = len(text.persona) + len(text.context)
         context_start = first + _token_at(tokens, len(text.persona))
-        last_turn = first + _token_at(tokens, cue_start - len(label_turns(example.context)[-1]))
+        # of a context without turns the last one is its heading
+        last = label_turns(example.context)[-1] if example.context else text.context[2:]
+        last_turn = first + _token_at(tokens, cue_start - len(last))
         query_end = first + _token_at(tokens, cue_start + 1)  # the letter after the cue's space
         response_start = first + _token_at(tokens, cue_start + len(text.cue) - 1) + 1
         ids = np.array([*self.bos, *tokens.ids, *([self.eos] if with_response else [])], dtype=np.int32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataset.dialogue import Example
+from dataset.dialogue import SILENCE, Example, is_silence
 from dataset.encoded import lengths_of
 from dataset.encoding import EncodedExample, Encoder
 from utils.errors import UserError
@@ -64,6 +64,26 @@ def text_findings(examples: Sequence[Example], cut: Callable[[str], str]) -> Ite
         ],
         "dialogues hold control characters, invisible ones, or text in a wrong encoding; convert the file to UTF-8",
     )
+
+
+def silence_findings(train: Sequence[Example], valid: Sequence[Example]) -> Iterator[Finding]:
+    """How many dialogues open with `__SILENCE__`, where any does; of two files as `dataset.silence` leaves them.
+
+    Args:
+        train: the examples of the training file.
+        valid: those of the validation file.
+    """
+    counts, totals = [], []
+    for examples in (train, valid):
+        last = {example.dialogue: example.context for example in examples}.values()
+        counts.append(sum(bool(context) and is_silence(context[0]) for context in last))
+        totals.append(len(last))
+    if any(counts):
+        shares = [f"{count:,} of {total:,}" for count, total in zip(counts, totals, strict=True)]
+        text = f"{shares[0]} training dialogues open with {SILENCE}, and {shares[1]} validation dialogues"
+        differ = not all(counts)
+        fix = "; dataset.silence: drop or skip leaves it out (docs/data.md)" if differ else ""
+        yield Finding("warn" if differ else "ok", "silence", text + fix)
 
 
 def _of_some(subject: str, found: Sequence[Example], text: str) -> Iterator[Finding]:

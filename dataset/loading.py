@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.dialogue import Example, examples_of
+from dataset.dialogue import SILENCE, Example, examples_of
 from dataset.encoded import EncodedDataset, dialogues_of, lengths_of
 from dataset.encoding import EncodedExample
 from dataset.prefetch import PrefetchingLoader
@@ -32,13 +32,21 @@ def read_examples(
 
     Args:
         path: the file.
-        config: gives the format.
+        config: gives the format, and what becomes of an opening `__SILENCE__`.
         ratio: share of the dialogues that is kept, from the start of the file.
         only_longest: keep the last turn of each dialogue only.
+
+    Raises:
+        UserError: what the reader finds wrong with the file, or `dataset.silence` leaves no example.
     """
     dialogues = read_dialogues(path, config.dataset.format)
     kept = dialogues[: max(1, round(len(dialogues) * ratio))]
-    return examples_of(kept, only_longest)
+    examples = examples_of(kept, only_longest, silence=config.dataset.silence)
+    if not examples and config.dataset.silence == "skip":
+        raise UserError(
+            f"{path}: dataset.silence: skip leaves no example, as {SILENCE} is all that is answered in it"
+        )
+    return examples
 
 
 def make_batches(

@@ -83,7 +83,7 @@ def _overlap(train: Iterable[Row], valid: Iterable[Row]) -> Overlap:
 def _of_texts(examples: Sequence[Example]) -> Iterator[Row]:
     for example in examples:
         persona = frozenset(example.persona)
-        owner = persona if len(example.context) == 1 else None
+        owner = persona if len(example.context) <= 1 else None
         yield example.dialogue, persona, hash((owner, example.context, example.response))
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from dataset.dialogue import Silence
 from utils.config.schema import Flag, Positive, Section
 
 
@@ -20,6 +21,8 @@ class DatasetSettings(Section):
     """utterances of context that are kept, newest first; -1 keeps all"""
     max_token_length: Positive = 512
     """longest text in tokens, soft prompt not counted; the oldest turns are dropped to fit"""
+    silence: Silence = "keep"
+    """an opening `__SILENCE__`: keep; drop it, so that the answer begins; skip it, and that answer as an example"""
     cache_dir: str | None = "~/.cache/spt"
     """folder where large files are kept encoded, for all runs (docs/data.md); null encodes in memory, on every rank"""
 

@@ -50,12 +50,12 @@ def prompt_text(persona: Sequence[str], turns: Sequence[str], response: str | No
 
     Args:
         persona: persona lines, joined by single spaces.
-        turns: labelled turns (see `label_turns`), oldest first.
+        turns: labelled turns (see `label_turns`), oldest first; none where the response begins the dialogue.
         response: the response, or None at inference.
     """
     return PromptText(
         persona=f"given persona: {' '.join(persona)}",
-        context=f"; context: {' '.join(turns)}",
+        context=" ".join(["; context:", *turns]),
         cue=CUE,
         response="" if response is None else f" {response}",
     )

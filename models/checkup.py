@@ -9,7 +9,13 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from dataset.batch import Batch
 from dataset.dialogue import Example
 from dataset.encoding import EncodedExample
-from dataset.inspection import Lengths, length_findings, measure_lengths, text_findings
+from dataset.inspection import (
+    Lengths,
+    length_findings,
+    measure_lengths,
+    silence_findings,
+    text_findings,
+)
 from dataset.loading import make_sampler
 from dataset.overlap import overlap_of
 from models.conversation import ConversationModel
@@ -138,11 +144,12 @@ class Checkup:
         self.encoded[training] = lengths.encoded
 
     def overlap_findings(self) -> Iterator[Finding]:
-        """What the validation file has in common with the training file."""
+        """What the validation file has in common with the training file, and what it has not."""
         try:
-            overlap = overlap_of(self._read(True), self._read(False))
+            train, valid = self._read(True), self._read(False)
         except UserError:  # told by `file_findings`
             return
+        overlap = overlap_of(train, valid)
         data = self.config.dataset
         warning = overlap.warning(data.train, data.valid)
         if warning:
@@ -152,6 +159,7 @@ class Checkup:
         if overlap.personas:
             text = f"{overlap.personas:,} of {overlap.num_dialogues:,} validation dialogues have a persona of training"
             yield Finding("warn", "personas", f"{text}: they measure nothing about new personas")
+        yield from silence_findings(train, valid)
 
     def _read(self, training: bool) -> list[Example]:
         config = self.config

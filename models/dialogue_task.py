@@ -1,5 +1,6 @@
 """The training task of every model type: dialogues, a tokenizer, and a model on an LM."""
 
+import mmap
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -7,6 +8,7 @@ from typing import cast
 
 from transformers.utils import logging as transformers_logging
 
+from dataset.dialogue import SILENCE
 from dataset.encoding import EncodedExample
 from dataset.loading import Ranks
 from dataset.overlap import encoded_overlap
@@ -48,6 +50,9 @@ def _prepare(config: Config, distributed: DistributedContext) -> Prepared:
         notes.append(f"texts are cut to {limit} tokens, not {wanted}: the LM's positions")
     if tokenizer.pad_token_id is None:
         notes.append("padding with eos: the tokenizer has no pad token; targets are marked by position")
+    silence = silence_note(config.dataset)
+    if silence is not None:
+        notes.append(silence)
     ranks = Ranks(distributed.rank, distributed.size)
 
     def loader(path: str, train: bool) -> BatchLoader:
@@ -79,6 +84,30 @@ def overlap_warnings(
     """
     sentence = encoded_overlap(train, valid).warning(data.train, data.valid)
     return {} if sentence is None else {"overlap": sentence}
+
+
+def silence_note(data: DatasetSettings) -> str | None:
+    """What is to be said where `__SILENCE__` stands in the training file and stays, and the validation file has none.
+
+    Args:
+        data: names the files; that one of them cannot be read is said by its reader.
+    """
+    if data.silence != "keep" or not _holds_silence(data.train) or _holds_silence(data.valid):
+        return None
+    return (
+        f"dataset.silence: keep leaves {SILENCE} in the texts of {data.train}, which {data.valid} has nowhere; drop or "
+        "skip leaves it out (docs/data.md)"
+    )
+
+
+def _holds_silence(path: str) -> bool:
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return False
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(SILENCE.encode()) >= 0
+    except (OSError, ValueError):  # ValueError: it is empty
+        return False
 
 
 def set_tokenizer_threads(parallel: bool) -> None:

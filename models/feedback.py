@@ -7,6 +7,7 @@ Where examples have fewer than C candidates, `mask` [C, B] is False for what is 
 anything, NaN included. An example without any candidate counts for nothing.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -140,6 +141,20 @@ def feedback_reducers(candidate: str) -> Mapping[str, Reducer]:
         return {f"{candidate}_share": shares, f"{candidate}_entropy": usage_entropy(total).item()}
 
     return {"usage": usage, "agreement": _mean("agreement"), "regret": _mean("regret")}
+
+
+def preference_entropies(utilities: Tensor, tau_gold: float = 1.0) -> Tensor:
+    """Entropy of softmax(utilities / tau_gold) over the candidates, as a share of the largest possible one.
+
+    Args:
+        utilities: [C, B], C at least 2.
+        tau_gold: temperature.
+
+    Returns:
+        [B], from 0, where one candidate is preferred alone, to 1, where none is preferred.
+    """
+    gold = F.softmax(utilities.detach() / tau_gold, dim=0)
+    return -torch.xlogy(gold, gold).sum(dim=0) / math.log(len(gold))
 
 
 def _mean(name: str) -> Reducer:

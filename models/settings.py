@@ -119,13 +119,18 @@ class Config(Section):
     """how the chat replies"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """Rows are not shared with the release's retriever, which reads the padding of each example's own row."""
+        """The release keeps `__SILENCE__`, and its retriever reads the padding of each example's own row."""
         return [
             (
                 self.released_reads_padding and self.model.released and self.training.rows == "dialogue",
                 "training.rows: dialogue needs model.fidelity: paper (the release's retriever reads padding, "
                 "which a shared row does not have)",
-            )
+            ),
+            (
+                self.model.released and self.dataset.silence != "keep",
+                f"dataset.silence: {self.dataset.silence} needs model.fidelity: paper (the authors' release has no "
+                "such setting)",
+            ),
         ]
 
 

@@ -64,5 +64,5 @@ class TextFormat:
     """(generated text without special tokens) -> the reply in it"""
     stop_characters: Sequence[str] = STOP_CHARACTERS
     """a token that holds one of them ends the generation; with none, eos alone does"""
-    keys: Sequence[str] = ("format", "max_context_turns", "max_token_length")
+    keys: Sequence[str] = ("format", "max_context_turns", "max_token_length", "silence")
     """of `dataset`: those that decide which texts of a file are replied to; kept with the replies"""

@@ -78,6 +78,8 @@ class Trainable(nn.Module, ABC):
     """how each of its diagnostics becomes figures of a row"""
     best: Figure = Figure("total", "lower", "total validation loss")
     """which epoch's checkpoint is the best"""
+    quiet_figures: frozenset[str] = frozenset()
+    """figures of a row that are logged, and not printed at an epoch's end"""
     warm_start_key: str | None = None
     """the key of the configuration that `warm_start` obeys; None: it has nothing to do"""
 

@@ -3,6 +3,7 @@
 Nothing that is read here can run code: safetensors, and tensors through a restricted reader.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from models.release.checkpoint import FLOATS, read_module_state
 from models.release.names import from_released, is_released_name
-from utils.errors import UserError, first_line, shown
-from utils.files import to_json, write_together
+from utils.errors import UserError, existing_file, first_line, shown
+from utils.files import to_json, unique_keys, write_together
 from utils.runs import CHECKPOINTS, METADATA, TRAINED, trained_file
 from utils.untrusted import check_header, check_link
 
 _LONGEST_TAG = 200
+_LARGEST_METADATA = 1 << 20  # bytes
 
 
 def write_trained(folder: Path, state: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -67,6 +69,22 @@ def read_trained(run: Path) -> tuple[dict[str, Tensor], Path]:
         if tensor.dtype not in FLOATS or not torch.isfinite(tensor).all():
             raise UserError(f"{source}: {shown(name)} holds values that are no finite floating-point numbers")
     return state, source
+
+
+def trained_metadata(run: Path) -> dict[str, Any]:
+    """What stands beside the trained part of a run folder: untrusted values.
+
+    Raises:
+        UserError: nothing does, or it is no JSON object.
+    """
+    path = existing_file(check_link(run / METADATA, run), "metadata", _LARGEST_METADATA)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: {shown(found)}, expected an object")
+    return found
 
 
 def _tag(run: Path) -> str:

@@ -277,7 +277,7 @@ class Trainer:
         figures = "  ".join(
             f"{name} {' '.join(f'{item:.4f}' for item in _numbers(value))}"
             for name, value in row.items()
-            if not isinstance(value, int)
+            if not isinstance(value, int) and name not in self.module.quiet_figures
         )
         self.distributed.say(f"{phase} epoch {epoch + 1}: {figures}")
         for warning in self.module.warnings(row, f"the examples of {phase} epoch {epoch + 1}"):

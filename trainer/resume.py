@@ -16,6 +16,7 @@ from trainer.ds_config import check_content
 from trainer.moments import MOMENTS, set_moments, trained_parameters
 from trainer.progress import Progress
 from trainer.random_state import set_random_state, shapes
+from utils.config.loading import validated
 from utils.config.schema import Section
 from utils.config.strict_yaml import read_yaml
 from utils.distributed import DistributedContext
@@ -92,12 +93,13 @@ def check_places(folder: Path, ds_config: Mapping[str, Any]) -> None:
 
 
 def check_same_config(folder: Path, config: Any) -> None:
-    """A resumed run has the settings that it was started with.
+    """A resumed run has the settings that it was started with; a key that came later had its default then.
 
     Raises:
         UserError: one of them is another, by its key.
     """
-    there = _flat(read_yaml(folder / CONFIG))
+    path = folder / CONFIG
+    there = _flat(validated([(str(path), read_yaml(path))], type(config)).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     for key in sorted(there.keys() | now.keys()):
         if there.get(key) != now.get(key):

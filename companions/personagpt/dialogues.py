@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from companions.personagpt.prompts import speaker_of
-from dataset.dialogue import PARTNER, SELF, Dialogue, Example, Utterance
+from dataset.dialogue import PARTNER, SELF, Dialogue, Example, Utterance, is_silence
 from utils.errors import UserError
-
-SILENCE = "__SILENCE__"
-"""what the partner says in ConvAI2 files before a dialogue that `self` opens"""
 
 _CLEAN_UP = (
     *((f" {mark}", mark) for mark in ".?!,"),
@@ -74,7 +71,7 @@ def cleaned(fact: str) -> str:
 
 def turns_of(utterances: Sequence[Utterance]) -> tuple[Utterance, ...]:
     """What is said: all utterances, but for a `__SILENCE__` that opens the dialogue."""
-    return tuple(utterances[1:] if utterances and utterances[0].text.strip() == SILENCE else utterances)
+    return tuple(utterances[1:] if utterances and is_silence(utterances[0].text) else utterances)
 
 
 def is_complete(personas: Mapping[str, Sequence[str]], utterances: Sequence[Utterance]) -> bool:

@@ -98,10 +98,14 @@ class PersonaConfig(Config):
     """how the agents of a conversation reply"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """The control stage has examples of action codes."""
+        """The control stage has examples of action codes; silence is no setting."""
         return [
             (
                 self.training.stage == "control" and not self.dataset.actions,
                 "training.stage: control needs dataset.actions, a file with examples of action codes",
-            )
+            ),
+            (
+                self.dataset.silence != "keep",
+                "dataset.silence is not of PersonaGPT, which always leaves out a __SILENCE__ that opens a dialogue",
+            ),
         ]

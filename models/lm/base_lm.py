@@ -105,7 +105,7 @@ def train_tokenizer(config: BaseLMConfig) -> PreTrainedTokenizerBase:
 
 def _texts(config: BaseLMConfig) -> Iterator[str]:
     dialogues = read_dialogues(config.dataset.train, config.dataset.format)
-    for example in examples_of(dialogues, only_longest=True):
+    for example in examples_of(dialogues, only_longest=True, silence=config.dataset.silence):
         yield prompt_text(example.persona, label_turns(example.context), example.response).body
 
 

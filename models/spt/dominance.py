@@ -17,7 +17,10 @@ def dominance_warning(row: Mapping[str, Any], what: str) -> str | None:
     if len(shares) < 2 or max(shares) <= DOMINANT:
         return None
     index = shares.index(max(shares))
-    advice = "Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
+    advice = (
+        "Seen to help: training.assignment: turn, so that prompts learn from different examples, and "
+        "model.retriever.scorer: linear, with training.fusion: normalised or off"
+    )
     if "selection" not in row:
         advice = "Nothing teaches the retriever to choose: L_selection is off"
     return (

@@ -24,7 +24,7 @@ class LinearRetriever(Retriever):
 
     def forward(self, prompts: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Scores [K, B] float32 as those of `Retriever`; the prompts themselves are not read."""
-        return self.scorer(self._vectors(context, mask, "lm", "lm")).T
+        return self.scorer(self.vectors(context, mask)).T
 
 
 class Float32Linear(nn.Linear):

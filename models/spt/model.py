@@ -14,10 +14,11 @@ from dataset.encoding import EncodedExample
 from dataset.similarity import PairLabels
 from models import losses as L
 from models.conversation import ConversationModel
-from models.feedback import feedback_counts, feedback_reducers
 from models.lm.language_model import LanguageModel, load_language_model
 from models.model_type import ModelType, StoredSize
 from models.release.retriever import ReleasedRetriever
+from models.spt.choice_warning import choice_warning
+from models.spt.diagnostics import QUIET, REDUCERS, diagnostics_of
 from models.spt.dominance import dominance_warning
 from models.spt.equal_prompts import equal_prompts_warning
 from models.spt.linear_retriever import LinearRetriever
@@ -25,22 +26,27 @@ from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig, SelectiveModelSettings
 from models.spt.soft_prompts import (
     SoftPrompts,
+    check_warm_start_lm,
     prepend_each,
     start_prompts,
     stored_tokens,
     warm_start_prompts,
 )
 from models.spt.terms import LOSSES, LossInputs, active_losses
-from models.trainable import StepOutput
+from models.trainable import Figure, StepOutput
 from utils.config.schema import Section
 from utils.errors import UserError
 from utils.partitioning import whole, whole_shape
+
+CHOSEN_LOSS = Figure("chosen_loss", "lower", "validation loss of the chosen prompts")
 
 
 class SelectivePromptTuning(ConversationModel):
     """K soft prompts before one LM, and the retriever that learns to choose among them."""
 
-    reducers = feedback_reducers("prompt")
+    config: SelectiveConfig
+    reducers = REDUCERS
+    quiet_figures = QUIET
 
     def __init__(
         self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: SelectiveConfig
@@ -61,6 +67,9 @@ class SelectivePromptTuning(ConversationModel):
         self.retriever = None if config.training.skip_retrieval else _make_retriever(lm.width, config.model)
         self.settings = config.training
         self.losses = active_losses(config.training)
+        if config.training.assignment == "posterior" and self.num_prompts > 1:
+            # its L_LLM weighs the prompts by the response itself, which no choice knows
+            self.best = CHOSEN_LOSS
         if config.training.warm_start_prompt is not None:
             self.warm_start_key = "training.warm_start_prompt"
 
@@ -71,15 +80,24 @@ class SelectivePromptTuning(ConversationModel):
 
     def scores(self, query: Query) -> Tensor:
         """Retriever scores [K, B]; without a retriever all prompts have the same."""
-        if self.retriever is None:
+        return self._scores(query, self._query_states(query))
+
+    def _scores(self, query: Query, states: tuple[Tensor, Tensor] | None) -> Tensor:
+        if self.retriever is None or states is None:
             return torch.ones(self.num_prompts, query.ids.shape[0], device=query.ids.device)
+        return self.retriever(self.soft_prompts.weight, *states)
+
+    def _query_states(self, query: Query) -> tuple[Tensor, Tensor] | None:
+        """What the retriever reads, [B, Q, D], and which positions count, [B, Q]; None without a retriever."""
+        if self.retriever is None:
+            return None
         context = self.lm.embed(query.ids)  # [B, Q, D]
         if self.query_kind == "context_mean":
-            return self.retriever(self.soft_prompts.weight, context, query.mask)
+            return context, query.mask
         if self.query_kind == "hidden":
             with torch.no_grad():
                 context = self.lm.hidden(context)  # [B, Q, H]; H = D
-        return self.retriever(self.soft_prompts.weight, context, query.last_turn)
+        return context, query.last_turn
 
     @torch.no_grad()
     def score_prompts(self, query: Query) -> Tensor | None:
@@ -96,11 +114,12 @@ class SelectivePromptTuning(ConversationModel):
         """The losses of docs/method.md, section 4."""
         hidden = self.hidden_with_each(batch)  # [K, N, H]
         token_losses = self.token_losses(hidden, batch)  # [K, N]
+        query = self._query_states(batch.query)
         inputs = LossInputs(
             batch=batch,
             token_losses=token_losses,
             example_losses=L.example_losses(token_losses.detach(), batch.target_examples, batch.num_examples),
-            scores=self.scores(batch.query),
+            scores=self._scores(batch.query, query),
             hidden=hidden,
             losses_of=lambda states: self.token_losses(states, batch),
             progress=progress,
@@ -112,9 +131,9 @@ class SelectivePromptTuning(ConversationModel):
             total=self.total_loss(parts),
             losses=parts,
             counts={name: self.losses[name].count(inputs) for name in parts},
-            diagnostics={}
-            if self.retriever is None
-            else feedback_counts(inputs.scores, -inputs.example_losses),
+            diagnostics=diagnostics_of(
+                inputs, self.retriever, query, self.settings, "selection" in self.losses
+            ),
             per_example=inputs.scores.detach().T
             if any(term.of_file for term in self.losses.values())
             else None,
@@ -141,7 +160,9 @@ class SelectivePromptTuning(ConversationModel):
     def warm_start(self) -> None:
         """Start the prompts from a trained one, with `warm_start_prompt`."""
         if self.settings.warm_start_prompt is not None:
-            warm_start_prompts(self.soft_prompts, Path(self.settings.warm_start_prompt), self.settings.seed)
+            run = Path(self.settings.warm_start_prompt)
+            warm_start_prompts(self.soft_prompts, run, self.settings.seed)
+            check_warm_start_lm(run, self.config.model.base_lm)
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""
@@ -157,9 +178,9 @@ class SelectivePromptTuning(ConversationModel):
         return {name: of_file(outputs.T, examples, self.settings) for name, of_file in terms.items()}
 
     def warnings(self, row: Mapping[str, Any], what: str) -> list[str]:
-        """Whether one prompt is chosen for nearly everything."""
-        warning = dominance_warning(row, what)
-        return [] if warning is None else [warning]
+        """Whether one prompt is chosen for nearly everything, or the choice is worse than none."""
+        found = (dominance_warning(row, what), choice_warning(row, what, self.config))
+        return [warning for warning in found if warning is not None]
 
     def learning_parts(self) -> dict[str, Sequence[nn.Parameter]]:
         """The soft prompts, and the retriever where it has a choice."""

@@ -69,17 +69,31 @@ class Retriever(nn.Module):
         """
         everything = torch.ones(prompts.shape[:2], dtype=torch.bool, device=prompts.device)
         of_prompts = self._vectors(prompts, everything, "extra", "prompt")  # [K, D]
-        of_context = self._vectors(context, mask, "lm", "lm")  # [B, D]
+        of_context = self.vectors(context, mask)  # [B, D]
         cosine = F.cosine_similarity(of_prompts[:, None].float(), of_context[None].float(), dim=-1)
         return self.activation(cosine)
 
+    def queries(self, context: Tensor, mask: Tensor) -> Tensor:
+        """Means [B, D] of what is read of the examples; arguments as those of `forward`."""
+        return self._means(context, mask, "lm")
+
+    def vectors(self, context: Tensor, mask: Tensor) -> Tensor:
+        """What becomes of `queries` before it is scored: [B, D]."""
+        return self._vectors(context, mask, "lm", "lm")
+
     def _vectors(self, embeddings: Tensor, mask: Tensor, encoder_name: str, linear_name: str) -> Tensor:
         """Mean over the real positions, through the encoder and the linear layer where they apply: [*, D]."""
-        dtype = next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)
-        embeddings = embeddings.to(dtype)
-        if self.encoder is not None and encoder_name in self.encoder_on:
-            embeddings = self.encode(self.encoder, embeddings, mask)
-        mean = masked_mean(embeddings, mask)
+        mean = self._means(embeddings, mask, encoder_name)
         if self.linear is None or linear_name not in self.linear_on:
             return mean
-        return self.linear(mean.to(dtype))
+        return self.linear(mean.to(self._dtype(embeddings)))
+
+    def _means(self, embeddings: Tensor, mask: Tensor, encoder_name: str) -> Tensor:
+        """Mean over the real positions, through the encoder where it applies: [*, D] float32."""
+        embeddings = embeddings.to(self._dtype(embeddings))
+        if self.encoder is not None and encoder_name in self.encoder_on:
+            embeddings = self.encode(self.encoder, embeddings, mask)
+        return masked_mean(embeddings, mask)
+
+    def _dtype(self, embeddings: Tensor) -> torch.dtype:
+        return next((parameter.dtype for parameter in self.parameters()), embeddings.dtype)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from models.lm.language_model import LanguageModel
+from models.lm.language_model import LanguageModel, weights_sha256
 from models.model_type import StoredSize
 from models.spt.settings import PromptSizes, PromptStartSettings
-from models.trained_part import read_trained
-from utils.errors import UserError
+from models.trained_part import read_trained, trained_metadata
+from utils.errors import UserError, shown
 from utils.partitioning import whole, whole_shape
 
 _NAME = "soft_prompts.weight"
@@ -117,3 +117,22 @@ def warm_start_prompts(prompts: SoftPrompts, run: Path, seed: int) -> None:
     noise[0] = 0
     with whole([prompts.weight], changed=True):
         prompts.weight.copy_(trained + WARM_START_NOISE * trained.std() * noise)
+
+
+def check_warm_start_lm(run: Path, base_lm: str | None) -> None:
+    """Refuse `warm_start_prompt` from a run on another LM: of equal width, its prompt would fit and mean nothing.
+
+    Args:
+        run: the run folder; its metadata has the hash of its LM's weights.
+        base_lm: what is trained on now.
+
+    Raises:
+        UserError: the weights are others, or one of the hashes is not to be had.
+    """
+    metadata = trained_metadata(run)
+    theirs, ours = metadata.get("base_model_sha256"), weights_sha256(base_lm) if base_lm else None
+    if ours is None or theirs != ours:
+        raise UserError(
+            f"training.warm_start_prompt: {run} is of another base LM ({shown(metadata.get('base_model'))}) than this "
+            f"training ({base_lm}): their weights differ; train the prompt on this one first"
+        )

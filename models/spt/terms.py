@@ -89,8 +89,13 @@ def _selection(inputs: LossInputs, training: SelectionLossSettings) -> Tensor:
     noise = None
     if training.adding_noise and inputs.training:
         noise = training.adding_noise * torch.randn_like(inputs.scores)
-    losses = inputs.summed_losses() if training.selection_target == "sum" else inputs.example_losses
+    losses = target_losses(inputs, training)
     return L.selection_loss(inputs.scores, losses, training.tau_gold, training.tau_sim, noise)
+
+
+def target_losses(inputs: LossInputs, training: SelectionLossSettings) -> Tensor:
+    """Losses [K, B] of the LM that the target of L_selection is made of: see `selection_target`."""
+    return inputs.summed_losses() if training.selection_target == "sum" else inputs.example_losses
 
 
 def _fusion(inputs: LossInputs, training: SelectiveTrainingSettings) -> Tensor:

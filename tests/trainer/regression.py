@@ -65,6 +65,7 @@ class Regression(Trainable):
 
     reducers = {"beyond": lambda total, count: {"beyond_share": total.item() / count, "each": [1.0, 2.0]}}
     best = Figure("beyond_share", "higher", "share of predictions beyond the target")
+    quiet_figures = frozenset({"each"})
 
     def __init__(self) -> None:
         super().__init__()

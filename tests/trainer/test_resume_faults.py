@@ -16,6 +16,7 @@ from trainer import checkpoints, loop, training
 from trainer.checkpoints import open_checkpoint
 from trainer.logs import RunLog
 from trainer.progress import progress_to_json
+from trainer.resume import check_same_config
 from utils.errors import Terminated, UserError
 
 TRAINING = {"num_epochs": 1, "training_ratio": 0.34, "save_steps": 2}
@@ -94,6 +95,20 @@ def test_settings_of_a_resumed_run_are_its_own(run_copy, make_config, distribute
     config = make_config(training={"learning_rate": 0.5})
     with pytest.raises(UserError, match=r"config\.yml: .* a resumed run keeps its settings"):
         training.train(dialogue_task(config), distributed, "", resume=str(run_copy))
+
+
+def test_a_run_from_before_a_key_goes_on_with_its_default(run_copy, make_config):
+    """Every new key would end the trainings of a cluster that were stopped before it came."""
+    path = run_copy / "config.yml"
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if not line.strip().startswith("selection_target:")]
+    assert len(kept) == len(lines) - 1
+    path.write_text("\n".join(kept) + "\n")
+    config = read_run_config(run_copy, [])
+    check_same_config(run_copy, config)
+    changed = config.replaced({"training": {"selection_target": "sum"}})
+    with pytest.raises(UserError, match="selection_target = 'mean', not 'sum'"):
+        check_same_config(run_copy, changed)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,19 @@ from utils.config.loading import dump
 from utils.errors import UserError
 
 LOSSES = {"total", "llm", "selection", "fusion", "contrastive"}
+OF_VALIDATION = {  # what a validation row says of the choice, beside what every row does
+    *(
+        "prompt_loss",
+        "fixed_prompt",
+        "fixed_loss",
+        "chosen_loss",
+        "random_loss",
+        "oracle_loss",
+        "choice_error",
+    ),
+    *("best_share", "agreement_by_chance", "target_entropy"),
+    *("query_cosine", "query_dimensions", "vector_cosine", "vector_dimensions"),
+}
 QUICK = {"training_ratio": 0.2}  # 2 of the 12 dialogues
 NEW_LM = {"architecture": "opt", "hidden_size": 16, "num_layers": 1, "num_heads": 2}
 
@@ -84,7 +97,8 @@ def test_rows_of_the_metrics_file(trained_run):
         "agreement",
         "regret",
     }
-    assert all(row.keys() == watched for row in epochs + valid)
+    assert all(row.keys() == watched for row in epochs)
+    assert all(row.keys() == watched | OF_VALIDATION for row in valid)
     assert all(row.keys() == watched | STEP_FIGURES for row in steps)
     for row in steps + epochs + valid:
         whole = row["llm"] + 0.4 * row["selection"] + row["fusion"] + 0.4 * row["contrastive"]

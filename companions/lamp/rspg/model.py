@@ -1,7 +1,6 @@
 """The scorer of retrieval strategies as something that the trainer trains."""
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,9 @@ from companions.lamp.tasks import task_of
 from models.feedback import chosen_candidates, feedback_counts, feedback_kl, feedback_reducers
 from models.lm.language_model import base_lm_folder
 from models.trainable import Figure, StepOutput, Trainable
-from models.trained_part import read_trained, write_trained
-from utils.errors import UserError, existing_file, first_line, shown
-from utils.files import unique_keys
+from models.trained_part import read_trained, trained_metadata, write_trained
+from utils.errors import UserError, shown
 from utils.runs import METADATA, is_run, trained_file
-from utils.untrusted import check_link
-
-_LARGEST_METADATA = 1 << 20  # bytes
 
 
 class Scorer(Trainable):
@@ -214,12 +209,8 @@ def read_metadata(run: Path) -> dict[str, Any]:
     Raises:
         UserError: nothing does, or the run is no scorer.
     """
-    path = existing_file(check_link(run / METADATA, run), "metadata", _LARGEST_METADATA)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict) or found.get("method") != "rspg":
+    path, found = run / METADATA, trained_metadata(run)
+    if found.get("method") != "rspg":
         raise UserError(f"{path}: {run} is no scorer of RSPG")
     names, length = found.get("strategies"), found.get("max_length_input")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

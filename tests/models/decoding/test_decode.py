@@ -83,6 +83,7 @@ def test_the_text_twin_says_the_same(decoded, data):
         "format": "convai2",
         "max_context_turns": -1,
         "max_token_length": 512,
+        "silence": "keep",
         "selection_noise": 0.0,
         "seed": 3407,
         "load_bit": 32,

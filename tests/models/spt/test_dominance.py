@@ -13,7 +13,8 @@ def test_dominance_is_warned_of_in_words():
     assert told.endswith("hardly used. Nothing teaches the retriever to choose: L_selection is off")
     assert dominance_warning({**row, "selection": 0.5}, "the examples of valid epoch 1") == (
         "warning: prompt 1 was chosen for 98.0 % of the examples of valid epoch 1; the other 1 are hardly "
-        "used. Try a higher selective_loss_weight, a lower tau_gold, or adding_noise"
+        "used. Seen to help: training.assignment: turn, so that prompts learn from different examples, and "
+        "model.retriever.scorer: linear, with training.fusion: normalised or off"
     )
 
 

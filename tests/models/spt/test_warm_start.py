@@ -1,25 +1,28 @@
 """Soft prompts that start from the trained one of a prompt_tuning run."""
 
+import json
 import shutil
 
 import pytest
 import torch
 
 from models.decoding.runs import load_run, read_run_config
+from models.lm.language_model import weights_sha256
 from models.spt.soft_prompts import WARM_START_NOISE, SoftPrompts, warm_start_prompts
 from models.trained_part import read_trained, write_trained
-from tests.helpers import train
+from tests.helpers import model_of, train
 from utils.errors import UserError
 
 PROMPT = torch.linspace(-1, 3, 4 * 32).reshape(1, 4, 32)
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, lm_folder):
     """What a prompt_tuning run of 4 virtual tokens leaves."""
     folder = tmp_path / "prompt_tuning"
     folder.mkdir()
-    write_trained(folder, {"soft_prompts.weight": PROMPT}, {})
+    known = {"base_model": "its LM", "base_model_sha256": weights_sha256(str(lm_folder("opt")))}
+    write_trained(folder, {"soft_prompts.weight": PROMPT}, known)
     return folder
 
 
@@ -96,3 +99,15 @@ def test_two_starts_are_refused(make_config, distributed, run, trained_run):
         make_config(training={"warm_start_prompt": str(run)}, model={"prompt_init": "vocab"})
     with pytest.raises(UserError, match=r"warm_start_prompt needs model\.fidelity: paper"):
         make_config(training={"warm_start_prompt": str(run)}, model={"fidelity": "released_code"})
+
+
+@pytest.mark.parametrize("metadata", [{"base_model": "other", "base_model_sha256": "0" * 64}, {}])
+def test_the_prompt_of_another_lm_is_refused(make_config, run, metadata):
+    """Of equal width it fits, says nothing to this LM, and the training starts from worse than noise."""
+    (run / "trained.json").write_text(json.dumps(metadata), encoding="utf-8")
+    model = model_of(make_config(training={"warm_start_prompt": str(run)}))
+    with pytest.raises(
+        UserError, match=r"warm_start_prompt: .*prompt_tuning is of another base LM"
+    ) as refused:
+        model.warm_start()
+    assert "\n" not in str(refused.value)

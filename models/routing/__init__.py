@@ -1,0 +1,1 @@
+"""Routers fitted after a training: what every prompt costs on every example, and how well one can be chosen."""

@@ -1,0 +1,1 @@
+"""`make results`: every figure of docs/results.md, from trainings to tables."""
