@@ -45,6 +45,8 @@ def runs(make_config, distributed, tmp_path, monkeypatch):
             "deterministic": True,
             "adding_noise": 0.1,  # random states matter
         }
+        if sections.get("model", {}).get("model_type"):
+            del wanted["adding_noise"]
         config = make_config(**{**sections, "training": {**wanted, **sections.get("training", {})}})
         folder, steps = None, iter([*kill_at, None])
         while True:
@@ -125,8 +127,12 @@ def test_statistics_are_those_of_the_start(runs, monkeypatch):
         pytest.param(
             0, {"training": {"warmup_type": "OneCycle", "warmup_ratio": 0.3}}, marks=pytest.mark.long
         ),
+        pytest.param(0, {"model": {"model_type": "routed_prompts"}}, marks=pytest.mark.long),
+        pytest.param(
+            0, {"model": {"model_type": "routed_prompts", "router": "random"}}, marks=pytest.mark.long
+        ),
     ],
-    ids=["0", "2", "3", "1-bf16", "one-cycle"],
+    ids=["0", "2", "3", "1-bf16", "one-cycle", "smop", "random"],
 )
 def test_resumed_is_as_never_stopped(runs, stage, sections):
     """A resumed run that is a little off compares a method with itself and finds a difference."""
