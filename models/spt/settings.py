@@ -3,7 +3,7 @@
 Kept apart from the components, which need torch: `train.py --help` shows these keys at once.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -251,6 +251,9 @@ class SelectiveTrainingSettings(
 
 class SelectiveConfig(Config):
     """The configuration of SPT."""
+
+    chooses_prompts: ClassVar[bool] = True
+    """K soft prompts"""
 
     model: SelectiveModelSettings = SelectiveModelSettings()
     """the model"""
