@@ -1,6 +1,5 @@
 """`python -m trainer.fit_router RUN`: fits routers, measures every way to choose a prompt, and says what it found."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +66,10 @@ def evaluate_routers(run: Path, options: RouterOptions) -> None:
     valid = config.dataset.valid
     examples = texts_of(config).read_examples(valid, config)
     part = fit_part(config, options)
+    to_fit, path = (examples, valid) if part is None else (part.examples, part.path)
+    found = len({example.dialogue for example in to_fit})
+    if found < FOLDS:
+        raise UserError(f"{path}: {found} dialogue(s) to fit a router on; at least {FOLDS} are needed")
     check_writable(run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_run(run, config).to(device)
@@ -155,19 +158,18 @@ def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
 
 def few(examples: Sequence[Example], most: int) -> list[Example]:
     """Whole dialogues from all over a file, with about `most` examples together where it has more."""
-    dialogues: dict[int, list[Example]] = {}
+    found: dict[int, list[Example]] = {}
     for example in examples:
-        dialogues.setdefault(example.dialogue, []).append(example)
-    step = math.ceil(len(examples) / most)
-    return [example for dialogue in list(dialogues.values())[::step] for example in dialogue]
+        found.setdefault(example.dialogue, []).append(example)
+    dialogues = list(found.values())
+    kept = min(len(dialogues), max(FOLDS, round(len(dialogues) * most / len(examples))))
+    evenly = np.arange(kept) * len(dialogues) // kept
+    return [example for place in evenly for example in dialogues[place]]
 
 
 def _measured(
     model: ConversationModel, config: Config, examples: Sequence[Example], device: torch.device, path: str
 ) -> Measured:
-    found = len({example.dialogue for example in examples})
-    if found < FOLDS:
-        raise UserError(f"{path}: {found} dialogue(s) with examples; at least {FOLDS} are needed")
     return measure(model, config, encode_texts(model, config, examples), device, path)
 
 

@@ -75,9 +75,10 @@ def _fit(measured: Measured, projection: np.ndarray) -> tuple[LinearRouter, floa
     features = np.concatenate([(measured.context - mean_context) @ projection, of_turns - mean_turns], axis=1)
     held_out = dict.fromkeys(sorted(PENALTIES, reverse=True), 0.0)  # of equal ones the largest is taken
     for kept, left in dialogue_folds(measured.dialogues):
+        found = None
         for penalty in held_out:
-            weight, bias = fit_softmax(features[kept], losses[:, kept], penalty)
-            choice = (weight @ features[left].T + bias[:, None]).argmax(axis=0)
+            found = fit_softmax(features[kept], losses[:, kept], penalty, found)
+            choice = (found[0] @ features[left].T + found[1][:, None]).argmax(axis=0)
             held_out[penalty] += losses[:, left][choice, np.arange(len(left))].sum()
     best = min(held_out, key=lambda penalty: held_out[penalty])
     weight, bias = fit_softmax(features, losses, best)
@@ -87,7 +88,12 @@ def _fit(measured: Measured, projection: np.ndarray) -> tuple[LinearRouter, floa
     return LinearRouter(context_weight, turn_weight, bias), held_out[best] / float(measured.tokens.sum())
 
 
-def fit_softmax(features: np.ndarray, losses: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_softmax(
+    features: np.ndarray,
+    losses: np.ndarray,
+    penalty: float,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases whose softmax comes closest to the prompts' probabilities given the response.
 
     They minimise the mean over examples of KL(softmax over k of -losses || softmax over k of scores), plus `penalty`
@@ -98,15 +104,26 @@ def fit_softmax(features: np.ndarray, losses: np.ndarray, penalty: float) -> tup
         features: [n, F], centred.
         losses: [K, n] summed over the response's tokens, nats.
         penalty: above 0.
+        start: what the search begins with, such as the result for another penalty.
 
     Returns:
         [K, F], [K].
     """
     inputs = torch.from_numpy(features)
     target = F.softmax(-torch.from_numpy(losses), dim=0).T  # [n, K]
-    weight = torch.zeros(len(losses), features.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = target.mean(dim=0).clamp(min=1e-9).log().requires_grad_()
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    weight = torch.zeros(len(losses), features.shape[1], dtype=torch.float64)
+    bias = target.mean(dim=0).clamp(min=1e-9).log()
+    if start is not None:
+        weight, bias = (torch.from_numpy(values.copy()) for values in start)
+    weight.requires_grad_()
+    bias.requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=100,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
 
     def objective() -> Tensor:
         optimiser.zero_grad()

@@ -104,7 +104,7 @@ def format_table(rows: Sequence[Figures]) -> list[str]:
     """Lines of at most 100 columns."""
     most = len(rows[0].shares)
     width = max(len(row.name) for row in rows)
-    title = "share of each prompt, %" if most <= _SHOWN else f"share of prompts, % (the {_SHOWN - 3} largest)"
+    title = "share of each prompt, %" if most <= _SHOWN else "prompt: share, %"
     lines = [
         f"{'choice':{width}}  {'ppl':>8}  {'nats':>7}  {'ppl, %':>7}  {'95 % interval':>16}  {'agree':>5}  {title}"
     ]

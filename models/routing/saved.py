@@ -56,6 +56,8 @@ def router_of(run: Path, model: ConversationModel, settings: DecodingSettings) -
         metadata = json.loads(described.read_text(encoding="utf-8"))
         check_header(path)
         tensors = load_file(path)
+    except UserError as error:
+        raise UserError(f"{error}; {_REMEDY}") from None
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable router: {first_line(error)}; {_REMEDY}") from None
     if not isinstance(metadata, dict) or metadata.get("trained_values_sha256") != trained_hash(run):

@@ -34,6 +34,7 @@ RELEASED = {
     "top_p": 1.0,
     "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
+    "router": "trained",
 }
 FLAGS = [
     (["--max_new_tokens=5"], {"max_new_tokens": 5}),
