@@ -106,6 +106,8 @@ class Config(Section):
 
     released_reads_padding: ClassVar[bool] = True
     """whether `fidelity: released_code` reads the padding of each example's own row"""
+    chooses_prompts: ClassVar[bool] = False
+    """whether there are soft prompts to choose among"""
 
     model: LMSettings
     """the model"""
@@ -119,8 +121,16 @@ class Config(Section):
     """how the chat replies"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """The release keeps `__SILENCE__`, and its retriever reads the padding of each example's own row."""
+        """The release keeps `__SILENCE__`, and its retriever reads each row's padding; a router needs a choice."""
+        fitted = [part.name for part in (self.decoding, self.chat) if part.router == "fitted"]
         return [
+            *(
+                (
+                    not self.chooses_prompts,
+                    f"{name}.router: fitted needs a model type with soft prompts to choose among",
+                )
+                for name in fitted
+            ),
             (
                 self.released_reads_padding and self.model.released and self.training.rows == "dialogue",
                 "training.rows: dialogue needs model.fidelity: paper (the release's retriever reads padding, "

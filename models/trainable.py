@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from models.trained_part import read_trained, write_trained
 from utils.errors import UserError, shown
 from utils.partitioning import is_partitioned, whole, whole_shape
+
+if TYPE_CHECKING:  # takes seconds
+    from utils.distributed import DistributedContext
 
 Reducer = Callable[[Tensor, int], dict[str, float | list[float]]]
 """(float64 sum of a diagnostic over all batches and ranks, number of examples) -> figures of a row, by name"""
@@ -121,6 +124,24 @@ class Trainable(nn.Module, ABC):
             UserError: the values cannot be read, or do not fit.
         """
 
+    def measure(self, batches: Any, distributed: "DistributedContext") -> None:
+        """Fill in `statistics`, before the first step.
+
+        Called on every rank, after `warm_start` and under the same conditions; all ranks must get the same values.
+
+        Args:
+            batches: this rank's training batches, a `BatchLoader` (models/task.py).
+            distributed: the processes.
+
+        Raises:
+            UserError: the data do not give them.
+        """
+
+    @property
+    def statistics(self) -> Mapping[str, Tensor]:
+        """Buffers by name whose values the training data gave; kept with what is trained, in float32."""
+        return {}
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The optimiser's groups: every trainable parameter in one of them, each group with `lr` of its own.
 
@@ -161,15 +182,20 @@ class Trainable(nn.Module, ABC):
         return {}
 
     def trained_state(self) -> dict[str, Tensor]:
-        """The trained parameters by name, on the CPU; without those that are partitioned over the ranks."""
+        """The trained parameters and the statistics by name, on the CPU; without what is partitioned over the ranks."""
         return {
-            name: parameter.detach().cpu().contiguous()
-            for name, parameter in self.named_parameters()
-            if parameter.requires_grad and not is_partitioned(parameter)
+            name: value.detach().cpu().contiguous()
+            for name, value in self._kept().items()
+            if not is_partitioned(value)
         }
 
+    def _kept(self) -> dict[str, Tensor]:
+        """What is kept of the module: the trained parameters, then the statistics."""
+        trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        return {**trained, **self.statistics}
+
     def load_trained_state(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Take over trained parameters.
+        """Take over trained parameters and statistics.
 
         Args:
             state: as `trained_state` gives it; more names are an error, and so are fewer.
@@ -178,7 +204,7 @@ class Trainable(nn.Module, ABC):
         Raises:
             UserError: a name or a shape does not fit this configuration.
         """
-        own = {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+        own = self._kept()
         for name in sorted(own.keys() | state.keys()):
             if name not in state:
                 raise UserError(
@@ -193,9 +219,9 @@ class Trainable(nn.Module, ABC):
                     f"{list(wanted)}"
                 )
         with torch.no_grad():
-            for name, parameter in own.items():
-                with whole([parameter], changed=True):
-                    parameter.copy_(state[name])
+            for name, value in own.items():
+                with whole([value], changed=True):
+                    value.copy_(state[name])
 
     def read_trained(self, run: Path) -> tuple[dict[str, Tensor], Path]:
         """What `save_trained` wrote to a run folder, and the file that it lies in.
@@ -210,7 +236,8 @@ class Trainable(nn.Module, ABC):
 
         Args:
             folder: the run folder.
-            state: the trained parameters by name, float32 on the CPU; at ZeRO stage 3 the module's own are not whole.
+            state: trained parameters and statistics by name, float32 on the CPU; at ZeRO stage 3 the module's own are
+                not whole.
             metadata: what stands beside them.
 
         Raises:

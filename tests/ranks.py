@@ -44,6 +44,11 @@ class _Rank(DistributedContext):
         """As for processes."""
         return self.gather(value)[0]
 
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """As for processes."""
+        shares = self.gather(tensor.clone())
+        return tensor.copy_(sum(shares[1:], start=shares[0]))
+
     def barrier(self) -> None:
         """As for processes."""
         self.gather(None)

@@ -1,9 +1,9 @@
 """What a run keeps: checkpoints that a training goes on from, and the trained part with its metadata.
 
 A checkpoint is one file, `ds_ckpt/step-<n>.safetensors`: the float32 value of each trained parameter with Adam's two
-moments, whole, so that it depends on neither ZeRO stage nor number of ranks; the random states of all ranks; and the
-progress as JSON. It has its name only when all of it is on the disk, and then the mark `latest` names it, and the mark
-`best` where it is that. No pickle is written or read.
+moments, whole, so that it depends on neither ZeRO stage nor number of ranks; the statistics of the module; the random
+states of all ranks; and the progress as JSON. It has its name only when all of it is on the disk, and then the mark
+`latest` names it, and the mark `best` where it is that. No pickle is written or read.
 """
 
 import os
@@ -64,12 +64,15 @@ def save_checkpoint(
         moments = MOMENTS if progress.updates[name] else ()
         for kind in ("value", *moments):
             shapes[f"{kind}/{name}"] = Shape(torch.float32, tuple(whole_shape(parameter)))
+    for name, value in engine.module.statistics.items():
+        shapes[f"value/{name}"] = Shape(torch.float32, tuple(value.shape))
     for rank, state in enumerate(states):
         for name, tensor in state.items():
             shapes[f"random/{rank}/{name}"] = Shape(tensor.dtype, tuple(tensor.shape))
 
     def tensors() -> Iterator[Tensor]:
         yield from _trained_tensors(engine, progress, folder)
+        yield from (value.float() for value in engine.module.statistics.values())
         for state in states:
             yield from state.values()
 
@@ -180,6 +183,8 @@ def _trained_float32(module: Trainable, folder: Path, distributed: DistributedCo
                 raise UserError(f"{name} is not finite, and not saved; {last_good(folder)}. {ADVICE}")
             if distributed.is_main:
                 state[name] = value.float().cpu().contiguous()
+    if distributed.is_main:
+        state |= {name: value.float().cpu().contiguous() for name, value in module.statistics.items()}
     return state
 
 

@@ -11,9 +11,16 @@ def main() -> None:
     args = router_parser().parse_args()
     quiet_libraries()
     (run,) = find_runs(args.run)
-    from models.routing.evaluation import RouterOptions, route
+    from models.routing.evaluation import RouterOptions, evaluate_routers
 
-    route(run, RouterOptions(args.fit_on, args.valid_path, args.fit_examples, tuple(args.assignments)))
+    options = RouterOptions(
+        fit_on=args.fit_on,
+        valid_path=args.valid_path,
+        fit_examples=args.fit_examples,
+        save=args.save,
+        assignments=tuple(args.assignments),
+    )
+    evaluate_routers(run, options)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ def _train(
         module.load_trained_state(values, str(source))
     else:
         module.warm_start()
+        module.measure(prepared.train, distributed)
         values = module.trained_state()
     steps = total_steps(len(prepared.train), settings.num_epochs, ds_config)
     metadata = Later[dict[str, Any]](lambda: {})

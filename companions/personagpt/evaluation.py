@@ -105,7 +105,7 @@ def evaluate_run(run: Path, distributed: DistributedContext, options: EvaluateOp
         distributed.say(f"automatic choice: {rows_drawn(added)}")
     distributed.say(f"{run}: {len(examples)} answers of {config.dataset.valid}, both speakers")
     settings = {
-        **row_settings(run, config, decoding.described(config), distributed),
+        **row_settings(run, config, decoding.described(run, config), distributed),
         "openings": openings,
         "goals": goals,
     }
@@ -139,7 +139,7 @@ def _write(
 ) -> None:
     rows = read_results(decoding.paths(run)[0])
     f1 = score(rows, ["f1_parlai"])["f1_parlai"]
-    report = _report(config, decoding, answers, f1, len(rows), following)
+    report = _report(run, config, decoding, answers, f1, len(rows), following)
     write_whole(run / RESULT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print(_table(run, config, options, answers, f1, len(rows), following), flush=True)
 
@@ -201,6 +201,7 @@ def _number(item: tuple[int, Any]) -> int:
 
 
 def _report(
+    run: Path,
     config: PersonaConfig,
     decoding: DecodeOptions,
     answers: Totals,
@@ -222,7 +223,7 @@ def _report(
         "answers": {**dataclasses.asdict(answers), "fidelity": config.model.fidelity},
         "replies": {"f1_parlai": f1.value, "stderr": f1.stderr, "number": replies},
         "action_codes": steering,
-        "decoding": decoding.described(config.replaced(dict(decoding.flags))),
+        "decoding": decoding.described(run, config.replaced(dict(decoding.flags))),
     }
 
 

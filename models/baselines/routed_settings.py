@@ -1,6 +1,6 @@
 """The keys of `model_type: routed_prompts`."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from models.settings import Config, PretrainedSettings, TrainingSettings
 from models.spt.settings import MOST_VIRTUAL_TOKENS, PromptSizes, PromptStartSettings
@@ -47,6 +47,9 @@ class RoutedTrainingSettings(TrainingSettings):
 
 class RoutedConfig(Config):
     """The configuration of routed prompts."""
+
+    chooses_prompts: ClassVar[bool] = True
+    """K soft prompts, but for gated concatenation"""
 
     model: RoutedModelSettings = RoutedModelSettings()
     """the model"""

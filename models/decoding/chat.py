@@ -20,6 +20,8 @@ from models.decoding.generation import Reply, choose_prompts, generate_replies
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.shell import converse_in_terminal, is_no_text, save_transcript
 from models.reading import make_collator, make_encoder, texts_of
+from models.routing.router import LinearRouter
+from models.routing.saved import router_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -45,6 +47,7 @@ class Conversation:
         draw_persona: gives the persona lines; asked at the start and at each `r`.
         device: where the model is.
         seed: of what is drawn, tokens or prompts.
+        router: chooses the prompts instead of the model.
     """
 
     model: ConversationModel
@@ -52,6 +55,7 @@ class Conversation:
     draw_persona: Callable[[], Sequence[str]]
     device: torch.device | str
     seed: int = 0
+    router: LinearRouter | None = None
     persona: tuple[str, ...] = field(init=False)
     history: list[str] = field(init=False)
     transcript: list[str] = field(init=False)
@@ -83,9 +87,11 @@ class Conversation:
             UserError: persona and utterance alone do not fit the LM.
         """
         example = self._example(utterance)
-        batch = self.collator.inference(self.encoder.encode([example], with_response=False)).to(self.device)
+        encoded = self.encoder.encode([example], with_response=False)
+        batch = self.collator.inference(encoded).to(self.device)
         seed = self.seed + len(self.history)
-        scores, choice = choose_prompts(self.model, batch, seed=seed)
+        routed = None if self.router is None else self.router.scores_of(self.model.lm, encoded)
+        scores, choice = choose_prompts(self.model, batch, seed=seed, scores=routed)
         reply = generate_replies(self.model, batch, scores, choice, self.settings, seed=seed)[0]
         text = texts_of(self.config).cut(reply.text).strip()
         self.history += [utterance, text]
@@ -218,5 +224,8 @@ def chat_with_run(
     model = load_run(run, config).to(distributed.device)
     # whoever samples without a seed wants other replies each time
     drawn = seed if seed is not None else random.randrange(2**31)
-    chat = Conversation(model, config, draw, distributed.device, drawn if config.chat.do_sample else 0)
+    router = router_of(run, model, config.chat)
+    chat = Conversation(
+        model, config, draw, distributed.device, drawn if config.chat.do_sample else 0, router
+    )
     converse_in_terminal(chat, run, ask)

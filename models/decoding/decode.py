@@ -23,6 +23,8 @@ from models.decoding.runs import load_run, read_run_config
 from models.decoding.settings import SEED, DecodingSettings
 from models.decoding.texts import DecodingTexts, encode_texts, text_encoder, texts_of_file
 from models.reading import make_collator, texts_of
+from models.routing.router import LinearRouter
+from models.routing.saved import ROUTER, router_of
 from models.settings import Config
 from utils.distributed import DistributedContext
 from utils.errors import UserError
@@ -52,8 +54,9 @@ class DecodeOptions:
         rows_path, text_path = (run / f"evaluation_result{noise}.{end}" for end in ("jsonl", "txt"))
         return rows_path, text_path
 
-    def described(self, config: Config) -> dict[str, Any]:
-        """What the replies depend on beside the run itself, for the result file."""
+    def described(self, run: Path, config: Config) -> dict[str, Any]:
+        """What the replies depend on beside the run's trained part, for the result file."""
+        fitted = config.decoding.router == "fitted"
         return {
             **config.decoding.model_dump(),
             **_text_settings(config),
@@ -63,6 +66,7 @@ class DecodeOptions:
             "batch_size": self.batch_size or FIXED,
             "valid": config.dataset.valid,
             "valid_sha256": file_sha256(config.dataset.valid),
+            **({"router_sha256": file_sha256(run / ROUTER)} if fitted else {}),
         }
 
 
@@ -117,9 +121,9 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
         distributed.say(f"{options.paths(run)[1]} exists, skipped (--skip_exists=no decodes it again)")
         return
     with together(distributed):  # before hours of decoding on the ranks that have no fault
-        config, examples, sha256, model = _load(run, distributed, options)
+        config, examples, sha256, model, router = _load(run, distributed, options)
         folder = rows_folder(options.paths(run)[0])
-        settings = row_settings(run, config, options.described(config), distributed)
+        settings = row_settings(run, config, options.described(run, config), distributed)
         automatic = options.batch_size is None
         if automatic:
             there = recorded_batch_size(folder, settings)
@@ -137,8 +141,10 @@ def decode_run(run: Path, distributed: DistributedContext, options: DecodeOption
     encoded = texts_of_file(model, config, examples, sha256, distributed)
     with kept_rows(folder, settings, distributed, len(examples)) as kept:
         with together(distributed):
-            rows = decode_examples(model, config, examples, distributed, options, may_halve, encoded, kept)
-        shares = distributed.gather(Share(str(run), len(examples), options.described(config), rows))
+            rows = decode_examples(
+                model, config, examples, distributed, options, may_halve, encoded, kept, router
+            )
+        shares = distributed.gather(Share(str(run), len(examples), options.described(run, config), rows))
         with together(distributed):
             if distributed.is_main:
                 _write_results(run, shares, distributed, options)
@@ -155,7 +161,7 @@ def _is_done(run: Path, options: DecodeOptions) -> bool:
     if not (rows_path.is_file() and text_path.is_file()):
         return False
     config, _ = _config(run, options)
-    wanted = options.described(config)
+    wanted = options.described(run, config)
     # a setting that the file does not name is younger than the file, and had its default's effect
     own = _text_settings(read_run_config(run))
     found = DecodingSettings().model_dump() | own | decoding_of(text_path)
@@ -181,8 +187,8 @@ def _config(run: Path, options: DecodeOptions) -> tuple[Config, str | None]:
 
 def _load(
     run: Path, distributed: DistributedContext, options: DecodeOptions
-) -> tuple[Config, list[Example], str | None, ConversationModel]:
-    """Configuration, examples, hash of their file before they were read, and model."""
+) -> tuple[Config, list[Example], str | None, ConversationModel, LinearRouter | None]:
+    """Configuration, examples, hash of their file before they were read, model and fitted router."""
     config, reason = _config(run, options)
     if reason:
         distributed.say(f"automatic choice: {reason}")
@@ -191,12 +197,13 @@ def _load(
     if distributed.is_main:
         check_writable(run)
     model = load_run(run, config).to(distributed.device)
-    if options.selection_noise and not model.has_retriever:
+    router = router_of(run, model, config.decoding)
+    if options.selection_noise and not (model.has_retriever or router):
         raise UserError(
             f"{run} has no retriever: --selection_noise would change the file's name and nothing else"
         )
     distributed.say(f"{run}: {len(examples)} examples of {config.dataset.valid}")
-    return config, examples, sha256, model
+    return config, examples, sha256, model, router
 
 
 def _write_results(
@@ -219,6 +226,7 @@ def decode_examples(
     may_halve: bool = False,
     encoded: DecodingTexts | None = None,
     kept: KeptRows | None = None,
+    router: LinearRouter | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Reply to this rank's share of the examples; a row of the result file by each example's number.
 
@@ -233,6 +241,7 @@ def decode_examples(
         may_halve: go on with smaller batches where the device's memory is too small.
         encoded: the texts of the examples; None: they are encoded here.
         kept: gets the rows batch by batch; those that it has are not decoded again.
+        router: chooses the prompts instead of the model.
 
     Raises:
         UserError: a loss is no number, memory is too small, or a row cannot be kept.
@@ -246,7 +255,10 @@ def decode_examples(
 
     def decode(numbers: Sequence[int]) -> None:
         batch = collator.inference([texts[number] for number in numbers]).to(distributed.device)
-        scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed)
+        routed = None
+        if router is not None:
+            routed = router.scores_of(model.lm, [texts[number] for number in numbers])
+        scores, choice = choose_prompts(model, batch, options.selection_noise, options.seed, routed)
         scored = [targets[number] for number in numbers]
         # their last token predicts nothing
         wanted = Targets(

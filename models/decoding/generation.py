@@ -123,9 +123,13 @@ class StopAtMarks(StoppingCriteria):
 
 
 def choose_prompts(
-    model: ConversationModel, batch: InferenceBatch, noise: float = 0.0, seed: int = 0
+    model: ConversationModel,
+    batch: InferenceBatch,
+    noise: float = 0.0,
+    seed: int = 0,
+    scores: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The retriever's scores and the soft prompt of each example of a batch.
+    """The scores and the soft prompt of each example of a batch.
 
     Without a retriever (`skip_retrieval`) the prompt is drawn. Draws depend on the seed and the example's place in
     its file, so that batch size and number of ranks change nothing.
@@ -135,6 +139,7 @@ def choose_prompts(
         batch: B examples.
         noise: `--selection_noise`.
         seed: of the draws.
+        scores: [K, B] of another router; None: the model's own.
 
     Returns:
         Scores [K, B] without noise, or None; indices [B], or None where the model has nothing to choose.
@@ -142,7 +147,7 @@ def choose_prompts(
     Raises:
         UserError: a score is not a number.
     """
-    scores = model.score_prompts(batch.query)
+    scores = model.score_prompts(batch.query) if scores is None else scores
     if scores is not None:
         drawn = None
         if noise:

@@ -1,6 +1,6 @@
 """The sections of a configuration that say how replies are generated: `decoding` for test.py, `chat` for the chat."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class DecodingSettings(Section):
     """above 1, tokens that the reply already has become less likely; 1 for no penalty"""
     no_repeat_ngram_size: Annotated[int, Field(ge=0), Flag("no_repeat_ngram_size")] = 0
     """n-grams of this size come once in a reply at most; 0 for no such rule"""
+    router: Annotated[Literal["trained", "fitted"], Flag("router")] = "trained"
+    """what chooses the soft prompt: the run's own choice, or the router that trainer.fit_router --save has put there"""
 
     def rules(self) -> list[tuple[bool, str]]:
         """Sampling excludes beams; temperature, top_k and top_p need sampling."""

@@ -3,6 +3,7 @@
 from utils.config.flags import Parser, positive
 
 FIT_EXAMPLES = 4000
+SAVED = ("auto", "linear", "turn", "fixed")
 
 
 def router_parser() -> Parser:
@@ -20,6 +21,14 @@ def router_parser() -> Parser:
     )
     parser.add_argument(
         "--fit_examples", type=positive, default=FIT_EXAMPLES, help="examples to fit on, at most"
+    )
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const="auto",
+        choices=SAVED,
+        help="put a router into the run folder, for --router=fitted of test.py and the chat; bare: the one that does "
+        "best on dialogues of the fit part that it was not fitted on",
     )
     parser.add_argument(
         "--set",

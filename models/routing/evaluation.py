@@ -1,7 +1,8 @@
 """`python -m trainer.fit_router RUN`: fits routers, measures every way to choose a prompt, and says what it found."""
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,32 +15,25 @@ from models.conversation import ConversationModel
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.texts import encode_texts
 from models.reading import texts_of
-from models.routing.fitting import ROUTERS, LinearRouter, all_features, dialogue_folds, fit_router
+from models.routing import report
+from models.routing.fitting import FOLDS, ROUTERS, dialogue_folds
 from models.routing.measuring import Measured, measure
-from models.routing.report import (
-    FIXED,
-    ORACLE,
-    OWN,
-    RANDOM,
-    Figures,
-    as_json,
-    figures_of,
-    format_table,
-    one_hot,
-    verdict,
-)
+from models.routing.router import LinearRouter
+from models.routing.saved import ROUTER, trained_hash, write_router
 from models.settings import Config
 from utils.errors import UserError
 from utils.files import check_writable, file_sha256, to_json, write_whole
 from utils.precision import decide_precision
+from utils.runs import library_versions
 
 REPORT = "router_report.json"
-_NAMES = {"fixed": FIXED, "turn": "turn", "linear": "linear"}
+_NAMES = {"fixed": report.FIXED, "turn": "turn", "linear": "linear"}
+_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class RouterOptions:
-    """What a router is fitted on and measured on."""
+    """What routers are fitted on and measured on; the defaults are those of the command."""
 
     fit_on: str | None = None
     """dialogues that the run was not trained on; None: what training_ratio left, else parts of the validation file"""
@@ -47,83 +41,95 @@ class RouterOptions:
     """dialogues to measure on; None: the configuration's"""
     fit_examples: int = 4000
     """examples to fit on, at most"""
+    save: str | None = None
+    """the router that is put into the run folder; "auto": the one that does best where it was not fitted"""
     assignments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FitPart:
-    """What the routers are fitted on."""
+    """Dialogues that the run was not trained on."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     path: str
     words: str
 
 
-def route(run: Path, options: RouterOptions) -> None:
-    """Measure a run, print the report and write it to RUN/router_report.json.
+def evaluate_routers(run: Path, options: RouterOptions) -> None:
+    """Measure a run, print the report, write it to RUN/router_report.json, and with `save` a router beside it.
 
     Raises:
         UserError: the run has nothing to choose, or what is wrong with it or with a file.
     """
-    config = read_run_config(run, options.assignments)
-    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
+    config, reason = _config(run, options)
     if reason:
         print(f"automatic choice: {reason}")
-    valid = options.valid_path or config.dataset.valid
-    config = config.replaced({"model": {"load_bit": precision}, "dataset": {"valid": valid}})
+    valid = config.dataset.valid
     examples = texts_of(config).read_examples(valid, config)
     part = fit_part(config, options)
     check_writable(run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_run(run, config).to(device)
     if model.num_prompts < 2:
-        raise UserError(f"{run}: it has {model.num_prompts} soft prompt(s): there is nothing to choose")
-    measured = _measure(model, config, examples, device, "validation")
-    if part is None:
-        where = f"by parts of {valid} itself, each by a router that was fitted on the others"
-        print(
-            f"no dialogues were held out from training: fitted {where} (--fit_on gives dialogues of their own)"
-        )
-        choices, preferred = cross_fitted(measured)
-        fitted: Measured = measured
+        raise UserError(f"{run}: there is nothing to choose (soft prompts: {model.num_prompts})")
+    measured = _measured(model, config, examples, device, valid)
+    fitted = measured
+    if part is not None:
+        fitted = _measured(model, config, part.examples, device, part.path)
     else:
-        fitted = _measure(model, config, part.examples, device, "fit part")
-        where = f"on {part.words}: {len(fitted.tokens)} examples of {_dialogues(fitted)} dialogues"
-        routers = {name: fit_router(name, fitted) for name in ROUTERS}
-        preferred = preferred_of({name: loss for name, (_, loss) in routers.items()})
-        choices = {name: chosen(router, measured) for name, (router, _) in routers.items()}
-    rows = {row.name: row for row in all_figures(measured, choices)}
-    fixed = _fixed_words(choices["fixed"])
-    words = verdict(rows, _NAMES[preferred], fixed)
-    print(
-        "\n".join(
-            [
-                f"measured on {valid}: {len(measured.tokens)} examples of {_dialogues(measured)} dialogues",
-                f"fitted {where}",
-                f"against {fixed} for everything; intervals by drawing dialogues",
-                "",
-                *format_table(list(rows.values())),
-                "",
-                *words,
-            ]
+        print(
+            f"no dialogue was held out from training, so parts of {valid} itself take turns: each is measured with "
+            f"routers that were fitted on the others (--fit_on gives dialogues of their own)"
         )
-    )
-    report = {
-        "run": str(run),
+    routers, held_out = _fitted_routers(fitted)
+    preferred = min(routers, key=lambda name: held_out[name])
+    if part is not None:
+        choices = {name: chosen(router, measured) for name, router in routers.items()}
+    else:
+        choices = cross_fitted(measured)
+    rows = compare(measured, choices)
+    fixed = _prompts_in_words(choices["fixed"])
+    sentences = report.verdict(rows, _NAMES[preferred], fixed)
+    print(f"\nmeasured on {valid}: {_size(measured)}")
+    print(f"fitted on {part.words if part is not None else valid}: {_size(fitted)}")
+    print(f"compared with {fixed} for everything; intervals over dialogues\n")
+    print("\n".join([*report.format_table(list(rows.values())), ""]))
+    print("\n".join(textwrap.fill(sentence, _COLUMNS) for sentence in sentences))
+    of_fit = {
+        "fit_on": valid if part is None else part.path,
+        "fit_on_sha256": file_sha256(valid if part is None else part.path),
+        "fit_examples": len(fitted.tokens),
+        "fit_dialogues": _num_dialogues(fitted),
+        "trained_values_sha256": trained_hash(run),
+        "base_model": config.model.base_lm,
+        "versions": library_versions(),
+    }
+    content = {
         "valid": valid,
         "valid_sha256": file_sha256(valid),
         "examples": len(measured.tokens),
-        "dialogues": _dialogues(measured),
+        "dialogues": _num_dialogues(measured),
         "tokens": int(measured.tokens.sum()),
-        "fit_on": None if part is None else part.path,
-        "fit_examples": len(fitted.tokens),
-        "fit_dialogues": _dialogues(fitted),
+        **of_fit,
+        "cross_fitted": part is None,
+        "held_out_loss": held_out,
         "preferred": preferred,
-        "choices": as_json(list(rows.values())),
-        "verdict": words,
+        "choices": {name: report.as_json(row) for name, row in rows.items()},
+        "verdict": sentences,
     }
-    write_whole(run / REPORT, to_json(report, indent=2) + "\n")
+    write_whole(run / REPORT, to_json(content, indent=2) + "\n")
     print(f"\n{run / REPORT}")
+    if options.save is not None:
+        name = preferred if options.save == "auto" else options.save
+        write_router(run, routers[name], {"router": name, "held_out_loss": held_out[name], **of_fit})
+        print(f"{run / ROUTER}: the router '{name}'; test.py and the chat choose by it with --router=fitted")
+
+
+def _config(run: Path, options: RouterOptions) -> tuple[Config, str | None]:
+    config = read_run_config(run, options.assignments)
+    precision, reason = decide_precision(config.model.load_bit, "model.load_bit")
+    valid = options.valid_path or config.dataset.valid
+    return config.replaced({"model": {"load_bit": precision}, "dataset": {"valid": valid}}), reason
 
 
 def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
@@ -134,80 +140,81 @@ def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
     """
     read = texts_of(config).read_examples
     if options.fit_on is not None:
-        examples, path, words = read(options.fit_on, config), options.fit_on, options.fit_on
-    elif config.training.training_ratio < 1:
-        path = config.dataset.train
-        trained = len(read(path, config, config.training.training_ratio))
-        examples = read(path, config)[trained:]
-        words = f"what training_ratio: {config.training.training_ratio:g} left of {path}"
+        path, words = options.fit_on, options.fit_on
+        examples = read(path, config)
+    else:
+        path, ratio = config.dataset.train, config.training.training_ratio
+        if ratio == 1:
+            return None
+        examples = read(path, config)[len(read(path, config, ratio)) :]
+        words = f"what training_ratio {ratio:g} left of {path}"
         if not examples:
             return None
-    else:
-        return None
-    if not examples:
-        raise UserError(f"{path}: no example")
-    return FitPart(_few(examples, options.fit_examples), path, words)
+    return FitPart(few(examples, options.fit_examples), path, words)
 
 
-def _few(examples: Sequence[Example], most: int) -> list[Example]:
-    """Whole dialogues from all over the file, with `most` examples together at most, yet one dialogue at least."""
-    starts = [0, *(i for i in range(1, len(examples)) if examples[i].dialogue != examples[i - 1].dialogue)]
-    stops = [*starts[1:], len(examples)]
+def few(examples: Sequence[Example], most: int) -> list[Example]:
+    """Whole dialogues from all over a file, with about `most` examples together where it has more."""
+    dialogues: dict[int, list[Example]] = {}
+    for example in examples:
+        dialogues.setdefault(example.dialogue, []).append(example)
     step = math.ceil(len(examples) / most)
-    return [
-        example
-        for start, stop in list(zip(starts, stops, strict=True))[::step]
-        for example in examples[start:stop]
-    ]
+    return [example for dialogue in list(dialogues.values())[::step] for example in dialogue]
 
 
-def _measure(
-    model: ConversationModel, config: Config, examples: Sequence[Example], device: torch.device, what: str
+def _measured(
+    model: ConversationModel, config: Config, examples: Sequence[Example], device: torch.device, path: str
 ) -> Measured:
-    return measure(model, config, encode_texts(model, config, examples), device, what)
+    found = len({example.dialogue for example in examples})
+    if found < FOLDS:
+        raise UserError(f"{path}: {found} dialogue(s) with examples; at least {FOLDS} are needed")
+    return measure(model, config, encode_texts(model, config, examples), device, path)
 
 
-def _dialogues(measured: Measured) -> int:
-    return len(np.unique(measured.dialogues))
+def _fitted_routers(measured: Measured) -> tuple[dict[str, LinearRouter], dict[str, float]]:
+    """Every router, and its loss per token on dialogues that it was not fitted on."""
+    found = {name: fit(measured) for name, fit in ROUTERS.items()}
+    return {name: router for name, (router, _) in found.items()}, {
+        name: loss for name, (_, loss) in found.items()
+    }
 
 
 def chosen(router: LinearRouter, measured: Measured) -> np.ndarray:
     """The prompt [n] of each example."""
-    return router.scores(all_features(measured)).argmax(axis=0)
+    return router.scores(measured.context, measured.turns).argmax(axis=0)
 
 
-def cross_fitted(measured: Measured) -> tuple[dict[str, np.ndarray], str]:
-    """The choice [n] of every router, for each dialogue by one that was fitted without it; and the router preferred."""
+def cross_fitted(measured: Measured) -> dict[str, np.ndarray]:
+    """The choice [n] of every router, for each dialogue by one that was fitted without it."""
     choices = {name: np.zeros(len(measured.tokens), dtype=np.int64) for name in ROUTERS}
-    held_out = dict.fromkeys(ROUTERS, 0.0)
     for kept, left in dialogue_folds(measured.dialogues):
-        for name in ROUTERS:
-            router, loss = fit_router(name, measured.part(kept))
-            choices[name][left] = chosen(router, measured.part(left))
-            held_out[name] += loss
-    return choices, preferred_of(held_out)
+        for name, fit in ROUTERS.items():
+            choices[name][left] = chosen(fit(measured.part(kept))[0], measured.part(left))
+    return choices
 
 
-def preferred_of(losses: dict[str, float]) -> str:
-    """The router with the lowest loss; of equal ones the simplest."""
-    return min(ROUTERS, key=lambda name: losses[name])
-
-
-def all_figures(measured: Measured, choices: dict[str, np.ndarray]) -> list[Figures]:
-    """Of the fitted routers' choices, the run's own, a random one and the oracle's."""
-    losses = measured.losses
-    num_prompts, count = losses.shape
+def compare(measured: Measured, choices: Mapping[str, np.ndarray]) -> dict[str, report.Figures]:
+    """The figures of the routers' choices, of the run's own, of a random one and of the oracle's, by their names."""
+    num_prompts, count = measured.losses.shape
     ways: dict[str, Any] = {
+        report.FIXED: choices["fixed"],
+        report.OWN: measured.choice,
         **{_NAMES[name]: choice for name, choice in choices.items()},
-        OWN: measured.choice,
-        RANDOM: np.full((num_prompts, count), 1 / num_prompts),
-        ORACLE: one_hot(losses.argmin(axis=0), num_prompts),
+        report.RANDOM: np.full((num_prompts, count), 1 / num_prompts),
+        report.ORACLE: measured.losses.argmin(axis=0),
     }
-    order = [FIXED, OWN, *(_NAMES[name] for name in ROUTERS[1:]), RANDOM, ORACLE]
-    of_examples = losses, measured.tokens, measured.dialogues, choices["fixed"]
-    return [figures_of(name, ways[name], *of_examples) for name in order]
+    examples = measured.losses, measured.tokens, measured.dialogues, choices["fixed"]
+    return {name: report.figures_of(name, way, *examples) for name, way in ways.items()}
 
 
-def _fixed_words(fixed: np.ndarray) -> str:
+def _prompts_in_words(fixed: np.ndarray) -> str:
     found = sorted(set(fixed.tolist()))
     return f"prompt {found[0]}" if len(found) == 1 else f"prompts {' and '.join(map(str, found))}"
+
+
+def _num_dialogues(measured: Measured) -> int:
+    return len(np.unique(measured.dialogues))
+
+
+def _size(measured: Measured) -> str:
+    return f"{len(measured.tokens):,} examples of {_num_dialogues(measured):,} dialogues"

@@ -1,10 +1,9 @@
-"""Routers fitted on what every prompt costs (docs/method.md, section 6): pure functions of arrays.
+"""Routers fitted on what every prompt costs (docs/method.md, section 7): pure functions of arrays.
 
-K prompts, n examples. All routers are linear in the features of an example, so that one file holds any of them.
+K prompts, n examples.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,92 +12,92 @@ from torch import Tensor
 
 from models.routing.features import TURNS, turn_features
 from models.routing.measuring import Measured
+from models.routing.router import LinearRouter
+from models.whitening import moments_of, whitening_of
 
 FOLDS = 5
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 COMPONENTS = 32
-"""of each mean of hidden states; fewer dialogues than these dimensions cannot tell more of them apart"""
-ROUTERS = ("fixed", "turn", "linear")
+"""of each mean of hidden states, the strongest: a few hundred dialogues cannot teach more weights"""
+
+
+def fit_fixed(measured: Measured) -> tuple[LinearRouter, float]:
+    """The prompt with the lowest loss over all, for everything; returns as `fit_linear`."""
+    losses = measured.losses
+    held_out = 0.0
+    for kept, left in dialogue_folds(measured.dialogues):
+        held_out += float(losses[losses[:, kept].sum(axis=1).argmin()][left].sum())
+    zeros = np.zeros((len(losses), measured.context.shape[1])), np.zeros((len(losses), TURNS))
+    return LinearRouter(*zeros, -losses.sum(axis=1)), held_out / measured.tokens.sum()
+
+
+def fit_turn(measured: Measured) -> tuple[LinearRouter, float]:
+    """By the number of the turn alone; returns as `fit_linear`."""
+    return _fit(measured, np.zeros((measured.context.shape[1], 0)))
+
+
+def fit_linear(measured: Measured) -> tuple[LinearRouter, float]:
+    """By whitened means of hidden states and the number of the turn.
+
+    Returns:
+        The router, and the loss per token (nats) that such routers have on dialogues which they were not fitted on,
+        by cross-validation within `measured`.
+    """
+    width = measured.context.shape[1]
+    blocks = [_projection(part) for part in np.split(measured.context, 2, axis=1)]
+    joined = np.zeros((width, sum(block.shape[1] for block in blocks)))
+    joined[: width // 2, : blocks[0].shape[1]] = blocks[0]
+    joined[width // 2 :, blocks[0].shape[1] :] = blocks[1]
+    return _fit(measured, joined)
+
+
+ROUTERS: dict[str, Callable[[Measured], tuple[LinearRouter, float]]] = {
+    "fixed": fit_fixed,
+    "turn": fit_turn,
+    "linear": fit_linear,
+}
 """from the simplest one on"""
 
 
-@dataclass(frozen=True, slots=True)
-class LinearRouter:
-    """Scores [K, n] of features [n, F], the highest of which is chosen."""
-
-    weight: np.ndarray  # [K, F] float64; F = C + TURNS, `all_features`
-    bias: np.ndarray  # [K] float64
-
-    @property
-    def reads_context(self) -> bool:
-        """Whether it looks at more than the turn's number; else the LM need not read the text for it."""
-        return bool(np.any(self.weight[:, :-TURNS]))
-
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """[K, n] float64 of features [n, F]."""
-        return self.weight @ features.T + self.bias[:, None]
+def _projection(vectors: np.ndarray) -> np.ndarray:
+    """[F, r]: from vectors [n, F] to their whitened principal components; r is 0 where all vectors are the same."""
+    if np.allclose(vectors, vectors[0]):
+        return np.zeros((vectors.shape[1], 0))
+    whitening = whitening_of(moments_of(torch.from_numpy(vectors)), kind="pca")
+    return whitening.matrix[:COMPONENTS].T.numpy()
 
 
-def all_features(measured: Measured) -> np.ndarray:
-    """[n, C + TURNS]: what the LM makes of the context, and the turn's number."""
-    return np.concatenate([measured.context, turn_features(measured.turns)], axis=1)
-
-
-def fit_router(name: str, measured: Measured) -> tuple[LinearRouter, float]:
-    """One of `ROUTERS`.
-
-    Returns:
-        The router, and its mean loss per token on dialogues of `measured` that it was not fitted on (FOLDS-fold
-        cross-validation, which chooses the penalty too).
-    """
-    losses, width = measured.losses, measured.context.shape[1]
-    folds = list(dialogue_folds(measured.dialogues))
-    if name == "fixed":
-        chosen = [int(losses[:, kept].sum(axis=1).argmin()) for kept, _ in folds]
-        out_of_fold = sum(losses[k, left].sum() for k, (_, left) in zip(chosen, folds, strict=True))
-        means = losses.mean(axis=1)
-        return LinearRouter(np.zeros((len(losses), width + TURNS)), means.min() - means), float(
-            out_of_fold / measured.tokens.sum()
-        )
-    turns = turn_features(measured.turns)
-    projection = np.zeros((width, 0))
-    if name == "linear":
-        parts = np.split(measured.context, 2, axis=1)
-        blocks = [whitening(part, COMPONENTS) for part in parts]
-        projection = np.zeros((width, sum(block.shape[1] for block in blocks)))
-        projection[: width // 2, : blocks[0].shape[1]] = blocks[0]
-        projection[width // 2 :, blocks[0].shape[1] :] = blocks[1]
-    means = np.concatenate([measured.context.mean(axis=0), turns.mean(axis=0)])
-    features = np.concatenate(
-        [(measured.context - means[:width]) @ projection, turns - means[width:]], axis=1
-    )
-    costs = []
-    for penalty in PENALTIES:
-        cost = 0.0
-        for kept, left in folds:
+def _fit(measured: Measured, projection: np.ndarray) -> tuple[LinearRouter, float]:
+    """By `projection` [C, r] of the context and by the turn, with the penalty that cross-validation finds best."""
+    losses = measured.losses
+    of_turns = turn_features(measured.turns)  # [n, TURNS]
+    mean_context, mean_turns = measured.context.mean(axis=0), of_turns.mean(axis=0)
+    features = np.concatenate([(measured.context - mean_context) @ projection, of_turns - mean_turns], axis=1)
+    held_out = dict.fromkeys(sorted(PENALTIES, reverse=True), 0.0)  # of equal ones the largest is taken
+    for kept, left in dialogue_folds(measured.dialogues):
+        for penalty in held_out:
             weight, bias = fit_softmax(features[kept], losses[:, kept], penalty)
             choice = (weight @ features[left].T + bias[:, None]).argmax(axis=0)
-            cost += losses[:, left][choice, np.arange(len(left))].sum()
-        costs.append(cost)
-    # of equal ones the largest penalty
-    best = len(costs) - 1 - int(np.argmin(costs[::-1]))
-    weight, bias = fit_softmax(features, losses, PENALTIES[best])
-    count = projection.shape[1]
-    of_features = np.concatenate([weight[:, :count] @ projection.T, weight[:, count:]], axis=1)
-    return LinearRouter(of_features, bias - of_features @ means), float(costs[best] / measured.tokens.sum())
+            held_out[penalty] += losses[:, left][choice, np.arange(len(left))].sum()
+    best = min(held_out, key=lambda penalty: held_out[penalty])
+    weight, bias = fit_softmax(features, losses, best)
+    of_projected, turn_weight = np.split(weight, [projection.shape[1]], axis=1)
+    context_weight = of_projected @ projection.T  # [K, C]
+    bias = bias - context_weight @ mean_context - turn_weight @ mean_turns
+    return LinearRouter(context_weight, turn_weight, bias), held_out[best] / float(measured.tokens.sum())
 
 
 def fit_softmax(features: np.ndarray, losses: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases whose softmax comes closest to the prompts' probabilities given the response.
 
-    They minimise the mean over examples of KL(softmax over k of -losses || softmax over k of scores), plus
-    `penalty` times the sum of squared weights; biases are free. It is convex, and the targets are bounded: one long
+    They minimise the mean over examples of KL(softmax over k of -losses || softmax over k of scores), plus `penalty`
+    times the sum of squared weights; biases are free. The objective is convex, and its targets are bounded: one long
     response weighs no more than any other.
 
     Args:
         features: [n, F], centred.
         losses: [K, n] summed over the response's tokens, nats.
-        penalty: at least 0.
+        penalty: above 0.
 
     Returns:
         [K, F], [K].
@@ -116,30 +115,14 @@ def fit_softmax(features: np.ndarray, losses: np.ndarray, penalty: float) -> tup
         value.backward()
         return value
 
-    optimiser.step(objective)  # type: ignore[no-untyped-call]
+    optimiser.step(objective)
     return weight.detach().numpy(), bias.detach().numpy()
 
 
-def whitening(vectors: np.ndarray, components: int) -> np.ndarray:
-    """[F, r]: takes centred vectors to their r <= `components` largest principal components, each of variance 1.
-
-    Components without variance are left out.
-
-    Args:
-        vectors: [n, F].
-        components: how many at most.
-    """
-    centred = vectors - vectors.mean(axis=0)
-    variances, axes = np.linalg.eigh(centred.T @ centred / max(1, len(vectors) - 1))  # ascending
-    variances, axes = variances[::-1][:components], axes[:, ::-1][:, :components]
-    real = variances > 1e-10 * max(variances[0], 1e-300)
-    return axes[:, real] / np.sqrt(variances[real])
-
-
 def dialogue_folds(dialogues: np.ndarray, folds: int = FOLDS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(places that are kept, places that are left out) of each fold; a dialogue [n] is never in both."""
+    """(places that are kept, places that are left out) of each fold; a dialogue of `dialogues` [n] is never in both."""
     names, of_example = np.unique(dialogues, return_inverse=True)
-    part = np.random.default_rng(0).permutation(len(names)) % folds
+    fold = np.random.default_rng(0).permutation(len(names)) % folds
     for number in range(min(folds, len(names))):
-        left = part[of_example] == number
+        left = fold[of_example] == number
         yield np.flatnonzero(~left), np.flatnonzero(left)

@@ -66,13 +66,19 @@ def measure(
     choice = np.zeros(count, dtype=np.int64)
 
     def read(numbers: Sequence[int]) -> None:
-        batch = collator.train(
-            [targets[number] for number in numbers], [targets[number].dialogue for number in numbers]
-        ).to(device)
-        rows = len(batch.input_ids)
+        examples = [targets[number] for number in numbers]
+        # a prompt that depends on the text itself stands before no other text
+        groups = None if model.reads_query else [example.dialogue for example in examples]
+        batch = collator.train(examples, groups).to(device)
+        query = collator.inference([texts[number] for number in numbers]).to(device).query
         for prompt in range(num_prompts):
-            chosen = torch.full((rows,), prompt, device=device)
-            hidden = model.hidden_with(batch, model.prompts_for(chosen, rows))[0]  # [N, H]
+            every = torch.full((len(numbers),), prompt, device=device)
+            prompts = model.prompts_for(every, len(numbers), query)  # [B, V, D]
+            if prompts is None:
+                raise RuntimeError(
+                    f"{model.config.model.model_type}: {num_prompts} prompts, and none to read"
+                )
+            hidden = model.hidden_with(batch, prompts[batch.example_of_row])[0]  # [N, H]
             sums, counts = model.summed_losses(hidden, batch)
             losses[prompt, numbers] = sums.cpu().numpy()
             tokens[numbers] = counts.cpu().numpy()

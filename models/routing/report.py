@@ -172,6 +172,6 @@ def verdict(rows: Mapping[str, Figures], preferred: str, fixed: str) -> list[str
     return lines
 
 
-def as_json(rows: Sequence[Figures]) -> list[dict[str, Any]]:
-    """Plain values of the figures."""
-    return [{**asdict(row), "shares": list(row.shares)} for row in rows]
+def as_json(row: Figures) -> dict[str, Any]:
+    """Plain values."""
+    return {key: value for key, value in asdict(row).items() if key != "name"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from models.spt.diagnostics import QUIET, REDUCERS, diagnostics_of
 from models.spt.dominance import dominance_warning
 from models.spt.equal_prompts import equal_prompts_warning
 from models.spt.linear_retriever import LinearRetriever
+from models.spt.query_whitening import whitening_of_training
 from models.spt.retriever import Retriever
 from models.spt.settings import SelectiveConfig, SelectiveModelSettings
 from models.spt.soft_prompts import (
@@ -36,7 +37,11 @@ from models.spt.terms import LOSSES, LossInputs, active_losses
 from models.trainable import Figure, StepOutput
 from utils.config.schema import Section
 from utils.errors import UserError
-from utils.partitioning import whole, whole_shape
+from utils.partitioning import is_partitioned, whole, whole_shape, whole_when_used
+
+if TYPE_CHECKING:  # takes seconds
+    from models.task import BatchLoader
+    from utils.distributed import DistributedContext
 
 CHOSEN_LOSS = Figure("chosen_loss", "lower", "validation loss of the chosen prompts")
 
@@ -163,6 +168,30 @@ class SelectivePromptTuning(ConversationModel):
             run = Path(self.settings.warm_start_prompt)
             warm_start_prompts(self.soft_prompts, run, self.settings.seed)
             check_warm_start_lm(run, self.config.model.base_lm)
+
+    @property
+    def statistics(self) -> dict[str, Tensor]:
+        """Mean and matrix of `query_whiten`."""
+        whitening = None if self.retriever is None else self.retriever.whitening
+        buffers = {} if whitening is None else dict(whitening.named_buffers())
+        return {f"retriever.whitening.{name}": value for name, value in buffers.items()}
+
+    def measure(self, batches: "BatchLoader", distributed: "DistributedContext") -> None:
+        """Whiten the queries by those of the training, with `query_whiten`."""
+        retriever = self.retriever
+        if retriever is None or retriever.whitening is None:
+            return
+        if not is_partitioned(self.lm.embedding_weight):
+            self.lm.to(distributed.device)  # where the engine would put it
+
+        def queries_of(batch: Batch) -> Tensor:
+            states = self._query_states(batch.query)
+            assert states is not None  # there is a retriever
+            return retriever.queries(*states)
+
+        with whole_when_used(self.lm):
+            found = whitening_of_training(batches, queries_of, self.lm.width, distributed)
+        retriever.whitening.start(found)
 
     def total_loss(self, losses: Mapping[str, Any]) -> Any:
         """The weighted sum of docs/method.md, section 4."""

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.spt.query_whitening import QueryWhitening
 from models.spt.settings import RetrieverSettings
 from utils.errors import UserError
 
@@ -35,6 +36,7 @@ class Retriever(nn.Module):
 
     def __init__(self, width: int, config: RetrieverSettings) -> None:
         super().__init__()
+        self.whitening = QueryWhitening(width) if config.retriever.query_whiten else None
         self.linear = nn.Linear(width, width) if config.normalizer == "linear" else None
         self.linear_on = set(config.normalizer_on)
         self.activation = _ACTIVATIONS[config.score_activation]
@@ -82,8 +84,10 @@ class Retriever(nn.Module):
         return self._vectors(context, mask, "lm", "lm")
 
     def _vectors(self, embeddings: Tensor, mask: Tensor, encoder_name: str, linear_name: str) -> Tensor:
-        """Mean over the real positions, through the encoder and the linear layer where they apply: [*, D]."""
+        """Mean over the real positions, whitened and through encoder and linear layer where they apply: [*, D]."""
         mean = self._means(embeddings, mask, encoder_name)
+        if self.whitening is not None and linear_name == "lm":
+            mean = self.whitening(mean)
         if self.linear is None or linear_name not in self.linear_on:
             return mean
         return self.linear(mean.to(self._dtype(embeddings)))

@@ -3,7 +3,7 @@
 Kept apart from the components, which need torch: `train.py --help` shows these keys at once.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -51,17 +51,24 @@ class EncoderSettings(Section):
     """layers of the encoder"""
     query: Literal["context_mean", "last_turn", "hidden"] = "context_mean"
     """what is read of an example: all its embeddings; those of the last turn; the bare LM's hidden states there"""
+    query_whiten: bool = False
+    """give what is read mean 0 and equal variances in all directions, by the training's own queries at its start"""
     scorer: Literal["cosine", "linear"] = "cosine"
     """cosine: of prompt and context; linear: a weight vector and a bias per prompt, on the context alone"""
 
     def rules(self) -> list[tuple[bool, str]]:
-        """The linear scorer reads the context, so the encoder must."""
+        """The linear scorer reads the context, so the encoder must; what is whitened does not change."""
         return [
+            (
+                self.query_whiten and self.retriever_type is not None and "lm" in self.retriever_on,
+                "model.retriever.query_whiten needs queries that stay as they are: set model.retriever.retriever_on "
+                "to [extra], or retriever_type to null",
+            ),
             (
                 self.scorer == "linear" and self.retriever_type is not None and "lm" not in self.retriever_on,
                 "model.retriever.retriever_on without lm leaves the encoder out of model.retriever.scorer: linear, "
                 "which reads the context alone",
-            )
+            ),
         ]
 
 
@@ -245,6 +252,9 @@ class SelectiveTrainingSettings(
 class SelectiveConfig(Config):
     """The configuration of SPT."""
 
+    chooses_prompts: ClassVar[bool] = True
+    """K soft prompts"""
+
     model: SelectiveModelSettings = SelectiveModelSettings()
     """the model"""
     training: SelectiveTrainingSettings = SelectiveTrainingSettings()
@@ -259,6 +269,7 @@ class SelectiveConfig(Config):
             "model.retriever.scorer: linear": linear,
             f"model.retriever.query: {self.model.retriever.query}": self.model.retriever.query
             != "context_mean",
+            "model.retriever.query_whiten": self.model.retriever.query_whiten,
             "training.warm_start_prompt": self.training.warm_start_prompt is not None,
             f"training.assignment: {self.training.assignment}": self.training.assignment != "all",
             "training.fusion: normalised": self.training.fusion == "normalised",
@@ -271,6 +282,10 @@ class SelectiveConfig(Config):
             )
             for setting, is_on in beyond.items()
         ] + [
+            (
+                self.model.retriever.query_whiten and self.training.all_tunable,
+                "model.retriever.query_whiten needs queries that stay as they are, which training.all_tunable changes",
+            ),
             (
                 self.training.warm_start_prompt is not None and self.model.prompt_init != "random",
                 "training.warm_start_prompt and model.prompt_init both say what the prompts start from: leave one of "

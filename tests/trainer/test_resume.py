@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.dialogue_task import dialogue_task
+from models.spt.model import SelectivePromptTuning
 from tests.helpers import json_rows
 from trainer import loop, training
 from trainer.checkpoints import open_checkpoint
@@ -93,6 +94,27 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
         for key in [key for key in row if key in CLOCKS or key.startswith("seconds_")]:
             del row[key]
     assert rows[0] == rows[1]
+
+
+def test_statistics_are_those_of_the_start(runs, monkeypatch):
+    """Queries that are whitened anew on the way are scored by a retriever that learnt from others."""
+    found = []
+    measure = SelectivePromptTuning.measure
+
+    def noted(self, *more):
+        measure(self, *more)
+        found.append(self.statistics[name].clone())
+
+    monkeypatch.setattr(SelectivePromptTuning, "measure", noted)
+    name = "retriever.whitening.matrix"
+    resumed = runs(
+        1, 4, model={"retriever": {"query_whiten": True}}, training={"num_epochs": 1, "save_steps": 2}
+    )
+    # from the start where there was no checkpoint yet, and not from step 2
+    assert len(found) == 2
+    kept = load_file(resumed / "trained.safetensors")[name]
+    assert torch.equal(kept, found[1])
+    assert torch.equal(open_checkpoint(resumed)[0][f"value/{name}"], kept)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_all_together_train_and_reply(make_config, distributed, examples, tmp_pa
     ds_config = tmp_path / "ds.json"
     ds_config.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
     config = make_config(
-        model={"retriever": {"scorer": "linear", "query": "hidden"}},
+        model={"retriever": {"scorer": "linear", "query": "hidden", "query_whiten": True}},
         training={
             "fusion": "normalised",
             "selection_target": "sum",
@@ -225,6 +225,7 @@ def test_all_together_train_and_reply(make_config, distributed, examples, tmp_pa
         "retriever.scorer.weight",
         "retriever.scorer.bias",
     }
+    assert not torch.equal(state["retriever.whitening.matrix"], torch.eye(32))
     decode_runs([run], distributed)
     (row, *_) = json_rows(run / "evaluation_result.jsonl")
     model = load_run(run, read_run_config(run))
@@ -258,6 +259,18 @@ def test_all_together_train_and_reply(make_config, distributed, examples, tmp_pa
         (
             {"model": {"fidelity": "released_code", "retriever": {"query": "last_turn"}}},
             r"query: last_turn needs model\.fidelity: paper",
+        ),
+        (
+            {"model": {"fidelity": "released_code", "retriever": {"query_whiten": True}}},
+            r"query_whiten needs model\.fidelity: paper",
+        ),
+        (
+            {"model": {"retriever": {"query_whiten": True}}, "training": {"all_tunable": True}},
+            r"query_whiten .*training\.all_tunable changes",
+        ),
+        (
+            {"model": {"retriever": {"query_whiten": True, "retriever_type": "transformer_encoder"}}},
+            r"query_whiten needs queries that stay as they are: set model\.retriever\.retriever_on",
         ),
         ({"model": LINEAR}, r"fusion: raw needs model\.retriever\.scorer: cosine"),
         (
