@@ -19,11 +19,11 @@ MODEL_TYPES: dict[str, str] = {
     "selective_pt": "models.spt.model",
     "language_model": "models.lm.base_lm",
     "prompt_tuning": "models.baselines.prompt_tuning",
-    "routed_prompts": "models.baselines.routed_prompts",
     "prefix_tuning": "models.baselines.prefix_tuning",
     "lora": "models.baselines.lora",
     "full_finetuning": "models.baselines.full_finetuning",
     "textual": "models.baselines.textual",
+    "routed_prompts": "models.baselines.routed_prompts",
 }
 """name -> module, which is imported when the type is asked for: some need libraries that take seconds to import"""
 

@@ -79,7 +79,8 @@ def test_a_key_of_another_type_is_an_error_on_the_command_line(tmp_path):
     path.write_text(yaml.safe_dump(of_type("lora")), encoding="utf-8")
     found = message(load_config, path, ["model.K=9"])
     assert found == (
-        "the command line: unknown key 'model.K': model_type lora has no such key; it is one of selective_pt"
+        "the command line: unknown key 'model.K': model_type lora has no such key; it is one of selective_pt, "
+        "routed_prompts"
     )
     found = message(load_config, path, ["model.peft_config.num_virtual_tokens=9"])
     assert "it is one of selective_pt, prompt_tuning, prefix_tuning" in found

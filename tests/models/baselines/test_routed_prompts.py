@@ -240,6 +240,8 @@ def test_sizes_are_those_of_the_configuration(make, router):
     assert (metadata["K"], metadata["V"], metadata["router"]) == (3, 4, router)
     assert model.num_virtual_tokens == (12 if router == "gated" else 4)
     assert model.describe()[-1] == f"router: {router}"
+    # what `make doctor` takes memory for
+    assert model.config.model.copies == (3 if router == "turn" else 1)
 
 
 def test_equal_prompts_are_a_fault(make):
