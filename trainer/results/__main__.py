@@ -43,7 +43,7 @@ def main() -> None:
     from trainer.results.results import make_results
 
     page = None if args.page is None else Path(args.page)
-    make_results(plan, Path(args.config).parent, args.workers, page, args.run)
+    make_results(plan, args.workers, page, args.run)
 
 
 if __name__ == "__main__":

@@ -35,15 +35,10 @@ class Job:
 
 
 class Layout:
-    """Where the results of a plan lie.
+    """Where the results of a plan lie: in the folder that it names."""
 
-    Args:
-        plan: names the folder.
-        config_folder: where the configurations of the methods lie.
-    """
-
-    def __init__(self, plan: Plan, config_folder: Path) -> None:
-        self.plan, self.config_folder = plan, config_folder
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
         self.root = Path(plan.data.folder)
         self.train = self.root / "data" / "train.txt"
         self.held_out = self.root / "data" / "held_out.txt"
@@ -145,6 +140,8 @@ def _train(
     if begun:
         return ("train.py", f"--resume={begun[-1].parent}")
     values = {
+        **layout.plan.settings,
+        **method.settings,
         "model.model_name": layout.plan.data.model_name,
         "dataset.train": layout.train,
         "dataset.valid": layout.held_out,
@@ -152,7 +149,7 @@ def _train(
         "training.log_dir": layout.root / name,
         **settings,
     }
-    words = ["train.py", f"--config={layout.config_folder / method.config}", "--exp_name=run"]
+    words = ["train.py", f"--config={method.config}", "--exp_name=run"]
     if method.start is not None:
         start = layout.run_of(training_job(method.start, seed))
         if method.start_as == "ckpt_path":

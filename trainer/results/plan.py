@@ -1,7 +1,7 @@
 """Which methods are compared, on what, and how their learning rates are chosen: config/results/plan.yml."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
@@ -53,7 +53,9 @@ class MethodSettings(Section):
     title: str
     """of its row"""
     config: str
-    """its configuration, beside the plan"""
+    """its configuration"""
+    settings: dict[str, Any] = {}
+    """what differs from the configuration and from `settings` of the plan, by `section.key`"""
     learning_rates: Several[LearningRate] = ()
     """those that are tried, in rising order; none: nothing is trained"""
     seeds: Several[int] | None = None
@@ -83,6 +85,8 @@ class Plan(Section):
     """seeds of the trainings"""
     decode_minutes: Annotated[float, Field(gt=0)] = 3.0
     """what a decoding of the validation dialogues takes on one such core"""
+    settings: dict[str, Any] = {}
+    """what all trainings have, by `section.key`"""
     methods: Several[MethodSettings] = ()
     """in the order of the tables; a method that another one starts from stands before it"""
     compare: Several[Pair] = ()
@@ -127,6 +131,8 @@ def read_plan(path: str, assignments: Sequence[str] = (), only: Sequence[str] | 
     plan = validated([*read_layers(path), (COMMAND_LINE, parse_assignments(assignments))], Plan, "the plan")
     for file in (plan.data.train, plan.data.valid):
         existing_file(file, "dialogue file")
+    for method in plan.methods:
+        existing_file(method.config, f"{path}: {method.name}: configuration")
     if only is None:
         return plan
     names = [method.name for method in plan.methods]

@@ -13,14 +13,11 @@ from utils.files import to_json, write_together
 FIGURES, TABLES = "results.json", "results.md"
 
 
-def make_results(
-    plan: Plan, config_folder: Path, workers: int, page: Path | None = None, run: bool = True
-) -> None:
+def make_results(plan: Plan, workers: int, page: Path | None = None, run: bool = True) -> None:
     """Do what a plan asks for and is not done yet, and write its figures and tables.
 
     Args:
         plan: the methods, and what they are compared on.
-        config_folder: where the configurations of the methods lie.
         workers: jobs at once.
         page: a page of Markdown whose tables are brought up to date, with the figures as JSON beside it.
         run: False: only what is done already is shown.
@@ -28,7 +25,7 @@ def make_results(
     Raises:
         UserError: a file cannot be read or written, or a command failed.
     """
-    layout = Layout(plan, config_folder)
+    layout = Layout(plan)
     if run:
         split_dialogues(Path(plan.data.train), plan.data.held_out, layout.train, layout.held_out)
         Running(jobs_of(layout), layout.root, workers).run()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dataset.convai2.reader import read_convai2
-from trainer.results.jobs import RESULT, Layout, jobs_of, training_job, tuning_job
+from models.arguments import read_train_arguments
+from trainer.results.jobs import RESULT, Layout, _train, jobs_of, training_job, tuning_job
 from trainer.results.plan import Plan, read_plan
 from trainer.results.splitting import split_dialogues
 from utils.errors import UserError
@@ -35,10 +36,9 @@ def put_run(layout: Layout, job: str, loss: float = 1.0) -> Path:
 def test_every_method_names_a_configuration_and_waits_for_its_learning_rate(tmp_path: Path) -> None:
     """A misspelt file would be found after hours; a training that does not wait has no learning rate to use."""
     plan = plan_of(tmp_path)
-    layout = Layout(plan, ROOT / "config/results")
+    layout = Layout(plan)
     jobs = {job.name: job for job in jobs_of(layout)}
     for method in plan.methods:
-        assert (layout.config_folder / method.config).is_file()
         for seed in plan.seeds_of(method):
             after = jobs[training_job(method.name, seed)].after
             assert {tuning_job(method, rate) for rate in method.learning_rates[1:]} <= set(after)
@@ -47,9 +47,23 @@ def test_every_method_names_a_configuration_and_waits_for_its_learning_rate(tmp_
     assert all(names.index(before) < names.index(job.name) for job in jobs.values() for before in job.after)
 
 
+def test_every_training_has_a_configuration_that_is_valid(tmp_path: Path) -> None:
+    """A key that a method does not have, or settings that exclude one another, would be told after hours of others."""
+    layout = Layout(plan_of(tmp_path))
+    for start in {method.start for method in layout.plan.methods if method.start is not None}:
+        put_run(layout, training_job(start, 1))
+    for method in layout.plan.methods:
+        words = _train(layout, method, f"{method.name}/new", 1, {"training.learning_rate": 0.5})
+        args, config = read_train_arguments(words[1:])
+        assert config.training.learning_rate == 0.5
+        assert config.training.num_epochs == 1
+        assert args.exp_name == "run"
+        assert (args.ckpt_path is not None) == (method.start_as == "ckpt_path")
+
+
 def test_the_learning_rate_is_that_of_the_lowest_held_out_loss(tmp_path: Path) -> None:
     """A comparison at learning rates that suit one method alone says nothing of the methods."""
-    layout = Layout(plan_of(tmp_path), ROOT / "config/results")
+    layout = Layout(plan_of(tmp_path))
     method = layout.plan.methods[0]
     for number, rate in enumerate(method.learning_rates):
         put_run(layout, tuning_job(method, rate), loss=2.0 if number == 1 else 3.0)
@@ -63,7 +77,7 @@ def test_the_learning_rate_is_that_of_the_lowest_held_out_loss(tmp_path: Path) -
 
 def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
     """A second run folder beside the first would lose an hour, and neither would be taken for the result."""
-    layout = Layout(plan_of(tmp_path), ROOT / "config/results")
+    layout = Layout(plan_of(tmp_path))
     method = layout.plan.methods[0]
     name = tuning_job(method, method.learning_rates[0])
     run = put_run(layout, name)
@@ -78,7 +92,7 @@ def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:
         ("data.model_name=null", "data.model_name is missing"),
         ("data.held_out=1.5", "data.held_out"),
         ("data.train=nowhere.txt", "dialogue file not found: nowhere.txt"),
-        ("methods=[{name: a, title: A, config: a.yml, start: b}]", "starts from 'b'"),
+        ("methods=..", "starts from 'b'"),
         ("data.modelname=x", "modelname"),
     ],
 )
@@ -89,7 +103,7 @@ def test_a_mistake_in_a_plan_is_told_before_anything_runs(
     values = [f"data.train={SAMPLE}", f"data.valid={SAMPLE}", "data.model_name=LM", f"data.folder={tmp_path}"]
     if assignment.startswith("methods"):
         path = tmp_path / "plan.yml"
-        path.write_text("methods:\n  - {name: a, title: A, config: a.yml, start: b}\n")
+        path.write_text("methods:\n  - {name: a, title: A, config: config/baseline/lora.yml, start: b}\n")
         with pytest.raises(UserError, match=words):
             read_plan(str(path), values)
         return
@@ -103,9 +117,9 @@ def test_methods_bring_those_that_they_start_from(tmp_path: Path) -> None:
     path.write_text(
         "data: {model_name: LM}\n"
         "methods:\n"
-        "  - {name: a, title: A, config: a.yml}\n"
-        "  - {name: b, title: B, config: b.yml}\n"
-        "  - {name: c, title: C, config: c.yml, start: a}\n"
+        "  - {name: a, title: A, config: config/baseline/lora.yml}\n"
+        "  - {name: b, title: B, config: config/baseline/lora.yml}\n"
+        "  - {name: c, title: C, config: config/baseline/lora.yml, start: a}\n"
         "compare: [[c, a], [c, b]]\n"
     )
     plan = read_plan(str(path), [f"data.train={SAMPLE}", f"data.valid={SAMPLE}"], ["c"])

@@ -32,7 +32,7 @@ def layout(tmp_path: Path) -> Layout:
     plan = Plan(
         data={"folder": str(tmp_path)}, seeds=(1, 2), methods=tuple(methods), compare=(("a", "b"), ("a", "c"))
     )
-    layout = Layout(plan, tmp_path)
+    layout = Layout(plan)
     for number, method in enumerate(methods[:2]):
         for seed in plan.seeds_of(method):
             put_run(layout, training_job(method.name, seed), 10 * seed + number, 0.2 if number == 0 else 0.1)
