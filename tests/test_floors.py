@@ -13,8 +13,13 @@ FLOORS = ("utils", "dataset", "models", "trainer", "companions")
 DOCTOR = ROOT / "utils" / "doctor.py"  # a script above all floors, by the name of its command
 FILES = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py") if path != DOCTOR)
 SCRIPTS = [*sorted(ROOT.glob("*.py")), DOCTOR]
+# programs that run the project's commands, whatever these are of
+PROGRAMS = (ROOT / "trainer" / "demo.py", ROOT / "trainer" / "results")
 GENERAL = [
-    path for path in FILES if path.parts[len(ROOT.parts)] in ("utils", "trainer") and path.name != "demo.py"
+    path
+    for path in FILES
+    if path.parts[len(ROOT.parts)] in ("utils", "trainer")
+    and not any(path.is_relative_to(program) for program in PROGRAMS)
 ]
 COMPANIONS = [path for path in FILES if path.is_relative_to(ROOT / "companions")]
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES}

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def perturbed(logits: Tensor, noise: Tensor) -> Tensor:
-    """SMoP's router perturbation: each logit times 1 plus its noise (Choi et al., 2023, section 3).
+    """SMoP's router perturbation: each logit times 1 plus its noise (Choi et al., 2023; docs/method.md, "Peers").
 
     Args:
         logits: [B, K] of the router.

@@ -18,6 +18,7 @@ from dataset.batch import Batch, Query
 from models import losses as L
 from models.baselines.gates import concatenation_gates, gated_prompts, perturbed, scaled_prompts
 from models.baselines.routed_settings import RoutedConfig
+from models.choice_figures import CHOICE_REDUCERS, choice_sums
 from models.conversation import ConversationModel
 from models.feedback import feedback_reducers
 from models.lm.language_model import LanguageModel, load_language_model
@@ -28,23 +29,24 @@ from models.spt.linear_retriever import Float32Linear
 from models.spt.retriever import masked_mean
 from models.spt.soft_prompts import (
     SoftPrompts,
+    check_warm_start_lm,
     prepend_each,
     start_prompts,
     stored_tokens,
     warm_start_prompts,
 )
-from models.trainable import StepOutput
+from models.trainable import Reducer, StepOutput
 from utils.partitioning import whole
 
 
 class RoutedPrompts(ConversationModel):
     """What the routers have in common."""
 
-    reducers = {"usage": feedback_reducers("prompt")["usage"]}
+    config: RoutedConfig
+    reducers: Mapping[str, Reducer] = {"usage": feedback_reducers("prompt")["usage"]}
 
     def __init__(self, lm: LanguageModel, tokenizer: PreTrainedTokenizerBase, config: RoutedConfig) -> None:
         super().__init__(lm, tokenizer, config)
-        self.settings = config
         self.num_prompts = config.model.K
         self.num_virtual_tokens = config.model.peft_config.num_virtual_tokens
         self.soft_prompts = SoftPrompts(self.num_prompts, self.num_virtual_tokens, lm.width)
@@ -53,15 +55,18 @@ class RoutedPrompts(ConversationModel):
             self.warm_start_key = "training.warm_start_prompt"
 
     @abstractmethod
-    def routed_losses(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Cross-entropies [M, N] of the targets, whose mean is L_LLM, and the prompt of each example [B], or None."""
+    def routed_losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropies [M, N] of the targets, whose mean is L_LLM, and diagnostics."""
 
     def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
         """L_LLM, each example after what its router puts before it."""
-        token_losses, choice = self.routed_losses(batch)
+        token_losses, diagnostics = self.routed_losses(batch)
         loss = L.llm_loss(token_losses)
-        usage = {} if choice is None else {"usage": L.count_each(choice, self.num_prompts)}
-        return StepOutput(loss, {"llm": loss}, {"llm": token_losses.numel()}, usage)
+        return StepOutput(loss, {"llm": loss}, {"llm": token_losses.numel()}, diagnostics)
+
+    def usage(self, choice: Tensor) -> dict[str, Tensor]:
+        """The diagnostic of how often each prompt was chosen, from the prompts [B] of a batch."""
+        return {"usage": L.count_each(choice, self.num_prompts)}
 
     def prompts_for(self, choice: Tensor | None, num_rows: int, query: Query | None = None) -> Tensor:
         """The chosen soft prompts [B, V, D]; the only one where there is nothing to choose."""
@@ -71,9 +76,11 @@ class RoutedPrompts(ConversationModel):
 
     def warm_start(self) -> None:
         """Start the prompts from a trained one, with `warm_start_prompt`."""
-        training = self.settings.training
+        training = self.config.training
         if training.warm_start_prompt is not None:
-            warm_start_prompts(self.soft_prompts, Path(training.warm_start_prompt), training.seed)
+            run = Path(training.warm_start_prompt)
+            warm_start_prompts(self.soft_prompts, run, training.seed)
+            check_warm_start_lm(run, self.config.model.base_lm)
 
     def faults(self) -> dict[str, str]:
         """Whether the soft prompts are all the same."""
@@ -83,11 +90,11 @@ class RoutedPrompts(ConversationModel):
 
     def describe(self) -> list[str]:
         """Model type, base LM and sizes; the router."""
-        return [*super().describe(), f"router: {self.settings.model.router}"]
+        return [*super().describe(), f"router: {self.config.model.router}"]
 
     def metadata(self) -> dict[str, Any]:
         """Base LM, sizes and router."""
-        model = self.settings.model
+        model = self.config.model
         sizes = {"K": model.K, "V": model.peft_config.num_virtual_tokens}
         return {**super().metadata(), **sizes, "router": model.router}
 
@@ -98,18 +105,24 @@ class RandomRouting(RoutedPrompts):
     The validation loss is its expectation, the mean over all prompts. Decoding draws for each example.
     """
 
-    def routed_losses(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    reducers = {**RoutedPrompts.reducers, "losses": CHOICE_REDUCERS["losses"]}
+    quiet_figures = frozenset({"prompt_loss", "chosen_loss", "random_loss", "choice_error"})
+
+    def routed_losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """[1, N] after drawn prompts in training, [K, N] after each prompt in validation."""
         num_rows = batch.input_ids.shape[0]
         if not self.training:
             each = [prompt.expand(num_rows, -1, -1) for prompt in self.soft_prompts.weight]
-            losses = [self.token_losses(self.hidden_with(batch, prompts), batch) for prompts in each]
-            return torch.cat(losses), None
+            losses = torch.cat(
+                [self.token_losses(self.hidden_with(batch, prompts), batch) for prompts in each]
+            )
+            sums = L.summed_losses(losses, batch.target_examples, batch.num_examples)  # [K, B]
+            return losses, choice_sums(sums, losses.shape[1])
         drawn = torch.randint(self.num_prompts, (num_rows,), device=batch.input_ids.device)  # [R]
         hidden = self.hidden_with(batch, self.soft_prompts.weight[drawn])
         row_of_example = torch.zeros_like(batch.indices)
         row_of_example[batch.target_examples] = batch.target_rows
-        return self.token_losses(hidden, batch), drawn[row_of_example]
+        return self.token_losses(hidden, batch), self.usage(drawn[row_of_example])
 
 
 class TurnRouting(RoutedPrompts):
@@ -119,7 +132,7 @@ class TurnRouting(RoutedPrompts):
         """[K, B]: 1 for the prompt of the example's turn, else 0."""
         return L.turn_assignment(query.turns, self.num_prompts)
 
-    def routed_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def routed_losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """[1, N], each prompt before those rows that have an example of its turn, up to the end of these."""
         choice = self.score_prompts(batch.query).argmax(dim=0)  # [B]
         prompt_of_target = choice[batch.target_examples]  # [N]
@@ -136,7 +149,7 @@ class TurnRouting(RoutedPrompts):
             places.append(mine)
             hidden.append(states[row_of_mine, self.num_virtual_tokens + positions])
         order = torch.cat(places).argsort()
-        return self.token_losses(torch.cat(hidden)[order][None], batch), choice
+        return self.token_losses(torch.cat(hidden)[order][None], batch), self.usage(choice)
 
 
 class _LearnedRouter(RoutedPrompts):
@@ -157,7 +170,7 @@ class _LearnedRouter(RoutedPrompts):
         parts: dict[str, Sequence[torch.nn.Parameter]] = {
             "the soft prompts": list(self.soft_prompts.parameters())
         }
-        if self.settings.model.K > 1:
+        if self.config.model.K > 1:
             parts["the router"] = list(self.router.parameters())
         return parts
 
@@ -193,12 +206,12 @@ class SparseMixture(_LearnedRouter):
             raise ValueError("a prompt of SMoP is scaled for a text: its query and a choice are needed")
         return scaled_prompts(self.soft_prompts.weight, self.probabilities(query), choice)
 
-    def routed_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def routed_losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """[1, N], each row after the prompt of its example."""
         probabilities = self.probabilities(batch.query)  # [K, B]
         choice = probabilities.argmax(dim=0)
         prompts = scaled_prompts(self.soft_prompts.weight, probabilities, choice)[batch.example_of_row]
-        return self.token_losses(self.hidden_with(batch, prompts), batch), choice
+        return self.token_losses(self.hidden_with(batch, prompts), batch), self.usage(choice)
 
     def warm_start(self) -> None:
         """As for the others, times K: a router that knows nothing scales by 1 / K."""
@@ -237,16 +250,11 @@ class GatedConcatenation(_LearnedRouter):
             raise ValueError("the gates are of a text: its query is needed")
         return gated_prompts(self.soft_prompts.weight, concatenation_gates(self.logits(query)))
 
-    def routed_losses(self, batch: Batch) -> tuple[Tensor, None]:
+    def routed_losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """[1, N], each row after all prompts."""
-        prompts = self.prompts_for(None, batch.num_examples, batch.query)[batch.example_of_row]
-        return self.token_losses(self.hidden_with(batch, prompts), batch), None
-
-    def forward(self, batch: Batch, progress: float = 0.0) -> StepOutput:
-        """L_LLM, and the sums of the gates over the examples."""
-        with torch.no_grad():
-            gates = concatenation_gates(self.logits(batch.query)).sum(dim=1)  # [K]
-        return super().forward(batch, progress)._replace(diagnostics={"gates": gates})
+        gates = concatenation_gates(self.logits(batch.query))  # [K, B]
+        prompts = gated_prompts(self.soft_prompts.weight, gates)[batch.example_of_row]
+        return self.token_losses(self.hidden_with(batch, prompts), batch), {"gates": gates.sum(dim=1)}
 
 
 ROUTERS: Mapping[str, type[RoutedPrompts]] = {

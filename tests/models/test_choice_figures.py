@@ -78,10 +78,7 @@ def test_the_spread_is_that_of_all_pairs():
         (torch.eye(4), (0, 3)),  # about their mean, four points lie in three dimensions
         (torch.tensor([[1.0, 1.0], [1.0, -1.0]]), (0, 1)),
         (torch.full((5, 3), 0.1), (1, 0)),
-        (
-            torch.zeros(3, 4),
-            (-0.5, 0),
-        ),  # no direction: cosines of 0 count as such, and nothing is divided by 0
+        (torch.zeros(3, 4), (-0.5, 0)),  # a query without tokens has no direction
     ],
 )
 def test_vectors_of_known_dimensions(vectors, expected):
@@ -92,3 +89,15 @@ def test_vectors_of_known_dimensions(vectors, expected):
 def test_one_example_has_no_pair():
     """0 / 0 in a row is no JSON."""
     assert spread_reducer("query")(spread_sums(torch.ones(1, 3)), 1) == {}
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 20])
+def test_wide_vectors_are_projected(dimensions):
+    """A projection that is not corrected for finds 128 dimensions at most, and 17 where there are 20."""
+    generator = torch.Generator().manual_seed(dimensions)
+    vectors = torch.randn(1000, dimensions, generator=generator) @ torch.eye(600)[:dimensions]
+    vectors[:, 500] = (
+        3 * dimensions
+    )  # what they have in common is no dimension, and keeps their lengths alike
+    assert spread_sums(vectors).shape == (129, 600)
+    assert figures(vectors)[1] == pytest.approx(dimensions, rel=0.15)

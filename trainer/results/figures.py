@@ -58,7 +58,9 @@ def _is_done(layout: Layout, job: str) -> bool:
 
 def _measures(name: str, rows: Mapping[str, Sequence[Rows]]) -> dict[str, list[Measure]]:
     """A metric of every run, by method: all of them at once, as items have one numbering."""
-    flat = iter(measures_of(name, [run for runs in rows.values() for run in runs]) if rows else [])
+    flat = iter(
+        measures_of(name, [run for runs in rows.values() for run in runs], "dialogue") if rows else []
+    )
     return {method: [next(flat) for _ in runs] for method, runs in rows.items()}
 
 

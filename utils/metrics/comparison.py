@@ -1,6 +1,6 @@
 """Confidence intervals of a metric, and paired tests between systems that answered the same examples.
 
-Examples of a dialogue resemble one another, so dialogues, and not examples, are taken as independent: G groups.
+Examples that belong together resemble one another, so groups of them, and not examples, are taken as independent.
 Intervals are those of the jackknife over groups (Efron and Stein, 1981), which unlike the bootstrap does not repeat
 examples: repeated replies would count as less diverse. The test is approximate randomisation (Noreen, 1989): if two
 systems are equal, any group's outputs may as well be exchanged between them. Both hold for metrics of a whole corpus.
@@ -19,7 +19,7 @@ _DRAWS, _CHUNK = 2_000, 250
 
 
 class Measure(Protocol):
-    """A metric of one system on G groups."""
+    """A metric of one system on G groups of examples."""
 
     def value(self) -> float:
         """On all groups."""

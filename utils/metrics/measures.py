@@ -65,21 +65,22 @@ MEASURES = (*_SUMS, *_DISTINCT)
 """perplexity, SPT's F1, BLEU, DIST-1 and DIST-2 as in a report; distinct replies over all replies, in percent"""
 
 
-def measures_of(name: str, systems: Sequence[Rows]) -> list[Measure]:
-    """One metric of several systems that answered the same examples; their groups are the dialogues.
+def measures_of(name: str, systems: Sequence[Rows], group: str) -> list[Measure]:
+    """One metric of several systems that answered the same examples.
 
     Args:
         name: one of MEASURES.
         systems: the rows of each, in the order of the file.
+        group: the key of a row that says which examples belong together.
 
     Raises:
         ValueError: they have not the same examples.
     """
-    dialogues = [[row["dialogue"] for row in rows] for rows in systems]
+    owners = [[row[group] for row in rows] for rows in systems]
     targets = [[row["target"] for row in rows] for rows in systems]
-    if any(other != dialogues[0] for other in dialogues) or any(other != targets[0] for other in targets):
+    if any(other != owners[0] for other in owners) or any(other != targets[0] for other in targets):
         raise ValueError("the systems did not answer the same examples")
-    groups = np.unique(np.array(dialogues[0]), return_inverse=True)[1]
+    groups = np.unique(np.array(owners[0]), return_inverse=True)[1]
     if name in _DISTINCT:
         items = _DISTINCT[name]
         return list[Measure](numbered([[items(row) for row in rows] for rows in systems], groups))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.lm.language_model import LanguageModel
+from models.lm.language_model import LanguageModel, weights_sha256
 from models.spt.export import export_run
 from models.spt.soft_prompts import WARM_START_NOISE
 from models.trained_part import write_trained
@@ -177,7 +177,11 @@ def test_random_routing_validates_by_its_expectation(make, examples):
     """A drawn validation loss chooses the checkpoint that was lucky."""
     model, chosen = make("random", training={"rows": "dialogue"}), chosen_of(examples)
     each = [loss_of_each(model, chosen, [prompt] * len(chosen)) for prompt in model.soft_prompts.weight]
-    torch.testing.assert_close(model(train_batch(model, chosen)).total, torch.stack(each).mean(), **CLOSE)
+    output = model(train_batch(model, chosen))
+    torch.testing.assert_close(output.total, torch.stack(each).mean(), **CLOSE)
+    figures = model.reducers["losses"](output.diagnostics["losses"], len(chosen))
+    assert figures["prompt_loss"] == pytest.approx([loss.item() for loss in each], rel=1e-5)
+    assert figures["random_loss"] == pytest.approx(output.total.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +203,11 @@ def test_contradictions_are_one_line(make_config, model, training, message):
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-def test_prompts_start_from_a_trained_one(make_config, tmp_path, router):
+def test_prompts_start_from_a_trained_one(make_config, lm_folder, tmp_path, router):
     """SMoP scales by about 1 / K at its start: without a factor K the trained prompt would be lost at once."""
     trained = torch.linspace(-1, 3, 4 * 32).reshape(1, 4, 32)
-    write_trained(tmp_path, {"soft_prompts.weight": trained}, {})
+    lm = {"base_model_sha256": weights_sha256(str(lm_folder("opt")))}
+    write_trained(tmp_path, {"soft_prompts.weight": trained}, lm)
     settings = {"model_type": "routed_prompts", "router": router}
     model = model_of(make_config(model=settings, training={"warm_start_prompt": str(tmp_path)}))
     assert model.warm_start_key == "training.warm_start_prompt"
@@ -212,6 +217,9 @@ def test_prompts_start_from_a_trained_one(make_config, tmp_path, router):
     torch.testing.assert_close(first, trained[0])
     noise = (torch.stack(others) - first).std().item()
     assert noise == pytest.approx(WARM_START_NOISE * trained.std().item(), rel=0.2)
+    write_trained(tmp_path, {"soft_prompts.weight": trained}, {})
+    with pytest.raises(UserError, match="of another base LM"):
+        model.warm_start()
 
 
 def test_smop_says_that_one_prompt_takes_all(make):

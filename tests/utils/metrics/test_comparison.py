@@ -29,17 +29,19 @@ def test_a_measure_is_the_metric_of_the_report(name: str) -> None:
     """Were a measure computed otherwise than the report's metric, its interval would be one of another number."""
     rows = rows_of(1)
     wanted = score(rows, [name])[name].value
-    assert measures_of(name, [rows])[0].value() == pytest.approx(wanted, rel=1e-9)
+    assert measures_of(name, [rows], "dialogue")[0].value() == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_leaving_a_dialogue_out_is_as_if_it_had_never_been_there(name: str) -> None:
     """A wrong leave-one-out value makes the interval too small or too large, which no other test would tell."""
     rows = rows_of(2, dialogues=6)
-    left_out = measures_of(name, [rows])[0].without_each()
+    left_out = measures_of(name, [rows], "dialogue")[0].without_each()
     for dialogue in range(6):
         others = [row for row in rows if row["dialogue"] != dialogue]
-        assert left_out[dialogue] == pytest.approx(measures_of(name, [others])[0].value(), rel=1e-9)
+        assert left_out[dialogue] == pytest.approx(
+            measures_of(name, [others], "dialogue")[0].value(), rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -50,9 +52,9 @@ def test_exchanging_dialogues_is_exchanging_their_replies(name: str) -> None:
     mixed = [
         second if exchange[0, first["dialogue"]] else first for first, second in zip(one, other, strict=True)
     ]
-    first, second = measures_of(name, [one, other])
+    first, second = measures_of(name, [one, other], "dialogue")
     assert first.exchanged(second, exchange)[0] == pytest.approx(
-        measures_of(name, [mixed])[0].value(), rel=1e-9
+        measures_of(name, [mixed], "dialogue")[0].value(), rel=1e-9
     )
 
 
@@ -82,12 +84,15 @@ def test_equal_systems_do_not_differ_and_a_better_one_does() -> None:
     """A test that calls chance significant, or that misses a large difference, would decide the comparison wrongly."""
     same = [
         difference(
-            *([measure] for measure in measures_of("f1", [rows_of(2 * seed), rows_of(2 * seed + 1)]))
+            *(
+                [measure]
+                for measure in measures_of("f1", [rows_of(2 * seed), rows_of(2 * seed + 1)], "dialogue")
+            )
         ).p
         for seed in range(10, 30)
     ]
     assert sum(p < 0.05 for p in same) <= 4
-    better, worse = measures_of("f1", [rows_of(1, shift=0.3), rows_of(2)])
+    better, worse = measures_of("f1", [rows_of(1, shift=0.3), rows_of(2)], "dialogue")
     found = difference([better], [worse])
     assert found.p < 0.01
     assert found.low > 0
@@ -95,7 +100,7 @@ def test_equal_systems_do_not_differ_and_a_better_one_does() -> None:
 
 def test_a_system_against_itself_has_p_1() -> None:
     """Rounding must not make a difference of exactly 0 look significant."""
-    (measure,) = measures_of("ppl", [rows_of(1)])
+    (measure,) = measures_of("ppl", [rows_of(1)], "dialogue")
     assert difference([measure], [measure]).p == 1.0
 
 
@@ -104,7 +109,7 @@ def test_other_examples_are_refused() -> None:
     other = rows_of(2)
     other[3]["target"] = "something else"
     with pytest.raises(ValueError, match="same examples"):
-        measures_of("f1", [rows_of(1), other])
+        measures_of("f1", [rows_of(1), other], "dialogue")
 
 
 def test_items_without_ngrams_are_counted_for_none() -> None:
