@@ -113,6 +113,11 @@ class StandIns:
         """The run folder."""
         return [word.replace("=RUN", f"={self.run}") for word in words]
 
+    def of_router(self, words: list[str]) -> list[str]:
+        """The run folder, and a file of enough dialogues to fit on."""
+        words = [str(self.run) if word == "RUN" else word for word in words]
+        return [*words, f"--valid_path={self.data['train']}"]
+
     def of_runs(self, words: list[str]) -> list[str]:
         """The parent of the run folders."""
         return [re.sub("=(runs_ds_dev|FOLDER)$", f"={self.runs}", word) for word in words]
@@ -133,6 +138,7 @@ KNOWN = {
     "interactive_test.py": "of_run",
     "evaluate_runs_results.py": "of_runs",
     "models.spt.export": "of_run",
+    "trainer.fit_router": "of_router",
     "dataset.convai2.download": "help",
     "data_file/sample/generate.py": "as_it_is",
     "pytest": "collect",

@@ -1,4 +1,4 @@
-"""Routers fitted on what every prompt costs (docs/method.md, section 7): pure functions of arrays.
+"""Routers fitted on what every prompt costs (docs/method.md, section 6): pure functions of arrays.
 
 K prompts, n examples.
 """

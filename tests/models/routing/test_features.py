@@ -18,7 +18,6 @@ def test_features_are_means_of_each_text_read_alone(make_config, examples):
         states = model.lm.hidden(model.lm.embed(ids))[0].detach().double()  # [Q, H]
         wanted = torch.cat([states.mean(dim=0), states[text.last_turn :].mean(dim=0)])
         torch.testing.assert_close(features, wanted, rtol=1e-4, atol=1e-5)
-    assert {text.dialogue for text in texts} == {0, 1} or len(texts) == 7
 
 
 def test_responses_are_not_seen(make_config, examples):

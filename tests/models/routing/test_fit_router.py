@@ -103,6 +103,7 @@ def test_the_chat_chooses_by_it(fitted_copy):
     assert [chat.say("hello").prompt for _ in range(3)] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_report_lines(trained_run, data, tmp_path, capsys, quick):
     """Without dialogues that were held out, routers would be measured on what they were fitted on, unsaid."""
     run = shutil.copytree(trained_run, tmp_path / "run")

@@ -23,7 +23,7 @@ COUNT = DIALOGUES * LENGTH
 def measured(gains, seed=0):
     """Losses [2, n] that differ by `gains` [n] in favour of prompt 1, of drawn contexts [n, 8]."""
     generator = np.random.default_rng(seed)
-    context = generator.normal(size=(COUNT, 8))
+    context = 3 + generator.normal(size=(COUNT, 8))
     turns = np.tile(np.arange(LENGTH), DIALOGUES)
     difficulty = 40 + 5 * generator.normal(size=COUNT)
     losses = np.stack([difficulty, difficulty - gains(context, turns)])
@@ -37,8 +37,8 @@ def choice_of(router, examples):
 
 
 def by_context(context, turns):
-    """Prompt 1 is better where the first number of the context is above 0."""
-    return 4 * np.sign(context[:, 0])
+    """Prompt 1 is better where the first number of the context is above its mean."""
+    return 4 * np.sign(context[:, 0] - 3)
 
 
 def by_turn(context, turns):
