@@ -1,12 +1,13 @@
 """The figures of a plan's runs: metrics with intervals, paired differences, time, as plain values for JSON."""
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.decoding.evaluate import read_examples
-from trainer.results.jobs import RESULT, Layout, decoding_job, training_job, tuning_job
+from trainer.results.jobs import REPORT, RESULT, Layout, decoding_job, report_job, training_job, tuning_job
 from trainer.results.plan import MethodSettings
 from trainer.results.running import read_record
 from utils.config.strict_yaml import read_yaml
@@ -24,8 +25,9 @@ def figures_of(layout: Layout) -> dict[str, Any]:
 
     Returns:
         `methods`: of each its title, learning rates with their losses, and per metric the mean over its seeds with a
-        95 % interval over dialogues, and the standard deviation over seeds; `differences`: per metric, of two methods
-        with equally many seeds; `versions` of the libraries.
+        95 % interval over dialogues, and the standard deviation over seeds; `choices`: of each run that has a report
+        of fit_router what that says; `differences`: per metric, of two methods with equally many seeds; `versions` of
+        the libraries.
     """
     plan = layout.plan
     done = [
@@ -47,6 +49,17 @@ def figures_of(layout: Layout) -> dict[str, Any]:
             | {"metrics": {name: _estimated(measures[name][method.name]) for name in MEASURES}}
             for method in done
         },
+        "choices": [
+            {
+                "method": method.name,
+                "seed": seed,
+                "choices": report["choices"],
+                "preferred": report["preferred"],
+            }
+            for method in done
+            for seed in plan.seeds_of(method)
+            if (report := _report(layout, method, seed)) is not None
+        ],
         "differences": _differences(plan.compare, measures),
         "versions": library_versions(),
     }
@@ -54,6 +67,16 @@ def figures_of(layout: Layout) -> dict[str, Any]:
 
 def _is_done(layout: Layout, job: str) -> bool:
     return "seconds" in read_record(layout.root / job)
+
+
+def _report(layout: Layout, method: MethodSettings, seed: int) -> dict[str, Any] | None:
+    """What fit_router says of a run on the validation dialogues; None: it was not asked, or not yet."""
+    if not method.report or not _is_done(layout, report_job(method.name, seed)):
+        return None
+    report: dict[str, Any] = json.loads(
+        (layout.run_of(training_job(method.name, seed)) / REPORT).read_text(encoding="utf-8")
+    )
+    return report
 
 
 def _measures(name: str, rows: Mapping[str, Sequence[Rows]]) -> dict[str, list[Measure]]:

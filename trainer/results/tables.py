@@ -28,6 +28,7 @@ def tables_of(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         **{kind: _scores([one for one in methods.values() if kind in one["tables"]]) for kind in kinds},
         "differences": _differences(figures),
+        "choices": _choices(figures),
         "learning_rates": _learning_rates(list(methods.values())),
         "time": _time(list(methods.values())),
     }
@@ -67,6 +68,34 @@ def _difference(metric: Mapping[str, Any], digits: int) -> str:
     half = (metric["high"] - metric["low"]) / 2
     p = f"p < {0.001}" if metric["p"] < 0.001 else f"p = {metric['p']:.3f}"
     return f"{metric['value']:+.{digits}f} ± {half:.{digits}f}, {p}".replace("+-", "−").replace("-", "−")
+
+
+def _choices(figures: Mapping[str, Any]) -> str:
+    """A row per run: the perplexity of its best fixed prompt, and by how many percent each choice changes it."""
+    kinds = ("own choice", "turn", "linear", "random choice", "oracle")
+    rows = [
+        [
+            f"{figures['methods'][one['method']]['title']}, seed {one['seed']}",
+            f"{one['choices']['best fixed prompt']['perplexity']:.2f}",
+            *(_change(one["choices"][kind]) for kind in kinds),
+            " ".join(f"{100 * share:.0f}" for share in one["choices"]["own choice"]["shares"]),
+        ]
+        for one in figures["choices"]
+    ]
+    head = [
+        "run",
+        "best fixed prompt",
+        "own choice, %",
+        "by turn, %",
+        "linear router, %",
+        "random, %",
+        "oracle, %",
+    ]
+    return _table([*head, "shares of the own choice, %"], rows)
+
+
+def _change(choice: Mapping[str, Any]) -> str:
+    return f"{choice['change']:+.2f} ({choice['low']:+.2f} to {choice['high']:+.2f})".replace("-", "−")
 
 
 def _learning_rates(methods: Sequence[Mapping[str, Any]]) -> str:

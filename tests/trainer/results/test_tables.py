@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainer.results.figures import figures_of
-from trainer.results.jobs import RESULT, Layout, decoding_job, training_job, tuning_job
+from trainer.results.jobs import REPORT, RESULT, Layout, decoding_job, report_job, training_job, tuning_job
 from trainer.results.plan import MethodSettings, Plan
 from trainer.results.tables import tables_of, update_page, with_tables
 from utils.errors import UserError
@@ -25,7 +25,12 @@ def layout(tmp_path: Path) -> Layout:
             name="a", title="A", config="a.yml", learning_rates=(0.1, 0.2), tables=("per_example",)
         ),
         MethodSettings(
-            name="b", title="B", config="b.yml", learning_rates=(0.1,), tables=("per_example", "in_all")
+            name="b",
+            title="B",
+            config="b.yml",
+            report=True,
+            learning_rates=(0.1,),
+            tables=("per_example", "in_all"),
         ),
         MethodSettings(name="c", title="C", config="c.yml"),
     ]
@@ -37,6 +42,11 @@ def layout(tmp_path: Path) -> Layout:
         for seed in plan.seeds_of(method):
             put_run(layout, training_job(method.name, seed), 10 * seed + number, 0.2 if number == 0 else 0.1)
             put_record(layout, decoding_job(method.name, seed))
+    kinds = ("best fixed prompt", "own choice", "turn", "linear", "random choice", "oracle")
+    choice = {"perplexity": 20.0, "change": -1.5, "low": -2.0, "high": 0.25, "shares": [0.75, 0.25]}
+    report = {"preferred": "turn", "choices": dict.fromkeys(kinds, choice)}
+    (layout.run_of(training_job("b", 2)) / REPORT).write_text(json.dumps(report))
+    put_record(layout, report_job("b", 2))  # that of seed 1 is not done
     for rate, loss in ((0.1, 3.0), (0.2, 2.0)):
         put_run(layout, tuning_job(methods[0], rate), 0, rate, loss)
     return layout
@@ -104,6 +114,8 @@ def test_tables_have_a_row_for_each_method_of_their_kind(layout: Layout) -> None
     assert "| A |" not in tables["in_all"]
     assert "| B |" in tables["in_all"]
     assert "| A − B |" in tables["differences"]
+    changes = " | ".join(["−1.50 (−2.00 to +0.25)"] * 5)
+    assert tables["choices"].splitlines()[2:] == [f"| B, seed 2 | 20.00 | {changes} | 75 25 |"]
     assert "| A | 0.1: 3.0000, 0.2: 2.0000 | 0.2 |" in tables["learning_rates"]
     assert "| B | 1.0 | 0.5 | 1.0 | 0.5 |" in tables["time"]
 
