@@ -2,7 +2,7 @@
 
 from models.routing.arguments import router_parser
 from utils.console import quiet_libraries
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 from utils.runs import find_runs
 
 
@@ -10,7 +10,9 @@ def main() -> None:
     """Parse, fit and report."""
     args = router_parser().parse_args()
     quiet_libraries()
-    (run,) = find_runs(args.run)
+    run, *others = find_runs(args.run)
+    if others:
+        raise UserError(f"{args.run} holds {1 + len(others)} runs: give one of them, such as {run}")
     from models.routing.evaluation import RouterOptions, evaluate_routers
 
     options = RouterOptions(

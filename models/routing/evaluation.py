@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dataset.dialogue import Example
+from dataset.overlap import overlap_of
 from models.conversation import ConversationModel
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.texts import encode_texts
@@ -20,13 +21,14 @@ from models.routing.measuring import Measured, measure
 from models.routing.router import LinearRouter
 from models.routing.saved import ROUTER, trained_hash, write_router
 from models.settings import Config
-from utils.errors import UserError
+from utils.errors import UserError, existing_file
 from utils.files import check_writable, file_sha256, to_json, write_whole
 from utils.precision import decide_precision
 from utils.runs import library_versions
 
 REPORT = "router_report.json"
-_NAMES = {"fixed": report.FIXED, "turn": "turn", "linear": "linear"}
+PREFERRED = "preferred"
+_NAMES = {"fixed": report.FIXED, "turn": "turn", "linear": "linear", PREFERRED: PREFERRED}
 _COLUMNS = 100
 
 
@@ -52,6 +54,8 @@ class FitPart:
     examples: Sequence[Example]
     path: str
     words: str
+    is_given: bool = False
+    """whether --fit_on names them"""
 
 
 def evaluate_routers(run: Path, options: RouterOptions) -> None:
@@ -81,7 +85,7 @@ def evaluate_routers(run: Path, options: RouterOptions) -> None:
         fitted = _measured(model, config, part.examples, device, part.path)
     else:
         print(
-            f"no dialogue was held out from training, so parts of {valid} itself take turns: each is measured with "
+            f"no dialogue is set apart for the fit, so parts of {valid} itself take turns: each is measured with "
             f"routers that were fitted on the others (--fit_on gives dialogues of their own)"
         )
     routers, held_out = _fitted_routers(fitted)
@@ -92,7 +96,10 @@ def evaluate_routers(run: Path, options: RouterOptions) -> None:
         choices = cross_fitted(measured)
     rows = compare(measured, choices)
     fixed = _prompts_in_words(choices["fixed"])
-    sentences = report.verdict(rows, _NAMES[preferred], fixed)
+    judged = preferred if part is not None else PREFERRED
+    if judged == PREFERRED and (choices[PREFERRED] == choices["fixed"]).all():
+        judged = "fixed"
+    sentences = [*seen_before(part, examples, config), *report.verdict(rows, _NAMES[judged], fixed)]
     print(f"\nmeasured on {valid}: {_size(measured)}")
     print(f"fitted on {part.words if part is not None else valid}: {_size(fitted)}")
     print(f"compared with {fixed} for everything; intervals over dialogues\n")
@@ -136,7 +143,7 @@ def _config(run: Path, options: RouterOptions) -> tuple[Config, str | None]:
 
 
 def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
-    """The dialogues to fit on, none of which the run was trained on; None where there are none.
+    """The dialogues to fit on; None where there are no others than those to measure on.
 
     Raises:
         UserError: their file cannot be read, or has no example.
@@ -144,6 +151,8 @@ def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
     read = texts_of(config).read_examples
     if options.fit_on is not None:
         path, words = options.fit_on, options.fit_on
+        if file_sha256(existing_file(path, "dialogue file")) == file_sha256(config.dataset.valid):
+            return None
         examples = read(path, config)
     else:
         path, ratio = config.dataset.train, config.training.training_ratio
@@ -153,7 +162,7 @@ def fit_part(config: Config, options: RouterOptions) -> FitPart | None:
         words = f"what training_ratio {ratio:g} left of {path}"
         if not examples:
             return None
-    return FitPart(few(examples, options.fit_examples), path, words)
+    return FitPart(few(examples, options.fit_examples), path, words, options.fit_on is not None)
 
 
 def few(examples: Sequence[Example], most: int) -> list[Example]:
@@ -187,12 +196,43 @@ def chosen(router: LinearRouter, measured: Measured) -> np.ndarray:
 
 
 def cross_fitted(measured: Measured) -> dict[str, np.ndarray]:
-    """The choice [n] of every router, for each dialogue by one that was fitted without it."""
-    choices = {name: np.zeros(len(measured.tokens), dtype=np.int64) for name in ROUTERS}
+    """The choice [n] of every router, for each dialogue by one that was fitted without it.
+
+    `preferred` is, for each dialogue, that of the router which did best among the dialogues that all of them were
+    fitted on: the same dialogues say nothing of which router is taken and of what it is worth.
+    """
+    choices = {name: np.zeros(len(measured.tokens), dtype=np.int64) for name in (*ROUTERS, PREFERRED)}
     for kept, left in dialogue_folds(measured.dialogues):
-        for name, fit in ROUTERS.items():
-            choices[name][left] = chosen(fit(measured.part(kept))[0], measured.part(left))
+        routers, held_out = _fitted_routers(measured.part(kept))
+        for name, router in routers.items():
+            choices[name][left] = chosen(router, measured.part(left))
+        choices[PREFERRED][left] = choices[min(routers, key=lambda name: held_out[name])][left]
     return choices
+
+
+def seen_before(part: FitPart | None, examples: Sequence[Example], config: Config) -> list[str]:
+    """What makes the report too good, in words: dialogues that routers or prompts have seen before they are measured.
+
+    Args:
+        part: what routers are fitted on.
+        examples: what they are measured on.
+        config: names the file that the run was trained on.
+    """
+    if part is None:
+        return []
+    found, train = [], Path(config.dataset.train)
+    common = overlap_of(part.examples, examples).dialogues
+    if common:
+        found.append(
+            f"{common:,} dialogue(s) of {config.dataset.valid} stand in {part.path} too: routers are measured on what "
+            "they were fitted on, and all that is said of them is too good."
+        )
+    if part.is_given and train.is_file() and file_sha256(train) == file_sha256(part.path):
+        found.append(
+            f"The run was trained on {part.path}: its prompts know these dialogues by heart, and what routers learn "
+            "there need not hold elsewhere."
+        )
+    return found
 
 
 def compare(measured: Measured, choices: Mapping[str, np.ndarray]) -> dict[str, report.Figures]:

@@ -26,8 +26,8 @@ def figures_of(layout: Layout) -> dict[str, Any]:
     Returns:
         `methods`: of each its title, learning rates with their losses, and per metric the mean over its seeds with a
         95 % interval over dialogues, and the standard deviation over seeds; `choices`: of each run that has a report
-        of fit_router what that says; `differences`: per metric, of two methods with equally many seeds; `versions` of
-        the libraries.
+        of fit_router what that says; `differences`: per metric, of two methods with equally many seeds, with the
+        difference of each pair of seeds and their standard deviation; `versions` of the libraries.
     """
     plan = layout.plan
     done = [
@@ -88,9 +88,12 @@ def _measures(name: str, rows: Mapping[str, Sequence[Rows]]) -> dict[str, list[M
 
 
 def _estimated(runs: Sequence[Measure]) -> dict[str, Any]:
-    values = [run.value() for run in runs]
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return dataclasses.asdict(estimate(runs)) | {"seeds": values, "spread": spread}
+    return dataclasses.asdict(estimate(runs)) | _over_seeds([run.value() for run in runs])
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Values of the seeds and their standard deviation, which intervals and tests over dialogues know nothing of."""
+    return {"seeds": list(values), "spread": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def _differences(
@@ -100,6 +103,9 @@ def _differences(
     for first, second in pairs:
         metrics = {
             name: dataclasses.asdict(difference(runs[first], runs[second]))
+            | _over_seeds(
+                [one.value() - other.value() for one, other in zip(runs[first], runs[second], strict=True)]
+            )
             for name, runs in measures.items()
             if first in runs and second in runs and len(runs[first]) == len(runs[second])
         }

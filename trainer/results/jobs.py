@@ -139,6 +139,24 @@ def _train(
     begun = sorted((layout.root / name).glob("*/start.json"))
     if begun:
         return ("train.py", f"--resume={begun[-1].parent}")
+    words = ["train.py", "--exp_name=run", *plan_words(layout, method, seed, settings)]
+    words.append(_set("training.log_dir", layout.root / name))
+    if method.start is not None:
+        start = layout.run_of(training_job(method.start, seed))
+        is_whole = method.start_as == "ckpt_path"
+        words.append(f"--ckpt_path={start}" if is_whole else _set("training.warm_start_prompt", start))
+    return tuple(words)
+
+
+def plan_words(layout: Layout, method: MethodSettings, seed: int, settings: Mapping[str, Any]) -> list[str]:
+    """The words of a training's command that the plan alone decides.
+
+    Args:
+        layout: of the plan.
+        method: the method.
+        seed: of the training.
+        settings: further ones, by `section.key`.
+    """
     values = {
         **layout.plan.settings,
         **method.settings,
@@ -146,36 +164,31 @@ def _train(
         "dataset.train": layout.train,
         "dataset.valid": layout.held_out,
         "training.seed": seed,
-        "training.log_dir": layout.root / name,
         **settings,
     }
-    words = ["train.py", f"--config={method.config}", "--exp_name=run"]
-    if method.start is not None:
-        start = layout.run_of(training_job(method.start, seed))
-        if method.start_as == "ckpt_path":
-            words.append(f"--ckpt_path={start}")
-        else:
-            values["training.warm_start_prompt"] = start
-    return (*words, *(f"--set={key}={_yaml(value)}" for key, value in values.items()))
+    return [f"--config={method.config}", *(_set(key, value) for key, value in values.items())]
 
 
-def _yaml(value: Any) -> str:
-    """A value as --set reads it; JSON is YAML."""
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+def _set(key: str, value: Any) -> str:
+    """A flag as --set reads it; JSON is YAML."""
+    return f"--set={key}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+
+
+def tuning_settings(plan: Plan, rate: float) -> dict[str, Any]:
+    """What a training that tries a learning rate has beside the others' settings."""
+    return {
+        "training.learning_rate": rate,
+        "training.training_ratio": plan.tuning.training_ratio,
+        "training.num_epochs": plan.tuning.num_epochs,
+    }
 
 
 def _tuning_commands(
     layout: Layout, method: MethodSettings, name: str, rate: float
 ) -> Callable[[], Iterator[Command]]:
-    tuning = layout.plan.tuning
-    settings = {
-        "training.learning_rate": rate,
-        "training.training_ratio": tuning.training_ratio,
-        "training.num_epochs": tuning.num_epochs,
-    }
-
     def commands() -> Iterator[Command]:
-        yield _train(layout, method, name, tuning.seed, settings)
+        settings = tuning_settings(layout.plan, rate)
+        yield _train(layout, method, name, layout.plan.tuning.seed, settings)
         run = layout.run_of(name)
         if method.router:
             yield _fit_router(layout, run)

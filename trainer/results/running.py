@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from trainer.results.jobs import Command, Job
-from utils.errors import UserError
+from utils.errors import Terminated, UserError
 from utils.files import to_json, write_errors, write_whole
 
 RECORD, LOG = "job.json", "log.txt"
@@ -61,6 +61,9 @@ class Running:
                     ended.add(job.name)
                     rest = self.left([*waiting, *begun.values()], records)
                     print(f"{job.name}: {record['seconds']:.0f} s; {rest}", flush=True)
+        except (KeyboardInterrupt, Terminated) as stopped:
+            self.stop()
+            raise type(stopped)("what is done is kept; the same command goes on from here") from None
         except BaseException:
             self.stop()
             raise

@@ -48,8 +48,11 @@ def _scores(methods: Sequence[Mapping[str, Any]]) -> str:
 
 def _score(metric: Mapping[str, Any], digits: int) -> str:
     half = (metric["high"] - metric["low"]) / 2
-    spread = "" if metric["spread"] is None else f" ({metric['spread']:.{digits}f})"
-    return f"{metric['value']:.{digits}f} ± {half:.{digits}f}{spread}"
+    return f"{metric['value']:.{digits}f} ± {half:.{digits}f}{_spread(metric, digits)}"
+
+
+def _spread(metric: Mapping[str, Any], digits: int) -> str:
+    return "" if metric.get("spread") is None else f" ({metric['spread']:.{digits}f})"
 
 
 def _differences(figures: Mapping[str, Any]) -> str:
@@ -67,7 +70,8 @@ def _differences(figures: Mapping[str, Any]) -> str:
 def _difference(metric: Mapping[str, Any], digits: int) -> str:
     half = (metric["high"] - metric["low"]) / 2
     p = f"p < {0.001}" if metric["p"] < 0.001 else f"p = {metric['p']:.3f}"
-    return f"{metric['value']:+.{digits}f} ± {half:.{digits}f}, {p}".replace("+-", "−").replace("-", "−")
+    value = f"{metric['value']:+.{digits}f} ± {half:.{digits}f}{_spread(metric, digits)}"
+    return f"{value}, {p}".replace("-", "−")
 
 
 def _choices(figures: Mapping[str, Any]) -> str:

@@ -58,7 +58,10 @@ class Sums:
 
 @dataclass(frozen=True)
 class Distinct:
-    """The share of distinct items among all items that a system made, in percent: DIST-n where items are n-grams."""
+    """The share of distinct items among all items that a system made, in percent: DIST-n where items are n-grams.
+
+    Of a system that made none it is 0.
+    """
 
     items: Array
     """[I] int64, numbers of the items; equal items of two systems that are compared have equal numbers"""
@@ -68,7 +71,7 @@ class Distinct:
 
     def value(self) -> float:
         """See `Measure`."""
-        return 100 * len(np.unique(self.items)) / len(self.items)
+        return 100 * len(np.unique(self.items)) / max(1, len(self.items))
 
     def without_each(self) -> Array:
         """See `Measure`."""
@@ -82,7 +85,7 @@ class Distinct:
     def exchanged(self, other: "Measure", exchange: Array) -> Array:
         """See `Measure`."""
         assert isinstance(other, Distinct), type(other)
-        size = 1 + int(max(self.items.max(), other.items.max()))
+        size = 1 + int(max(self.items.max(initial=0), other.items.max(initial=0)))
         values = np.empty(len(exchange))
         for number, drawn in enumerate(exchange):
             kept, taken = self.items[~drawn[self.groups]], other.items[drawn[other.groups]]

@@ -15,13 +15,23 @@ from models.decoding.chat import Conversation
 from models.decoding.decode import DecodeOptions, decode_runs
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.texts import encode_texts
+from models.reading import texts_of
 from models.routing import fitting
 from models.routing.arguments import router_parser
-from models.routing.evaluation import REPORT, RouterOptions, cross_fitted, evaluate_routers, few, fit_part
+from models.routing.evaluation import (
+    REPORT,
+    RouterOptions,
+    cross_fitted,
+    evaluate_routers,
+    few,
+    fit_part,
+    seen_before,
+)
 from models.routing.measuring import Measured, measure
 from models.routing.router import LinearRouter
 from models.routing.saved import METADATA, ROUTER, router_of, write_router
 from tests.helpers import json_rows, model_of, route_apart, untied
+from trainer.fit_router import main
 from utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -109,8 +119,8 @@ def test_the_report_lines(trained_run, data, tmp_path, capsys, quick):
     run = shutil.copytree(trained_run, tmp_path / "run")
     evaluate_routers(run, RouterOptions(valid_path=str(data["train"])))
     printed = capsys.readouterr().out
-    assert "no dialogue was held out from training" in printed
-    for name in ("best fixed prompt", "own choice", "turn", "linear", "random choice", "oracle"):
+    assert "no dialogue is set apart for the fit" in printed
+    for name in ("best fixed prompt", "own choice", "turn", "linear", "preferred", "random choice", "oracle"):
         assert re.search(rf"^{name} +\d+\.\d\d ", printed, re.M)
     report = json.loads((run / REPORT).read_text(encoding="utf-8"))
     assert report["cross_fitted"]
@@ -129,13 +139,59 @@ def test_cross_fitted_routers_have_not_seen_what_they_choose_for(quick):
     assert gain.mean() < 1.5  # fitted and measured on the same: 3.5
 
 
+def test_which_router_is_preferred_is_not_told_by_what_it_is_measured_on(monkeypatch):
+    """Of several routers that know nothing, the one that looks best on all dialogues would be called a selector."""
+    zeros = np.zeros((2, 4)), np.zeros((2, fitting.TURNS))
+    seen = []
+
+    def always(prompt):
+        router = LinearRouter(*zeros, np.eye(2)[prompt])
+        return lambda part: (seen.append(part), (router, part.losses[prompt].sum()))[1]
+
+    monkeypatch.setattr("models.routing.evaluation.ROUTERS", {"fixed": always(0), "turn": always(1)})
+    losses = np.ones((2, 20))
+    losses[1, :2] -= 9  # one dialogue makes prompt 1 the better one; without it they are equal
+    dialogues = np.repeat(np.arange(10), 2)
+    measured = Measured(losses, np.full(20, 9), np.zeros((20, 4)), dialogues, dialogues, dialogues)
+    choice = cross_fitted(measured)["preferred"]
+    (own,) = (left for _, left in fitting.dialogue_folds(dialogues) if 0 in left)
+    assert set(choice[own]) == {0}
+    assert set(np.delete(choice, own)) == {1}
+    assert all(len(part.tokens) == 16 for part in seen)
+
+
+def test_dialogues_that_were_seen_before_are_named(make_config, data, tmp_path):
+    """A router that is measured on what it was fitted on helps on every run, and the verdict would say so."""
+    config = make_config()
+    read = texts_of(config).read_examples
+    valid = read(str(data["valid"]), config)
+    same = tmp_path / "same.txt"
+    same.write_bytes(data["valid"].read_bytes())
+    assert fit_part(config, RouterOptions(fit_on=str(same))) is None
+    same.write_bytes(data["train"].read_bytes() + data["valid"].read_bytes())
+    (line,) = seen_before(fit_part(config, RouterOptions(fit_on=str(same))), valid, config)
+    assert "4 dialogue(s) of" in line
+    trained_on = fit_part(config, RouterOptions(fit_on=str(data["train"])))
+    assert "was trained on" in seen_before(trained_on, valid, config)[-1]
+    left = fit_part(make_config(training={"training_ratio": 0.5}), RouterOptions())
+    assert seen_before(left, valid, config) == []
+
+
+def test_a_folder_of_several_runs_is_one_line(fitted_copy, monkeypatch):
+    """A traceback does not say that one of the runs is to be named."""
+    shutil.copytree(fitted_copy, fitted_copy.parent / "other")
+    monkeypatch.setattr("sys.argv", ["fit_router", str(fitted_copy.parent)])
+    with pytest.raises(UserError, match="holds 2 runs: give one of them, such as .*fitted"):
+        main()
+
+
 def test_the_fit_part_is_what_the_run_was_not_trained_on(make_config, data, examples):
     """Prompts are better on dialogues that they learnt by heart, and the router would believe it."""
     held_out = fit_part(make_config(training={"training_ratio": 0.5}), RouterOptions())
     assert {example.dialogue for example in held_out.examples} == set(range(6, 12))
     assert fit_part(make_config(), RouterOptions()) is None
-    given = fit_part(make_config(), RouterOptions(fit_on=str(data["valid"])))
-    assert given.path == str(data["valid"])
+    given = fit_part(make_config(), RouterOptions(fit_on=str(data["train"])))
+    assert given.path == str(data["train"])
     some = few(examples, len(examples) // 2)
     assert {example.dialogue for example in some} == set(range(0, 12, 2))
     assert few(examples, 10**6) == examples

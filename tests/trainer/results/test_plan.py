@@ -9,7 +9,10 @@ from dataset.convai2.reader import read_convai2
 from models.arguments import read_train_arguments
 from trainer.results.jobs import RESULT, Layout, _train, jobs_of, training_job, tuning_job
 from trainer.results.plan import Plan, read_plan
+from trainer.results.results import _alone, _check_validation, make_results
 from trainer.results.splitting import split_dialogues
+from trainer.results.unchanged import check_unchanged
+from utils.config.loading import dump
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,6 +76,45 @@ def test_the_learning_rate_is_that_of_the_lowest_held_out_loss(tmp_path: Path) -
     assert f"--set=training.learning_rate={method.learning_rates[1]}" in command
     assert f'--set=dataset.valid="{tmp_path}/data/held_out.txt"' in command
     assert "--set=training.seed=2" in command
+
+
+def test_runs_of_other_settings_are_not_taken(tmp_path: Path) -> None:
+    """After a change of the plan the figures of the old runs would stand in the table as those of the new settings."""
+    layout = Layout(plan_of(tmp_path))
+    method = layout.plan.methods[0]
+    words = _train(layout, method, "new", 2, {"training.learning_rate": 0.5})
+    run = put_run(layout, training_job(method.name, 2))
+    (run / "config.yml").write_text(dump(read_train_arguments(words[1:])[1]))
+    check_unchanged(layout)
+    layout.plan.settings["training.batch_size"] = 3
+    with pytest.raises(UserError, match="trained with training.batch_size: 64, which is 3 in the plan now"):
+        check_unchanged(layout)
+
+
+def test_the_dialogues_of_the_figures_are_the_same_in_every_call(tmp_path: Path) -> None:
+    """Methods that were decoded on other dialogues would be compared with one another."""
+    path = tmp_path / "data/valid.sha256"
+    path.parent.mkdir()
+    _check_validation(str(SAMPLE), path)
+    _check_validation(str(SAMPLE), path)
+    with pytest.raises(UserError, match="earlier results rest on other dialogues"):
+        _check_validation(str(ROOT / "README.md"), path)
+
+
+def test_two_calls_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    """Both would train in the same run folders."""
+    folder = tmp_path / "new"
+    with _alone(folder), pytest.raises(UserError, match="another call is at work there"), _alone(folder):
+        pass
+    with _alone(folder):
+        pass
+
+
+def test_a_page_that_is_not_there_is_told_first(tmp_path: Path) -> None:
+    """It would be told when all trainings are done."""
+    with pytest.raises(UserError, match="page not found"):
+        make_results(plan_of(tmp_path), 1, tmp_path / "page.md")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_that_was_stopped_goes_on(tmp_path: Path) -> None:

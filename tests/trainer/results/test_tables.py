@@ -95,8 +95,13 @@ def test_figures_are_the_means_of_the_runs(layout: Layout) -> None:
     assert figures["methods"]["a"]["tuning"] == {"0.1": 3.0, "0.2": 2.0}
     (pair,) = figures["differences"]
     assert (pair["first"], pair["second"]) == ("a", "b")
-    ppl = [figures["methods"][name]["metrics"]["ppl"]["value"] for name in ("a", "b")]
-    assert pair["metrics"]["ppl"]["value"] == pytest.approx(ppl[0] - ppl[1])
+    ppl = [figures["methods"][name]["metrics"]["ppl"] for name in ("a", "b")]
+    found = pair["metrics"]["ppl"]
+    assert found["value"] == pytest.approx(ppl[0]["value"] - ppl[1]["value"])
+    by_seed = np.subtract(ppl[0]["seeds"], ppl[1]["seeds"])
+    assert found["seeds"] == pytest.approx(by_seed.tolist())
+    assert found["spread"] == pytest.approx(by_seed.std(ddof=1))
+    assert f" ({found['spread']:.2f}), p" in tables_of(figures)["differences"]
 
 
 def test_a_run_of_a_learning_rate_that_was_not_chosen_is_named(layout: Layout) -> None:

@@ -117,3 +117,15 @@ def test_items_without_ngrams_are_counted_for_none() -> None:
     (measure,) = numbered([[[("a", "b")], [], [("a", "b"), ("b", "c")]]], np.array([0, 1, 2]))
     assert measure.value() == pytest.approx(100 * 2 / 3)
     assert measure.without_each() == pytest.approx([100.0, 100 * 2 / 3, 100.0])
+
+
+@pytest.mark.parametrize("name", ["dist_2", "replies"])
+def test_a_system_that_says_nothing_has_no_distinct_items(name: str) -> None:
+    """A collapsed method that replies with one word each time would end hours of others with a traceback."""
+    rows = rows_of(1, dialogues=3)
+    silent = [row | {"prediction": ""} for row in rows]
+    one, none, again = measures_of(name, [rows, silent, silent], "dialogue")
+    if name == "dist_2":
+        assert none.value() == 0
+        assert difference([none], [again]).p == 1.0
+    assert difference([one], [none]).value == pytest.approx(one.value() - none.value())
