@@ -14,6 +14,7 @@ from dataset.overlap import overlap_of
 from models.conversation import ConversationModel
 from models.decoding.runs import load_run, read_run_config
 from models.decoding.texts import encode_texts
+from models.lm.language_model import weights_sha256
 from models.reading import texts_of
 from models.routing import report
 from models.routing.fitting import FOLDS, ROUTERS, dialogue_folds
@@ -30,6 +31,8 @@ REPORT = "router_report.json"
 PREFERRED = "preferred"
 _NAMES = {"fixed": report.FIXED, "turn": "turn", "linear": "linear", PREFERRED: PREFERRED}
 _COLUMNS = 100
+FEW = 30
+"""dialogues: the bootstrap of fewer covers clearly less than 95 %"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,11 @@ def evaluate_routers(run: Path, options: RouterOptions) -> None:
     if judged == PREFERRED and (choices[PREFERRED] == choices["fixed"]).all():
         judged = "fixed"
     sentences = [*seen_before(part, examples, config), *report.verdict(rows, _NAMES[judged], fixed)]
+    if _num_dialogues(measured) < FEW:
+        sentences.append(
+            f"Intervals over {_num_dialogues(measured)} dialogues are shorter than they should be: believe them from "
+            f"about {FEW} on (--valid_path gives more)."
+        )
     print(f"\nmeasured on {valid}: {_size(measured)}")
     print(f"fitted on {part.words if part is not None else valid}: {_size(fitted)}")
     print(f"compared with {fixed} for everything; intervals over dialogues\n")
@@ -112,6 +120,7 @@ def evaluate_routers(run: Path, options: RouterOptions) -> None:
         "fit_dialogues": _num_dialogues(fitted),
         "trained_values_sha256": trained_hash(run),
         "base_model": config.model.base_lm,
+        "base_model_sha256": weights_sha256(config.model.base_lm) if config.model.base_lm else None,
         "versions": library_versions(),
     }
     content = {

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from models.conversation import ConversationModel
 from models.decoding.settings import DecodingSettings
+from models.lm.language_model import weights_sha256
 from models.routing.features import TURNS
 from models.routing.router import LinearRouter
 from models.trained_part import read_trained
-from utils.errors import UserError, existing_file, first_line
+from utils.errors import UserError, existing_file, first_line, shown
 from utils.files import to_json, write_together
 from utils.untrusted import check_header, check_link
 
@@ -62,6 +63,12 @@ def router_of(run: Path, model: ConversationModel, settings: DecodingSettings) -
         raise UserError(f"{path}: not a readable router: {first_line(error)}; {_REMEDY}") from None
     if not isinstance(metadata, dict) or metadata.get("trained_values_sha256") != trained_hash(run):
         raise UserError(f"{path} was fitted on other trained values than this run's; {_REMEDY}")
+    theirs, base_lm = metadata.get("base_model_sha256"), model.config.model.base_lm
+    if theirs is not None and base_lm and theirs != (weights_sha256(base_lm) or theirs):
+        raise UserError(
+            f"{path} reads the hidden states of another base LM ({shown(metadata.get('base_model'))}) than "
+            f"{base_lm}: their weights differ; {_REMEDY}"
+        )
     count, width = model.num_prompts, 2 * model.lm.head_weight.shape[1]
     wanted = {"of_context": [count, width], "of_turns": [count, TURNS], "bias": [count]}
     if {name: list(tensor.shape) for name, tensor in tensors.items()} != wanted:

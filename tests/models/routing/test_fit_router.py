@@ -126,6 +126,7 @@ def test_the_report_lines(trained_run, data, tmp_path, capsys, quick):
     assert report["cross_fitted"]
     assert report["choices"]["oracle"]["perplexity"] <= report["choices"]["best fixed prompt"]["perplexity"]
     assert not (run / ROUTER).exists()
+    assert "Intervals over 12 dialogues are shorter than they should be" in report["verdict"][-1]
 
 
 def test_cross_fitted_routers_have_not_seen_what_they_choose_for(quick):
@@ -219,6 +220,7 @@ def test_each_prompt_of_smop_is_scaled_for_its_own_text(make_config, examples):
         (lambda run: _with(run, bias=torch.zeros(2)), "not the weights of 3 prompts"),
         (lambda run: _with(run, bias=torch.full((3,), math.nan)), "no finite floating-point numbers"),
         (lambda run: _train_on(run), "fitted on other trained values"),
+        (lambda run: _on_another_lm(run), "reads the hidden states of another base LM .* weights differ"),
     ],
 )
 def test_a_router_that_does_not_fit_is_refused(fitted_copy, change, said):
@@ -232,6 +234,12 @@ def test_a_router_that_does_not_fit_is_refused(fitted_copy, change, said):
 
 def _with(run, **values):
     save_file(load_file(run / ROUTER) | values, run / ROUTER)
+
+
+def _on_another_lm(run):
+    metadata = json.loads((run / METADATA).read_text(encoding="utf-8"))
+    assert metadata["base_model_sha256"] is not None
+    (run / METADATA).write_text(json.dumps(metadata | {"base_model_sha256": "0" * 64}), encoding="utf-8")
 
 
 def _train_on(run):
