@@ -208,7 +208,7 @@ class SelectivePromptTuning(ConversationModel):
 
     def warnings(self, row: Mapping[str, Any], what: str) -> list[str]:
         """Whether one prompt is chosen for nearly everything, or the choice is worse than none."""
-        found = (dominance_warning(row, what), choice_warning(row, what, self.config))
+        found = (dominance_warning(row, what, self.config), choice_warning(row, what, self.config))
         return [warning for warning in found if warning is not None]
 
     def learning_parts(self) -> dict[str, Sequence[nn.Parameter]]:
