@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.spt.settings import SelectiveConfig
+from models.spt.terms import teaches_choice
 
 SIGNIFICANT = 2.0
 """standard errors that the chosen prompts' loss must be above that of the best fixed prompt"""
@@ -47,9 +48,9 @@ def choice_warning(row: Mapping[str, Any], what: str, config: SelectiveConfig) -
 def _reasons(row: Mapping[str, Any], config: SelectiveConfig) -> list[str]:
     model, training = config.model, config.training
     found = []
-    if "target_entropy" not in row:
+    if not teaches_choice(training):
         found.append("nothing teaches the retriever to choose, as L_selection is off")
-    elif row["target_entropy"] >= UNDECIDED:
+    if row.get("target_entropy", 0) >= UNDECIDED:
         advice = "training.selection_target: sum makes it sharper"
         if training.selection_target == "sum":
             advice = "the prompts predict nearly alike"
@@ -58,15 +59,18 @@ def _reasons(row: Mapping[str, Any], config: SelectiveConfig) -> list[str]:
             f"no prompt ({advice})"
         )
     if row.get("vector_dimensions", FEW_DIMENSIONS) < FEW_DIMENSIONS:
+        advice = " (model.retriever.query: last_turn with query_whiten varies more)"
+        if model.retriever.query_whiten and model.retriever.query != "context_mean":
+            advice = ""
         found.append(
             f"queries hardly vary as they are scored: {row['vector_dimensions']:.1f} effective dimensions and a mean "
             f"cosine of {row['vector_cosine']:.3f}, of {row['query_dimensions']:.1f} and {row['query_cosine']:.3f} "
-            "before (model.retriever.query: last_turn with query_whiten varies more)"
+            f"before{advice}"
         )
     if model.retriever.scorer == "cosine":
         found.append(
-            "cosine scores cannot say that one prompt is best on average (model.retriever.scorer: linear can, with "
-            "training.fusion: normalised or off)"
+            "cosine scores have no bias for the prompt that is best on average (model.retriever.scorer: linear has "
+            "one, with training.fusion: normalised or off)"
         )
     if found and model.released:
         found.append("such settings need model.fidelity: paper")

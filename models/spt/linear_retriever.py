@@ -8,7 +8,7 @@ from models.spt.settings import SelectiveModelSettings
 
 
 class LinearRetriever(Retriever):
-    """s[k, b] = w_k . e_ctx_b + b_k; the bias can say that one prompt is the best on average, as no cosine can.
+    """s[k, b] = w_k . e_ctx_b + b_k; the bias can say that one prompt is the best on average; a cosine has none.
 
     Args:
         width: D, the LM's embedding width.

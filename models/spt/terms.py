@@ -185,3 +185,9 @@ def active_losses(training: Any) -> dict[str, LossTerm]:
         for name, term in LOSSES.items()
         if term.is_on(training) and not (term.needs_retriever and training.skip_retrieval)
     }
+
+
+def teaches_choice(training: Any) -> bool:
+    """Whether the retriever learns which prompt serves the LM best: by L_selection, or by L_fusion over losses."""
+    active = active_losses(training)
+    return "selection" in active or ("fusion" in active and training.fusion == "normalised")

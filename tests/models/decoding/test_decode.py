@@ -89,6 +89,7 @@ def test_the_text_twin_says_the_same(decoded, data):
         "load_bit": 32,
         "batch_size": 64,
         "valid": str(data["valid"]),
+        "router": "trained",
         "valid_sha256": hashlib.sha256(data["valid"].read_bytes()).hexdigest(),
     }
     assert float(bleu.removeprefix("bleu: ")) == pytest.approx(score(rows, ["bleu"])["bleu"].value)

@@ -17,7 +17,8 @@ ROW = {
     "vector_dimensions": 1.4,
 }
 HEALTHY = {"target_entropy": 0.4, "vector_dimensions": 12.5}
-LINEAR = {"model": {"retriever": {"scorer": "linear"}}, "training": {"fusion": "off"}}
+OFF = {"training": {"fusion": "off"}}
+LINEAR = {"model": {"retriever": {"scorer": "linear"}}, **OFF}
 BEST = "python -m trainer.fit_router RUN says what any choice among these prompts can bring"
 
 
@@ -29,8 +30,8 @@ def test_a_choice_worse_than_none_is_told_with_its_reasons(make_config):
         "random has 4.2000. Found: the target of L_selection has 99.96 % of the maximal entropy, so it prefers no "
         "prompt (training.selection_target: sum makes it sharper); queries hardly vary as they are scored: 1.4 "
         "effective dimensions and a mean cosine of 0.975, of 3.3 and 0.760 before (model.retriever.query: last_turn "
-        "with query_whiten varies more); cosine scores cannot say that one prompt is best on average "
-        f"(model.retriever.scorer: linear can, with training.fusion: normalised or off). {BEST}"
+        "with query_whiten varies more); cosine scores have no bias for the prompt that is best on average "
+        f"(model.retriever.scorer: linear has one, with training.fusion: normalised or off). {BEST}"
     )
 
 
@@ -43,9 +44,19 @@ def test_a_choice_worse_than_none_is_told_with_its_reasons(make_config):
             {"vector_dimensions": 12.5},
             "so it prefers no prompt (the prompts predict nearly alike). ",
         ),
+        (
+            {"model": {"retriever": {"scorer": "linear", "query": "last_turn", "query_whiten": True}}, **OFF},
+            {"target_entropy": 0.4},
+            "of 3.3 and 0.760 before. ",
+        ),
+        (
+            {**LINEAR, "training": {"fusion": "normalised", "selective_loss": False}},
+            {"target_entropy": 0.4, "vector_dimensions": 12.5},
+            "Found: nothing in the target or the queries. ",
+        ),
         ({"model": {"fidelity": "released_code"}}, {}, "; such settings need model.fidelity: paper. "),
     ],
-    ids=["nothing", "sum", "released"],
+    ids=["nothing", "sum", "whitened", "fusion teaches", "released"],
 )
 def test_what_is_set_already_is_not_advised(make_config, settings, row, expected):
     """Advice that was followed and is given again, or that the configuration refuses, costs a training each time."""
