@@ -150,10 +150,6 @@ class SelectivePromptTuning(ConversationModel):
         The prompts go through the LM in groups of `prompts_per_pass`. The losses need the hidden states of all prompts
         at once, yet the LM's activations of one group only: those of the last group are kept, as its backward pass
         comes first, and every other group is read again when its own comes.
-
-        Raises:
-            UserError: the LM is partitioned (ZeRO stage 3), so that its weights are not whole when a group is read
-                again.
         """
         texts = self.lm.embed(batch.input_ids)  # [R, S, D]
 
@@ -163,11 +159,6 @@ class SelectivePromptTuning(ConversationModel):
         *earlier, last = self.soft_prompts.weight.split(self.prompts_per_pass)
         if not earlier:
             return passed(last)
-        if self.training and is_partitioned(self.lm.embedding_weight):
-            raise UserError(
-                "model.prompts_per_pass below model.K needs ZeRO stage 0, 1 or 2: leave it out, or set "
-                "zero_optimization.stage to 2"
-            )
         hidden = [checkpoint(passed, prompts, use_reentrant=False) for prompts in earlier]
         return torch.cat([*hidden, passed(last)])
 

@@ -9,7 +9,6 @@ from models.trained_part import read_trained
 from tests.benchmark.memory import peak_bytes
 from tests.conftest import FAMILIES
 from tests.helpers import logged, model_of, train, train_batch
-from utils.errors import UserError
 
 WEIGHTS = {"selective_loss_weight": 0.3, "contrastive_weight": 0.6}
 
@@ -114,11 +113,3 @@ def test_every_stage_of_zero_trains_the_same(make_config, distributed, tmp_path,
     assert rows[1] == pytest.approx(rows[0], rel=1e-5)
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, atol=1e-4, rtol=1e-3)
-
-
-def test_a_partitioned_lm_is_refused(make, monkeypatch):
-    """Weights are not whole when a group is read again: the first step would end in an error of PyTorch's."""
-    monkeypatch.setattr("models.spt.model.is_partitioned", lambda parameter: True)
-    step(*make(4))
-    with pytest.raises(UserError, match=r"model\.prompts_per_pass below model\.K needs ZeRO stage 0, 1 or 2"):
-        step(*make(2))
