@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -77,8 +78,9 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path, monkeypatch, distribu
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     monkeypatch.setattr(checkpoints, "trained_parameters", lambda engine: [])
+    engine = SimpleNamespace(module=SimpleNamespace(statistics={}))
     with pytest.raises(UserError, match=f"cannot write {tmp_path / 'ds_ckpt'}: Read-only file system"):
-        checkpoints.save_checkpoint(None, tmp_path, checkpoints.Progress(), distributed)
+        checkpoints.save_checkpoint(engine, tmp_path, checkpoints.Progress(), distributed)
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, distributed):

@@ -30,6 +30,7 @@ MODEL_TYPES = {
     "full_finetuning": "full_finetuning",
     "textual": "textual",
 }
+PEERS = ("smop", "random-routing", "turn-routing", "gated-concatenation")
 NAMES = [f"{version}/{folder}" for version in ("v1", "v2") for folder in MODEL_TYPES]
 RESULTS = ("evaluation_result.jsonl", "evaluation_result.txt")
 EXACT = ("persona", "context", "prediction", "raw_prediction", "target", "prompt", "turn", "dialogue")
@@ -124,7 +125,7 @@ def test_the_trained_part_of_every_old_run_matters():
 
 def test_the_copied_configurations_are_there():
     """An empty folder would leave no parameters below, and the test would pass unseen."""
-    assert len(CONFIGS) == 22
+    assert len(CONFIGS) == 27
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -132,5 +133,7 @@ def test_a_copied_configuration_still_loads(path):
     """People build on copies of the shipped files: one that is refused costs them all experiments with it."""
     is_spt_sample = path.stem == "spt"  # its base LM is named on the command line
     config = load_config(path, ["model.model_name=x"] if is_spt_sample else [])
-    of_others = {"base-lm": "language_model"} | {name.replace("_", "-"): name for name in MODEL_TYPES}
+    of_others = {"base-lm": "language_model", "prompt-tuning-kxv": "prompt_tuning"}
+    of_others |= {name.replace("_", "-"): name for name in MODEL_TYPES}
+    of_others |= dict.fromkeys(PEERS, "routed_prompts")
     assert config.model.model_type == of_others.get(path.stem, "selective_pt")
