@@ -167,7 +167,7 @@ class Estimate:
             kept = _CHECKPOINTS * each + 2 * value * self.trained
             every = config.training.save_steps
             when = f"every {every:,} steps and " if every else ""
-            text = f"{size(each)} each, `last` and `best`; {when}after each of {config.training.num_epochs} epoch(s)"
+            text = f"{size(each)} each, `latest` and `best`; {when}after each of {config.training.num_epochs} epoch(s)"
             yield Finding("ok", "checkpoints", f"{text}; and the trained part, {size(value * self.trained)}")
         yield disk_finding("log_dir", config.training.log_dir, kept, "give another folder with --log_dir")
         if config.dataset.cache_dir is not None:

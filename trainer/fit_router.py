@@ -10,7 +10,7 @@ def main() -> None:
     """Parse, fit and report."""
     args = router_parser().parse_args()
     quiet_libraries()
-    run, *others = find_runs(args.run)
+    run, *others = find_runs(args.run, asked="RUN")
     if others:
         raise UserError(f"{args.run} holds {1 + len(others)} runs: give one of them, such as {run}")
     from models.routing.evaluation import RouterOptions, evaluate_routers

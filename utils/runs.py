@@ -63,15 +63,20 @@ def create_run_folder(
     raise UserError(f"{stamped} and 999 more exist already; choose another --log_dir or --exp_name")
 
 
-def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
+def find_runs(model_path: str | Path, pattern: str = "*", asked: str = "--model_path") -> list[Path]:
     """The run folders at `model_path`: itself when it holds checkpoints, else its sub-folders that do.
+
+    Args:
+        model_path: the folder.
+        pattern: which sub-folders.
+        asked: what the command line calls the folder, for messages.
 
     Raises:
         UserError: the folder is missing, or holds no run with a checkpoint.
     """
     path = Path(model_path)
     if not os.path.isdir(path):  # Path's own raises for a name that is too long
-        raise UserError(f"--model_path {path}: no such folder")
+        raise UserError(f"{asked} {path}: no such folder")
     if is_run(path):
         return [path]
     try:
@@ -84,7 +89,7 @@ def find_runs(model_path: str | Path, pattern: str = "*") -> list[Path]:
         raise UserError(f"--path_pattern {shown(pattern)}: {error.strerror}") from None
     if not runs:
         raise UserError(
-            f"--model_path {path}: no checkpoint here ({CHECKPOINTS}/ in it or in a sub-folder matching "
+            f"{asked} {path}: no checkpoint here ({CHECKPOINTS}/ in it or in a sub-folder matching "
             f"'{pattern}'); train with --save_model=yes first"
         )
     return runs

@@ -52,7 +52,7 @@ def test_a_good_configuration_passes(doctor):
         "real steps",
         "on one rank",
         "libraries",
-        "`last` and `best`",
+        "`latest` and `best`",
     ):
         assert words in text
     assert "FAIL" not in text
